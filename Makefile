@@ -1,0 +1,46 @@
+# Two commands a newcomer needs: `make demo` and `make test`. Each builds .venv first.
+PYTHON ?= python3
+CONSTRAINTS ?= requirements/constraints.txt
+VENV ?= .venv
+WORKDIR ?= runs/demo
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow check format clean
+
+help:  ## List the targets.
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+# The stamps make an installation happen once for each change of what it depends on.
+$(VENV)/.train: pyproject.toml $(CONSTRAINTS)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[train]'
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.train
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c $(CONSTRAINTS) -e '.[train,test]'
+	@touch $@
+
+demo: $(VENV)/.train  ## Learn features from embedded real images and write a report.
+	$(BIN)/jaxssl train --config=configs/transformations_fashion_on_photos.py --workdir=$(WORKDIR)
+	$(BIN)/jaxssl evaluate --workdir=$(WORKDIR)
+	$(BIN)/jaxssl report --workdir=$(WORKDIR)
+
+test: $(VENV)/.test check  ## Lint, types, layers and the default test suite.
+	$(BIN)/python -m pytest -n 2
+
+test-slow: $(VENV)/.test  ## The long suites: accuracy gates, full-size configs, kill -9.
+	$(BIN)/python -m pytest -m slow
+
+check: $(VENV)/.test  ## Lint, types and the import layers.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/.test  ## Rewrite the code in the house's format.
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:  ## Remove the virtual environment.
+	rm -rf $(VENV)

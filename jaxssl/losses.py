@@ -1,0 +1,42 @@
+"""Losses shared by methods: means over their inputs, in float32."""
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxssl.types import Array, Bool, Float, Int
+
+
+def cross_entropy(
+    logits: Float[Array, "b k"], labels: Int[Array, " b"]
+) -> Float[Array, ""]:
+    """Return the mean softmax cross-entropy with integer labels."""
+    logits = logits.astype(jnp.float32)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def critic_hinge(
+    real: Float[Array, " b"], fake: Float[Array, " b"]
+) -> Float[Array, ""]:
+    """Return the critic's hinge loss, mean relu(1 - real) + mean relu(1 + fake).
+
+    References:
+      Lim and Ye, "Geometric GAN", 2017 (thesis reference 140).
+    """
+    return jax.nn.relu(1 - real).mean() + jax.nn.relu(1 + fake).mean()
+
+
+def masked_mse(
+    x: Float[Array, "b h w c"],
+    target: Float[Array, "b h w c"],
+    mask: Bool[Array, "h w"],
+) -> Float[Array, ""]:
+    """Return the mean squared error over the pixels where ``mask`` is true."""
+    weight = mask[None, :, :, None].astype(x.dtype)
+    count = mask.sum() * x.shape[0] * x.shape[-1]
+    return (jnp.square(x - target) * weight).sum() / count
+
+
+def accuracy(logits: Float[Array, "b k"], labels: Int[Array, " b"]) -> Float[Array, ""]:
+    """Return the share of rows whose largest logit is the label's."""
+    return (jnp.argmax(logits, axis=-1) == labels).mean(dtype=jnp.float32)

@@ -1,0 +1,109 @@
+"""From a config's plain values to a frozen dataclass, with errors one can act on."""
+
+import dataclasses
+import difflib
+import types
+import typing
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from jaxssl.types import UserError
+
+T = TypeVar("T")
+
+
+def nearest(name: str, allowed: Iterable[str]) -> str:
+    """Return ``' Did you mean x?'`` for the closest allowed name, else nothing."""
+    close = difflib.get_close_matches(name, list(allowed), n=1, cutoff=0.5)
+    return f" Did you mean {close[0]!r}?" if close else ""
+
+
+def choice(field: str, value: str, allowed: Iterable[str]) -> None:
+    """Raise unless ``value`` is one of ``allowed``.
+
+    Raises:
+      UserError: names the field, the value, what is allowed and the nearest name.
+    """
+    allowed = tuple(allowed)
+    if value not in allowed:
+        raise UserError(
+            f"{field} is {value!r}; allowed: {', '.join(allowed)}."
+            + nearest(str(value), allowed)
+        )
+
+
+def positive(settings: Any, *fields: str) -> None:
+    """Raise unless each named field of ``settings`` is above zero.
+
+    Raises:
+      UserError: names the first field that is not.
+    """
+    for field in fields:
+        value = getattr(settings, field)
+        if not value > 0:
+            raise UserError(f"{field} is {value}; it must be above 0.")
+
+
+def from_config(cls: type[T], config: Mapping[str, Any], *, where: str) -> T:
+    """Build the frozen dataclass ``cls`` from one section of a config.
+
+    Lists become tuples and integers become floats where the field says so; nothing else
+    is converted.
+
+    Args:
+      cls: a dataclass; its ``__post_init__`` checks values and raises ``UserError``
+        with a message that starts with the field's name.
+      config: the section (an ``ml_collections.ConfigDict`` or a dict).
+      where: the section's name, for the messages (``method``).
+
+    Returns:
+      The dataclass.
+
+    Raises:
+      UserError: an unknown key, a missing key, a wrong type or an impossible value.
+    """
+    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for name, value in config.items():
+        if name not in fields:
+            raise UserError(
+                f"{where}.{name} is not a setting; allowed: {', '.join(fields)}."
+                + nearest(name, fields)
+            )
+        values[name] = _convert(value, hints[name], f"{where}.{name}")
+    for name, field in fields.items():
+        required = (
+            field.default is dataclasses.MISSING
+            and field.default_factory is dataclasses.MISSING
+        )
+        if required and name not in values:
+            raise UserError(f"{where}.{name} is missing; it has no default.")
+    try:
+        return cls(**values)
+    except UserError as error:
+        raise UserError(f"{where}.{error}") from None
+
+
+def _convert(value: Any, hint: Any, where: str) -> Any:
+    origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        if value is None and type(None) in args:
+            return None
+        kinds = [a for a in args if a is not type(None)]
+        return _convert(value, kinds[0], where)
+    if origin is tuple and isinstance(value, list | tuple):
+        kinds = [args[0]] * len(value) if args[-1] is Ellipsis else args
+        if len(kinds) != len(value):
+            raise UserError(f"{where} is {value!r}; it needs {len(kinds)} values.")
+        pairs = zip(value, kinds, strict=True)
+        return tuple(_convert(v, k, f"{where}[{i}]") for i, (v, k) in enumerate(pairs))
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    kind = origin or hint
+    if (isinstance(value, bool) and kind is not bool) or not isinstance(value, kind):
+        raise UserError(
+            f"{where} is {value!r} ({type(value).__name__}); "
+            f"it must be {getattr(kind, '__name__', kind)}."
+        )
+    return value
