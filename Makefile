@@ -35,7 +35,7 @@ test-slow: $(VENV)/.test  ## The long suites: accuracy gates, full-size configs,
 check: $(VENV)/.test  ## Lint, types and the import layers.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/pyright
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports --no-cache
 
 format: $(VENV)/.test  ## Rewrite the code in the house's format.
