@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
+import numpy as np
 
 if TYPE_CHECKING:
     from jaxtyping import Array, Bool, Float, Int, Key, Num, Shaped, UInt8
@@ -27,6 +28,8 @@ __all__ = [
     "Array",
     "Batch",
     "Bool",
+    "Eval",
+    "EvalResult",
     "Float",
     "Int",
     "Key",
@@ -69,6 +72,18 @@ class UserError(ValueError):
     The line names what was given, what is allowed and what to do. The command line
     prints it and exits with code 2; from Python it is an ordinary ValueError.
     """
+
+
+class EvalResult(NamedTuple):
+    """What an evaluation found: numbers for tables, arrays for pictures.
+
+    Attributes:
+      scalars: name to Python float; accuracies and precisions are in [0, 1].
+      arrays: NumPy arrays that the report draws (confusion matrix, retrieval strips).
+    """
+
+    scalars: dict[str, float]
+    arrays: dict[str, np.ndarray]
 
 
 class Network(NamedTuple):
@@ -115,3 +130,7 @@ class Task(NamedTuple):
     init: Callable[[Key[Array, ""], Batch], TrainState]
     step: Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, Metrics]]
     readouts: Mapping[str, Callable[..., Any]]
+
+
+Eval = Callable[[TrainState], EvalResult]
+"""An evaluation, closed over its data and settings. It leaves the state untouched."""

@@ -1,0 +1,28 @@
+"""What a config's ``build`` returns: a task with its data and its evaluations."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from jaxssl.data.sources import Source
+from jaxssl.types import Eval, Task
+
+
+class Experiment(NamedTuple):
+    """All that the command line needs to train, evaluate and report one run.
+
+    Attributes:
+      task: what is trained.
+      train_set: where mini-batches come from.
+      evals: what ``jaxssl evaluate`` runs, by name.
+      online_evals: cheap ones that run during training, every ``train.eval_every`` steps.
+      init_from: player to the workdir of another run; that run's newest checkpoint gives
+        the player its first parameters and statistics.
+      transform_names: the pretext classes in label order; empty for supervised tasks.
+    """
+
+    task: Task
+    train_set: Source
+    evals: Mapping[str, Eval]
+    online_evals: Mapping[str, Eval]
+    init_from: Mapping[str, str]
+    transform_names: tuple[str, ...]
