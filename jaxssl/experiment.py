@@ -14,9 +14,10 @@ class Experiment(NamedTuple):
       task: what is trained.
       train_set: where mini-batches come from.
       evals: what ``jaxssl evaluate`` runs, by name.
-      online_evals: cheap ones that run during training, every ``train.eval_every`` steps.
-      init_from: player to the workdir of another run; that run's newest checkpoint gives
-        the player its first parameters and statistics.
+      online_evals: cheap ones that run during training, every ``train.eval_every``
+        steps.
+      init_from: player to the workdir of another run; that run's newest checkpoint
+        gives the player its first parameters and statistics.
       transform_names: the pretext classes in label order; empty for supervised tasks.
     """
 
