@@ -1,0 +1,230 @@
+"""What a data set is: random access to decoded images, labels and record names."""
+
+import functools
+import hashlib
+import importlib
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from jaxssl.settings import nearest
+from jaxssl.types import Int, Shaped, UInt8, UserError
+
+NAMES = ("fashion_on_photos", "fashion_mnist", "folder", "npz")
+"""Data sets by name, beside ``tfds:<name>``."""
+
+TFDS_NAMES = (
+    "stl10",
+    "cifar10",
+    "cifar100",
+    "imagenet2012",
+    "places365_small",
+    "celeb_a",
+    "voc/2007",
+    "svhn_cropped",
+)
+"""What the thesis and its neighbours use of TFDS; any other name works as well."""
+
+NO_LABEL = -1
+"""The label of a record whose data set has none."""
+
+
+class BadRecord(ValueError):  # noqa: N818 (it names the record, not the mistake)
+    """One record cannot be decoded; the message says why, the source knows its name."""
+
+
+@runtime_checkable
+class Source(Protocol):
+    """A data set with random access; every image has the same static shape.
+
+    Attributes:
+      name: what it is called in logs and reports, split included.
+      class_names: one a class, or one an attribute; empty where there are no labels.
+      image_shape: (h, w, 3).
+      fingerprint: changes when the data or the options that made them change.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]: ...  # noqa: D102
+
+    @property
+    def fingerprint(self) -> str: ...  # noqa: D102
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return ``image`` uint8 (h, w, 3) and ``label`` int32 () or (k,).
+
+        Raises:
+          BadRecord: the record cannot be decoded.
+        """
+        ...
+
+    def record_name(self, index: int) -> str:
+        """Return what a person needs to find the record: a path or a position."""
+        ...
+
+
+class ArraySource:
+    """A data set in memory.
+
+    Attributes:
+      images: uint8 (n, h, w, 3), 0 to 255.
+      labels: int32 (n,), or (n, k) for k attributes.
+      name: see ``Source``.
+      class_names: see ``Source``.
+    """
+
+    def __init__(
+        self,
+        images: Shaped[np.ndarray, "..."],
+        labels: Shaped[np.ndarray, "..."],
+        *,
+        name: str = "arrays",
+        class_names: Sequence[str] = (),
+        fingerprint: str | None = None,
+    ):
+        """Wrap arrays without copying the images.
+
+        Args:
+          images: uint8 (n, h, w, 3), or grey as (n, h, w) or (n, h, w, 1).
+          labels: integers (n,) or (n, k).
+          name: see ``Source``.
+          class_names: see ``Source``.
+          fingerprint: see ``Source``; by default a hash of both arrays.
+
+        Raises:
+          UserError: shapes or types other than these, or no image at all.
+        """
+        self.images = _colour(images, name)
+        self.labels = _integers(labels, len(images), name)
+        self.name = name
+        self.class_names = tuple(class_names)
+        self._fingerprint = fingerprint
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Return (h, w, 3)."""
+        _, h, w, c = self.images.shape
+        return h, w, c
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Return a hash of the content, or the one given at construction."""
+        return self._fingerprint or digest(self.images.tobytes(), self.labels.tobytes())
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Return one image and its label."""
+        return {"image": self.images[index], "label": self.labels[index]}
+
+    def take(self, indices: Int[np.ndarray, " b"]) -> dict[str, Any]:
+        """Return many images and labels at once, which is far faster than one by one.
+
+        Args:
+          indices: which records, in order.
+
+        Returns:
+          ``image`` uint8 (b, h, w, 3) and ``label`` int32 (b,) or (b, k), both copies.
+        """
+        return {"image": self.images[indices], "label": self.labels[indices]}
+
+    def record_name(self, index: int) -> str:
+        """Return the position in the arrays."""
+        return f"{self.name}[{index}]"
+
+
+def digest(*parts: bytes | str) -> str:
+    """Return a short SHA-256 of parts, each closed off from the next."""
+    total = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        total.update(len(data).to_bytes(8, "little"))
+        total.update(data)
+    return total.hexdigest()[:16]
+
+
+def load(
+    name: str, *, split: str, data_dir: str | None = None, **options: Any
+) -> Source:
+    """Open a data set by name.
+
+    Args:
+      name: ``fashion_on_photos`` (embedded), ``fashion_mnist``, ``folder``, ``npz`` or
+        ``tfds:<name>``.
+      split: ``train`` or ``test``; TFDS knows more.
+      data_dir: where the files are; each data set says what it looks for.
+      **options: the data set's own; see the ``load`` of its module.
+
+    Returns:
+      The data set.
+
+    Raises:
+      UserError: an unknown name or option, missing or unreadable files, with what to
+        run or where to put them.
+    """
+    loader = _loader(name)
+    if data_dir is not None:
+        options["data_dir"] = data_dir
+    allowed = [p for p in inspect.signature(loader).parameters if p != "split"]
+    for option in options:
+        if option not in allowed:
+            raise UserError(
+                f"{name} has no option {option!r}; allowed: {', '.join(allowed)}."
+                + nearest(option, allowed)
+            )
+    return loader(split=split, **options)
+
+
+def _loader(name: str) -> Callable[..., Source]:
+    family, _, rest = name.partition(":")
+    module = "tfds_source" if family == "tfds" and rest else name
+    if module not in (*NAMES, "tfds_source"):
+        raise UserError(
+            f"{name!r} is no data set; allowed: {', '.join(NAMES)}, tfds:<name>."
+            + nearest(name, [*NAMES, *(f"tfds:{n}" for n in TFDS_NAMES)])
+        )
+    try:
+        found = importlib.import_module(f"jaxssl.data.{module}")
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"{name} needs {error.name}; run: pip install 'jaxssl[train]'"
+        ) from None
+    return functools.partial(found.load, rest) if rest else found.load
+
+
+def _colour(images: Shaped[np.ndarray, "..."], name: str) -> UInt8[np.ndarray, "..."]:
+    if images.ndim == 3:
+        images = images[..., None]
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] not in (1, 3):
+        raise UserError(
+            f"{name}: images are {images.dtype} {images.shape}; they must be uint8 "
+            "(n, h, w), (n, h, w, 1) or (n, h, w, 3)."
+        )
+    if 0 in images.shape:
+        raise UserError(f"{name}: images of shape {images.shape} hold nothing.")
+    # Grey becomes colour as a view: the copy is made for one batch at a time.
+    return np.broadcast_to(images, (*images.shape[:3], 3))
+
+
+def _integers(
+    labels: Shaped[np.ndarray, "..."], count: int, name: str
+) -> Int[np.ndarray, "..."]:
+    if labels.dtype.kind not in "iub" or labels.ndim not in (1, 2):
+        raise UserError(
+            f"{name}: labels are {labels.dtype} {labels.shape}; they must be integers "
+            "(n,) or (n, k)."
+        )
+    if len(labels) != count:
+        raise UserError(f"{name}: {count} images but {len(labels)} labels.")
+    return labels.astype(np.int32)
