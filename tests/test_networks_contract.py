@@ -1,0 +1,72 @@
+"""What every Network keeps; a new one joins by one line in ``tests/networks.py``."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.networks import NETWORKS
+
+BATCH = 4
+
+
+@pytest.fixture(params=sorted(NETWORKS), scope="module")
+def built(request):
+    """One initialised network and a batch for it."""
+    network, shape = NETWORKS[request.param]()
+    x = jax.random.uniform(jax.random.key(1), (BATCH, *shape), minval=-1.0)
+    params, stats = jax.jit(network.init)(jax.random.key(0), x)
+    return network, params, stats, x
+
+
+def _apply(network, train):
+    return jax.jit(lambda p, s, x: network.apply(p, s, x, train=train))
+
+
+def test_parameters_and_outputs_are_finite_float32(built):
+    network, params, stats, x = built
+    outputs, _ = _apply(network, True)(params, stats, x)
+    for leaf in jax.tree.leaves((params, stats)):
+        assert leaf.dtype == jnp.float32
+    for name, value in outputs.items():
+        assert value.shape[0] == BATCH, name
+        assert value.dtype == jnp.float32, name
+        assert bool(jnp.isfinite(value).all()), name
+
+
+def test_inference_leaves_statistics_alone_and_training_keeps_their_shape(built):
+    network, params, stats, x = built
+    _, same = _apply(network, False)(params, stats, x)
+    jax.tree.map(np.testing.assert_array_equal, same, stats)
+    _, moved = _apply(network, True)(params, stats, x)
+    assert jax.tree.structure(moved) == jax.tree.structure(stats)
+    if jax.tree.leaves(stats):
+        changed = jax.tree.map(lambda a, b: bool((a != b).any()), moved, stats)
+        assert any(jax.tree.leaves(changed))
+
+
+def test_inference_of_a_sample_does_not_depend_on_the_batch(built):
+    network, params, stats, x = built
+    infer = _apply(network, False)
+    whole, _ = infer(params, stats, x)
+    half, _ = infer(params, stats, x[:2])
+    for name in whole:
+        np.testing.assert_allclose(
+            whole[name][:2], half[name], rtol=1e-4, atol=1e-5, err_msg=name
+        )
+
+
+def test_every_parameter_gets_a_finite_gradient(built):
+    network, params, stats, x = built
+    weights = jax.random.normal(jax.random.key(2), (16,))
+
+    def loss(p):
+        outputs, _ = network.apply(p, stats, x, train=True)
+        last = list(outputs)[-1]
+        y = outputs[last].reshape(BATCH, -1)
+        return (jnp.square(y) * weights[:BATCH, None]).sum() + (y**3).mean()
+
+    grads = jax.jit(jax.grad(loss))(params)
+    for path, leaf in jax.tree.leaves_with_path(grads):
+        assert bool(jnp.isfinite(leaf).all()), jax.tree_util.keystr(path)
+        assert bool((leaf != 0).any()), jax.tree_util.keystr(path)
