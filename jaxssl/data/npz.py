@@ -1,0 +1,105 @@
+"""An ``.npz`` file with images and labels, read without pickle."""
+
+import math
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from jaxssl.data.sources import NO_LABEL, ArraySource
+from jaxssl.settings import nearest
+from jaxssl.types import Shaped, UserError
+
+MAX_BYTES = 32 << 30
+
+
+def load(
+    *,
+    split: str,
+    data_dir: str | None = None,
+    image_key: str = "image",
+    label_key: str = "label",
+) -> ArraySource:
+    """Read the arrays of one split into memory.
+
+    Args:
+      split: which file of a folder.
+      data_dir: a folder with ``<split>.npz``, or one file, which is then the split
+        ``train``.
+      image_key: name of the array uint8 (n, h, w, 3), (n, h, w, 1) or (n, h, w).
+      label_key: name of the array of integers (n,) or (n, k); may be absent.
+
+    Returns:
+      The split, in memory; labels are -1 where there are none.
+
+    Raises:
+      UserError: no such file or array, pickled objects, a header that lies.
+    """
+    path = _find(data_dir, split)
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [n.removesuffix(".npy") for n in archive.namelist()]
+            if image_key not in names:
+                raise UserError(
+                    f"{path} has no array {image_key!r}; it has: {', '.join(names)}."
+                    + nearest(image_key, names)
+                )
+            images = _read(archive, image_key, path)
+            labels = np.full(len(images), NO_LABEL, np.int32)
+            if label_key in names:
+                labels = _read(archive, label_key, path)
+    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise UserError(f"{path} cannot be read as .npz: {error}.") from None
+    classes = _class_names(labels)
+    return ArraySource(images, labels, name=f"npz {path}", class_names=classes)
+
+
+def _find(data_dir: str | None, split: str) -> Path:
+    if data_dir is None:
+        raise UserError("npz needs data_dir: an .npz file, or a folder of <split>.npz.")
+    path = Path(data_dir)
+    if path.is_dir() and (path / f"{split}.npz").is_file():
+        return path / f"{split}.npz"
+    if path.is_dir() or not path.is_file():
+        raise UserError(f"{path} is no file and holds no {split}.npz.")
+    if split != "train":
+        raise UserError(
+            f"{path} is one file, which is the split train; for {split!r} name a "
+            f"folder with {split}.npz in it."
+        )
+    return path
+
+
+def _read(archive: zipfile.ZipFile, name: str, path: Path) -> Shaped[np.ndarray, "..."]:
+    """Read one array after comparing what its header says with the entry's size."""
+    entry = f"{name}.npy" if f"{name}.npy" in archive.namelist() else name
+    size = archive.getinfo(entry).file_size
+    if size > MAX_BYTES:
+        raise UserError(f"{path}: {name} has {size} bytes; allowed: {MAX_BYTES}.")
+    try:
+        with archive.open(entry) as file:
+            version = np.lib.format.read_magic(file)
+            read_header = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
+            shape, _, dtype = read_header(file)
+            if dtype.hasobject:
+                raise UserError(f"{path}: {name} holds pickled objects; not read.")
+            if math.prod(shape) * dtype.itemsize != size - file.tell():
+                raise UserError(f"{path}: the header of {name} does not fit its size.")
+        with archive.open(entry) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: {name} is no array: {error}.") from None
+
+
+def _class_names(labels: Shaped[np.ndarray, "..."]) -> tuple[str, ...]:
+    if labels.ndim == 2:
+        return tuple(str(k) for k in range(labels.shape[1]))
+    largest = int(labels.max()) if labels.size and labels.dtype.kind in "iub" else -1
+    return tuple(str(k) for k in range(largest + 1))

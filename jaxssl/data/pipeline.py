@@ -1,0 +1,354 @@
+"""Batches from a data set. The position is one integer, the global step.
+
+The order of an epoch follows from (seed, epoch) alone. Step s belongs to epoch
+``s // steps_per_epoch``; the remainder of an epoch is dropped. Each host reads a
+contiguous share of every global batch. So a run starts at any step, with any number of
+hosts, threads and workers, on exactly the samples that an uninterrupted run would see.
+"""
+
+import functools
+import logging
+import os
+import time
+import weakref
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import grain
+import numpy as np
+from absl import flags
+
+from jaxssl.data.sources import ArraySource, BadRecord, Source
+from jaxssl.types import Bool, Int, UserError
+
+logger = logging.getLogger(__name__)
+
+MAX_THREADS = 8
+ENDLESS = 1 << 60
+
+
+class _Rows(NamedTuple):
+    """One batch on one host, and the records that could not be read.
+
+    Attributes:
+      batch: ``image``, ``label`` and ``id``.
+      bad: index to reason.
+    """
+
+    batch: dict[str, np.ndarray]
+    bad: dict[int, str]
+
+
+class BadRecords:
+    """Counts distinct unreadable records and stops at a limit.
+
+    Attributes:
+      found: index of the record to the reason.
+    """
+
+    def __init__(self, source: Source, limit: int):
+        """Count records of ``source``; more than ``limit`` are too many."""
+        self.found: dict[int, str] = {}
+        self._source = source
+        self._limit = limit
+
+    def add(self, bad: Mapping[int, str]) -> None:
+        """Log the records that are new.
+
+        Raises:
+          UserError: names the record that is one too many.
+        """
+        for index, reason in bad.items():
+            if index in self.found:
+                continue
+            self.found[index] = reason
+            name = self._source.record_name(index)
+            if len(self.found) > self._limit:
+                raise UserError(
+                    f"Too many unreadable records (max_bad_records={self._limit}); the "
+                    f"last is {name}: {reason}. Run: jaxssl data doctor"
+                )
+            logger.warning("Unreadable record %s replaced: %s", name, reason)
+
+
+class Batches(Iterator[dict[str, np.ndarray]]):
+    """Endless batches; call ``close`` or leave the ``with`` block to end its threads.
+
+    Attributes:
+      step: the step that the next batch belongs to.
+      wait_seconds: time spent so far in waiting for batches.
+      bad_records: index of each unreadable record to the reason; each was replaced by
+        the next readable one.
+    """
+
+    def __init__(
+        self,
+        rows: "grain.DatasetIterator[_Rows]",
+        *,
+        step: int,
+        bad: BadRecords,
+        in_shared_memory: bool,
+    ):
+        """Wrap a Grain iterator that stands at ``step``.
+
+        Args:
+          rows: the iterator.
+          step: of its next element.
+          bad: counts unreadable records.
+          in_shared_memory: the arrays live in memory that workers own; they are copied.
+        """
+        self.step = step
+        self.wait_seconds = 0.0
+        self._rows = rows
+        self._bad = bad
+        self._in_shared_memory = in_shared_memory
+        # Grain's own clean-up is noisy when the interpreter ends first.
+        self._finalizer = weakref.finalize(self, rows.close)
+
+    @property
+    def bad_records(self) -> dict[int, str]:
+        """Return index to reason of the unreadable records so far."""
+        return self._bad.found
+
+    def __next__(self) -> dict[str, np.ndarray]:
+        """Return the batch of ``step`` and advance.
+
+        Raises:
+          UserError: more than ``max_bad_records`` records cannot be read.
+        """
+        start = time.perf_counter()
+        rows = next(self._rows)
+        self.wait_seconds += time.perf_counter() - start
+        self._bad.add(rows.bad)
+        self.step += 1
+        if self._in_shared_memory:
+            return {name: np.array(value) for name, value in rows.batch.items()}
+        return rows.batch
+
+    def close(self) -> None:
+        """Stop the threads and worker processes."""
+        self._finalizer()
+
+    def __enter__(self) -> "Batches":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def steps_per_epoch(source: Source, batch_size: int) -> int:
+    """Return how many whole batches of ``batch_size`` one epoch has.
+
+    Raises:
+      UserError: none.
+    """
+    if not 1 <= batch_size <= len(source):
+        raise UserError(
+            f"batch_size is {batch_size}; {source.name} has {len(source)} records, so "
+            f"allowed: 1 to {len(source)}."
+        )
+    return len(source) // batch_size
+
+
+@functools.lru_cache(maxsize=4)
+def epoch_order(seed: int, epoch: int, count: int) -> Int[np.ndarray, " n"]:
+    """Return the order of the records in one epoch.
+
+    The raw stream of PCG64 is sorted because NumPy promises that it never changes.
+
+    Args:
+      seed: of the run.
+      epoch: number of the epoch.
+      count: number of records.
+
+    Returns:
+      A permutation of 0 to ``count - 1``.
+    """
+    stream = np.random.PCG64(np.random.SeedSequence([seed, epoch]))
+    order = np.argsort(stream.random_raw(count), kind="stable")
+    order.flags.writeable = False
+    return order
+
+
+def batches(
+    source: Source,
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    process_index: int = 0,
+    process_count: int = 1,
+    num_workers: int = 0,
+    max_bad_records: int = 16,
+) -> Batches:
+    """Return this host's share of the global batches from ``start_step`` on, for ever.
+
+    Args:
+      source: the data set.
+      batch_size: of the global batch, over all hosts.
+      seed: of the order.
+      start_step: the global step of the first batch.
+      process_index: which host this is; it gets contiguous rows of each batch.
+      process_count: number of hosts; it divides ``batch_size``.
+      num_workers: processes that read; 0 reads in threads, best for small hosts.
+      max_bad_records: how many distinct unreadable records are replaced, each by the
+        next readable one, before the run stops.
+
+    Returns:
+      An iterator of ``image`` uint8 (b, h, w, 3), ``label`` int32 (b,) or (b, k) and
+      ``id`` int32 (b,), the index of the record.
+
+    Raises:
+      UserError: a batch larger than the data set, or not divisible by the hosts.
+    """
+    steps_per_epoch(source, batch_size)
+    if batch_size % process_count:
+        raise UserError(
+            f"batch_size is {batch_size}; it must be a multiple of the "
+            f"{process_count} hosts."
+        )
+    if not 0 <= process_index < process_count:
+        raise UserError(
+            f"process_index is {process_index}; allowed: 0 to {process_count - 1}."
+        )
+    if start_step < 0 or seed < 0 or num_workers < 0 or max_bad_records < 0:
+        raise UserError(
+            "start_step, seed, num_workers and max_bad_records must not be negative; "
+            f"got {start_step}, {seed}, {num_workers} and {max_bad_records}."
+        )
+    share = batch_size // process_count
+    steps = _Steps(
+        source,
+        batch_size=batch_size,
+        seed=seed,
+        first=start_step,
+        rows=slice(process_index * share, (process_index + 1) * share),
+        max_bad=max_bad_records,
+    )
+    rows = _iterate(steps, source, num_workers)
+    bad = BadRecords(source, max_bad_records)
+    return Batches(rows, step=start_step, bad=bad, in_shared_memory=num_workers > 0)
+
+
+def epoch(
+    source: Source, *, batch_size: int, max_bad_records: int = 16
+) -> Iterator[tuple[dict[str, np.ndarray], Bool[np.ndarray, " b"]]]:
+    """Yield every record once, in order, for evaluation.
+
+    Args:
+      source: the data set.
+      batch_size: of every batch; the last one is padded with copies of the last record.
+      max_bad_records: as for ``batches``.
+
+    Yields:
+      A batch as ``batches`` gives it, and which of its rows count: not the padding, and
+      not the stand-ins of unreadable records.
+
+    Raises:
+      UserError: more than ``max_bad_records`` records cannot be read.
+    """
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}; it must be above 0.")
+    pages = _Pages(source, batch_size=batch_size, max_bad=max_bad_records)
+    bad = BadRecords(source, max_bad_records)
+    rows = _iterate(pages, source, num_workers=0)
+    try:
+        for page, (batch, unread) in enumerate(rows):
+            bad.add(unread)
+            wanted = page * batch_size + np.arange(batch_size)
+            yield batch, batch["id"] == wanted
+    finally:
+        rows.close()
+
+
+class _Steps:
+    """Random access to this host's rows of each step, as Grain asks of a source."""
+
+    def __init__(
+        self,
+        source: Source,
+        *,
+        batch_size: int,
+        seed: int,
+        first: int,
+        rows: slice,
+        max_bad: int,
+    ):
+        self._source = source
+        self._batch_size = batch_size
+        self._seed = seed
+        self._first = first
+        self._rows = rows
+        self._max_bad = max_bad
+
+    def __len__(self) -> int:
+        return ENDLESS
+
+    def __getitem__(self, index: int) -> _Rows:
+        per_epoch = len(self._source) // self._batch_size
+        epoch, step = divmod(self._first + index, per_epoch)
+        order = epoch_order(self._seed, epoch, len(self._source))
+        start = step * self._batch_size
+        ids = order[start : start + self._batch_size][self._rows]
+        return _fetch(self._source, ids, self._max_bad)
+
+
+class _Pages:
+    """Random access to the batches of one pass in order, the last one padded."""
+
+    def __init__(self, source: Source, *, batch_size: int, max_bad: int):
+        self._source = source
+        self._batch_size = batch_size
+        self._max_bad = max_bad
+
+    def __len__(self) -> int:
+        return -(-len(self._source) // self._batch_size)
+
+    def __getitem__(self, index: int) -> _Rows:
+        ids = index * self._batch_size + np.arange(self._batch_size)
+        ids = np.minimum(ids, len(self._source) - 1)
+        return _fetch(self._source, ids, self._max_bad)
+
+
+def _iterate(
+    pages: "_Steps | _Pages", source: Source, num_workers: int
+) -> "grain.DatasetIterator[_Rows]":
+    in_memory = isinstance(source, ArraySource)
+    threads = 1 if in_memory else max(1, min(MAX_THREADS, os.cpu_count() or 1))
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)
+    dataset = grain.MapDataset.source(pages).to_iter_dataset(options)
+    if num_workers:
+        if not flags.FLAGS.is_parsed():
+            flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags.
+        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers))
+    return iter(dataset)
+
+
+def _fetch(source: Source, ids: Int[np.ndarray, " b"], max_bad: int) -> _Rows:
+    if isinstance(source, ArraySource):
+        return _Rows({**source.take(ids), "id": ids.astype(np.int32)}, {})
+    bad: dict[int, str] = {}
+    found = [_readable(source, int(i), max_bad, bad) for i in ids]
+    batch = {
+        "image": np.stack([record["image"] for _, record in found]),
+        "label": np.stack([record["label"] for _, record in found]).astype(np.int32),
+        "id": np.array([index for index, _ in found], np.int32),
+    }
+    return _Rows(batch, bad)
+
+
+def _readable(
+    source: Source, index: int, max_bad: int, bad: dict[int, str]
+) -> tuple[int, dict[str, Any]]:
+    """Return the first record from ``index`` on that can be read."""
+    for candidate in range(index, index + min(max_bad + 1, len(source))):
+        candidate %= len(source)
+        try:
+            return candidate, source[candidate]
+        except BadRecord as error:
+            bad[candidate] = str(error)
+            reason = f"{source.record_name(candidate)}: {error}"
+    raise UserError(
+        f"Too many unreadable records (max_bad_records={max_bad}); the last is "
+        f"{reason}. Run: jaxssl data doctor"
+    )
