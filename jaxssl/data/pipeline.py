@@ -99,7 +99,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         """
         self.step = step
         self.wait_seconds = 0.0
-        self._rows = rows
+        self._rows: Iterator[_Rows] = rows
         self._bad = bad
         self._in_shared_memory = in_shared_memory
         # Grain's own clean-up is noisy when the interpreter ends first.
@@ -128,6 +128,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
     def close(self) -> None:
         """Stop the threads and worker processes."""
         self._finalizer()
+        self._rows = iter(())
 
     def __enter__(self) -> "Batches":
         return self

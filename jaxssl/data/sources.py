@@ -186,14 +186,24 @@ def load(
     return loader(split=split, **options)
 
 
-def _loader(name: str) -> Callable[..., Source]:
+def check_name(name: str) -> None:
+    """Raise unless ``name`` is one that ``load`` takes.
+
+    Raises:
+      UserError: names what is allowed and the nearest name.
+    """
     family, _, rest = name.partition(":")
-    module = "tfds_source" if family == "tfds" and rest else name
-    if module not in (*NAMES, "tfds_source"):
+    if name not in NAMES and not (family == "tfds" and rest):
         raise UserError(
             f"{name!r} is no data set; allowed: {', '.join(NAMES)}, tfds:<name>."
             + nearest(name, [*NAMES, *(f"tfds:{n}" for n in TFDS_NAMES)])
         )
+
+
+def _loader(name: str) -> Callable[..., Source]:
+    check_name(name)
+    rest = name.partition(":")[2]
+    module = "tfds_source" if rest else name
     try:
         found = importlib.import_module(f"jaxssl.data.{module}")
     except ModuleNotFoundError as error:

@@ -1,0 +1,227 @@
+"""``jaxssl data list|prepare|doctor``: what there is, how to get it, is it sound."""
+
+import hashlib
+import os
+from collections import Counter
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxssl.data import fashion_mnist, images, sources
+from jaxssl.data.sources import BadRecord, Source
+from jaxssl.types import UserError
+
+SHOWN = 20
+"""Corrupt records and sizes that the text names; the rest is counted."""
+
+CATALOGUE = (
+    ("fashion_on_photos", "10,000 + 2,000, 40 px", "MIT, CC-BY-4.0, CC0-1.0"),
+    ("fashion_mnist", "60,000 + 10,000, 28 px", "MIT"),
+    ("tfds:stl10", "100,000 + 5,000 + 8,000, 96 px", "non-commercial research"),
+    ("tfds:cifar10", "50,000 + 10,000, 32 px", "see its page"),
+    ("tfds:cifar100", "50,000 + 10,000, 32 px", "see its page"),
+    ("tfds:imagenet2012", "1,281,167 + 50,000", "non-commercial research"),
+    ("tfds:places365_small", "1,803,460 + 36,500, 256 px", "see its page"),
+    ("tfds:celeb_a", "162,770 + 19,867 + 19,962", "non-commercial research"),
+    ("tfds:voc/2007", "2,501 + 2,510 + 4,952", "see its page"),
+    ("folder", "JPEG and PNG, one sub-folder a class", "yours"),
+    ("npz", "arrays image and label", "yours"),
+)
+
+
+class Report(NamedTuple):
+    """What a full pass over a data set found.
+
+    Attributes:
+      name: of the data set.
+      count: number of records.
+      readable: number of those that can be decoded.
+      image_shape: what a batch holds, (h, w, 3).
+      sizes: (h, w, mode) as stored, to count.
+      classes: class (or attribute) name to count; ``unlabelled`` where there is none.
+      corrupt: (record, reason).
+      duplicates: pairs of records with the same pixels and whether labels agree.
+    """
+
+    name: str
+    count: int
+    readable: int
+    image_shape: tuple[int, int, int]
+    sizes: dict[tuple[int, int, str], int]
+    classes: dict[str, int]
+    corrupt: list[tuple[str, str]]
+    duplicates: list[tuple[str, str, bool]]
+
+
+def doctor(source: Source) -> Report:
+    """Read every record and count what is in it.
+
+    Args:
+      source: any data set.
+
+    Returns:
+      The report; its ``corrupt`` names each record that cannot be decoded.
+    """
+    sizes: Counter[tuple[int, int, str]] = Counter()
+    classes = Counter(dict.fromkeys(source.class_names, 0))
+    corrupt, duplicates = [], []
+    seen: dict[bytes, tuple[int, bytes]] = {}
+    for index in range(len(source)):
+        try:
+            record = source[index]
+            sizes[_stored(source, index)] += 1
+        except BadRecord as error:
+            corrupt.append((source.record_name(index), str(error)))
+            continue
+        label = np.asarray(record["label"])
+        classes.update(_names(source, label))
+        pixels = hashlib.sha1(record["image"].tobytes(), usedforsecurity=False).digest()
+        first, same = seen.setdefault(pixels, (index, label.tobytes()))
+        if first != index:
+            pair = source.record_name(first), source.record_name(index)
+            duplicates.append((*pair, same == label.tobytes()))
+    return Report(
+        name=source.name,
+        count=len(source),
+        readable=len(source) - len(corrupt),
+        image_shape=source.image_shape,
+        sizes=dict(sizes.most_common()),
+        classes=dict(classes),
+        corrupt=corrupt,
+        duplicates=duplicates,
+    )
+
+
+def render(report: Report) -> str:
+    """Return the report as text for a terminal."""
+    h, w, c = report.image_shape
+    sizes = [f"{h} x {w} {m}: {n}" for (h, w, m), n in report.sizes.items()]
+    classes = [f"{name}: {n}" for name, n in report.classes.items()]
+    clash = sum(not same for *_, same in report.duplicates)
+    lines = [
+        f"{report.name}: {report.readable} of {report.count} records readable, "
+        f"images {h} x {w} x {c} in a batch",
+        f"stored sizes (h x w mode): {_some(sizes)}",
+        f"classes: {_some(classes, 2 * SHOWN)}",
+        f"duplicates: {len(report.duplicates)}, of them {clash} with another label",
+        *(f"  {a} = {b}" for a, b, _ in report.duplicates[:5]),
+        f"corrupt: {len(report.corrupt)}",
+        *(f"  {name}: {reason}" for name, reason in report.corrupt[:SHOWN]),
+    ]
+    if len(report.corrupt) > SHOWN:
+        lines.append(f"  and {len(report.corrupt) - SHOWN} more")
+    return "\n".join(lines)
+
+
+def doctor_text(
+    name: str, *, split: str = "train", data_dir: str | None = None, **options: Any
+) -> str:
+    """Open a data set by name, read all of it and describe it.
+
+    Args:
+      name: see ``sources.load``.
+      split: see ``sources.load``.
+      data_dir: see ``sources.load``.
+      **options: see ``sources.load``.
+
+    Returns:
+      Several lines.
+
+    Raises:
+      UserError: it cannot be opened.
+    """
+    source = sources.load(name, split=split, data_dir=data_dir, **options)
+    return render(doctor(source))
+
+
+def list_text() -> str:
+    """Return a table of the data sets that jaxssl knows and where each one is."""
+    rows = [("name", "images", "licence", "where")]
+    rows += [(name, size, licence, where(name)) for name, size, licence in CATALOGUE]
+    widths = [max(len(row[k]) for row in rows) for k in range(3)]
+    lines = [
+        "  ".join([*(row[k].ljust(widths[k]) for k in range(3)), row[3]])
+        for row in rows
+    ]
+    lines.append("Any other data set of tensorflow-datasets works as tfds:<name>.")
+    return "\n".join(lines)
+
+
+def where(name: str, *, data_dir: str | None = None) -> str:
+    """Return the place of a data set, or what is needed to get it.
+
+    Args:
+      name: see ``sources.load``.
+      data_dir: see ``sources.load``.
+    """
+    if name == "fashion_on_photos":
+        return "embedded"
+    if name in ("folder", "npz"):
+        return "--data_dir"
+    if name == "fashion_mnist":
+        try:
+            return str(fashion_mnist.find(data_dir))
+        except UserError:
+            return "missing; apt-get install dataset-fashion-mnist"
+    try:
+        builder = _tfds().open_builder(name.removeprefix("tfds:"), data_dir)
+    except UserError as error:
+        return f"missing; {error}"
+    if builder.info.splits:
+        return str(builder.data_path)
+    return f"missing; jaxssl data prepare {name}"
+
+
+def prepare(name: str, *, data_dir: str | None = None) -> str:
+    """Get a data set ready: TFDS ones are downloaded and stored as array_record.
+
+    Args:
+      name: see ``sources.load``.
+      data_dir: where TFDS is to put it; see ``tfds_source.load``.
+
+    Returns:
+      One line that says where it is.
+
+    Raises:
+      UserError: unknown, not there, or TFDS cannot prepare it, with what to do.
+    """
+    family, _, rest = name.partition(":")
+    if family != "tfds" or not rest:
+        if name == "fashion_mnist":
+            return f"{name} is in {fashion_mnist.find(data_dir)}"
+        sources.check_name(name)
+        return f"{name} needs no preparation: {where(name)}"
+    if data_dir:
+        os.makedirs(data_dir, exist_ok=True)
+    return f"{name} is in {_tfds().download(rest, data_dir)}"
+
+
+def _tfds() -> Any:
+    try:
+        from jaxssl.data import tfds_source
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"tensorflow-datasets needs {error.name}; run: pip install 'jaxssl[train]'"
+        ) from None
+    return tfds_source
+
+
+def _stored(source: Source, index: int) -> tuple[int, int, str]:
+    raw = getattr(source, "raw", None)
+    if raw is None:
+        h, w, _ = source.image_shape
+        return h, w, "array"
+    return images.header(raw(index))
+
+
+def _names(source: Source, label: np.ndarray) -> list[str]:
+    if label.ndim:
+        return [n for n, on in zip(source.class_names, label, strict=True) if on > 0]
+    if 0 <= label < len(source.class_names):
+        return [source.class_names[int(label)]]
+    return ["unlabelled" if label == sources.NO_LABEL else f"label {int(label)}"]
+
+
+def _some(items: list[str], limit: int = SHOWN) -> str:
+    more = f", and {len(items) - limit} more" if len(items) > limit else ""
+    return (", ".join(items[:limit]) or "none") + more

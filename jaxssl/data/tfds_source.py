@@ -1,0 +1,270 @@
+"""Any data set of tensorflow-datasets, by name, without TensorFlow.
+
+The files must be in the format ``array_record``, which has random access. Images stay
+encoded until a record is asked for and are decoded by Pillow.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow_datasets as tfds
+
+from jaxssl.data import images
+from jaxssl.data.sources import NO_LABEL, BadRecord, Source, digest
+from jaxssl.settings import nearest
+from jaxssl.types import UserError
+
+FORMAT = "array_record"
+ATTRIBUTES = "attributes"
+
+
+class TfdsSource:
+    """One split on disk; records are decoded when asked for.
+
+    Attributes:
+      name: see ``Source``.
+      class_names: of the classes, or of the attributes if the label is a vector.
+      image_shape: (h, w, 3).
+      fingerprint: see ``Source``.
+    """
+
+    def __init__(
+        self,
+        builder: Any,
+        records: Any,
+        *,
+        split: str,
+        image_key: str,
+        label_key: str | None,
+        load_size: int | None,
+    ):
+        """Wrap the records of a prepared builder; see ``load``."""
+        features = builder.info.features
+        self._records = records
+        self._image_key = image_key
+        self._label_key = label_key
+        self._load_size = load_size
+        self.class_names = _class_names(features, label_key)
+        self._multi_hot = bool(label_key) and isinstance(
+            features[label_key], tfds.features.Sequence
+        )
+        self.name = f"tfds:{builder.info.full_name}/{split}"
+        self.image_shape = _image_shape(features[image_key], load_size, self.name)
+        options = f"{image_key} {label_key} {load_size}"
+        self.fingerprint = digest(self.name, str(len(records)), options)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Decode one record; see ``Source``."""
+        record = self._record(index)
+        image = images.decode(record[self._image_key], load_size=self._load_size)
+        if image.shape != self.image_shape:
+            raise BadRecord(f"image of shape {image.shape}, not {self.image_shape}")
+        return {"image": image, "label": self._label(record)}
+
+    def raw(self, index: int) -> bytes:
+        """Return the encoded image.
+
+        Raises:
+          BadRecord: the record cannot be read.
+        """
+        return self._record(index)[self._image_key]
+
+    def record_name(self, index: int) -> str:
+        """Return the position in the split."""
+        return f"{self.name}[{index}]"
+
+    def _record(self, index: int) -> dict[str, Any]:
+        try:
+            record = self._records[index]
+        except (RuntimeError, ValueError, OSError) as error:
+            reason = str(error).partition("\n")[0]
+            raise BadRecord(f"damaged array_record: {reason}") from None
+        if not isinstance(record[self._image_key], bytes):
+            raise BadRecord("damaged array_record: no image in it")
+        if len(record[self._image_key]) > images.MAX_BYTES:
+            raise BadRecord(f"image above {images.MAX_BYTES} bytes")
+        return record
+
+    def _label(self, record: dict[str, Any]) -> np.ndarray:
+        if self._label_key is None:
+            return np.array(NO_LABEL, np.int32)
+        value = record[self._label_key]
+        if isinstance(value, dict):
+            return np.array([value[name] for name in self.class_names], np.int32)
+        if self._multi_hot:
+            hot = np.zeros(len(self.class_names), np.int32)
+            hot[np.asarray(value, int)] = 1
+            return hot
+        return np.asarray(value).astype(np.int32)
+
+
+def load(
+    name: str,
+    *,
+    split: str,
+    data_dir: str | None = None,
+    load_size: int | None = None,
+    image_key: str = "image",
+    label_key: str | None = None,
+) -> Source:
+    """Open one split of a prepared TFDS data set.
+
+    Args:
+      name: as TFDS has it, ``stl10`` or ``voc/2007``.
+      split: as TFDS has it, ``train`` or ``train[:10%]``.
+      data_dir: the TFDS folder, which holds ``<name>/<version>``; by default
+        ``$JAXSSL_DATA``, then what TFDS uses (``~/tensorflow_datasets``).
+      load_size: scale the shorter side to so many pixels and cut the central square;
+        may be None where all images have one size.
+      image_key: name of the image feature.
+      label_key: name of the label feature: a class, a list of classes (becomes a vector
+        of 0 and 1) or a dict of booleans (becomes a vector, names sorted). By default
+        ``label``, ``labels`` or ``attributes``, whichever there is, else -1.
+
+    Returns:
+      The split.
+
+    Raises:
+      UserError: an unknown name, split or key, or files that are missing or in another
+        format, with what to run or where to put them.
+    """
+    builder = open_builder(name, data_dir)
+    folder = str(builder.data_path)
+    prepare = f"jaxssl data prepare tfds:{name}" + (
+        f" --data_dir={data_dir}" if data_dir else ""
+    )
+    if not builder.info.splits:
+        raise UserError(
+            f"tfds:{name} is not in {folder}. Run: {prepare}; or copy a folder that "
+            f"TFDS has prepared with file_format={FORMAT!r} to that place."
+        )
+    features = builder.info.features
+    if image_key not in features:
+        raise UserError(
+            f"tfds:{name} has no feature {image_key!r}; it has: {', '.join(features)}."
+        )
+    if label_key is None:
+        usual = [k for k in ("label", "labels", ATTRIBUTES) if k in features]
+        label_key = usual[0] if usual else None
+    elif label_key not in features:
+        raise UserError(
+            f"tfds:{name} has no feature {label_key!r}; it has: {', '.join(features)}."
+        )
+    decoders = {image_key: tfds.decode.SkipDecoding()}
+    try:
+        records = builder.as_data_source(split, decoders=decoders)
+    except NotImplementedError:
+        raise UserError(
+            f"{folder} is not in the format {FORMAT}; remove it and run: {prepare}"
+        ) from None
+    except ValueError as error:
+        raise UserError(
+            f"tfds:{name} has no split {split!r}; allowed: "
+            f"{', '.join(builder.info.splits)} ({str(error).splitlines()[0]})."
+        ) from None
+    return TfdsSource(
+        builder,
+        records,
+        split=split,
+        image_key=image_key,
+        label_key=label_key,
+        load_size=load_size,
+    )
+
+
+def open_builder(name: str, data_dir: str | None) -> Any:
+    """Return the TFDS builder of a data set, prepared or not.
+
+    Args:
+      name: see ``load``.
+      data_dir: see ``load``.
+
+    Raises:
+      UserError: TFDS knows no such data set and there is none in the folder.
+    """
+    root = data_dir or os.environ.get("JAXSSL_DATA")
+    if not re.fullmatch(r"\w+(/[\w.-]+)?(:[\d.]+)?", name) or ".." in name:
+        raise UserError(
+            f"tfds:{name} is no name; allowed: name, name/config, name:1.2."
+        )
+    if data_dir and not Path(data_dir).is_dir():
+        raise UserError(f"data_dir {data_dir} is no folder.")
+    try:
+        return tfds.builder(name, data_dir=root, file_format=None)
+    except tfds.core.DatasetNotFoundError:
+        known = nearest(name, tfds.list_builders(with_community_datasets=False))
+        raise UserError(
+            f"tensorflow-datasets knows no {name!r} and {root or 'its folder'} holds "
+            f"none.{known}"
+        ) from None
+    except (ValueError, AssertionError, ImportError) as error:
+        raise UserError(
+            f"tfds:{name} cannot be opened: {str(error).splitlines()[0]}."
+        ) from None
+
+
+def download(name: str, data_dir: str | None) -> str:
+    """Let TFDS download a data set and store it as array_record.
+
+    Args:
+      name: see ``load``.
+      data_dir: see ``load``.
+
+    Returns:
+      The folder it is in.
+
+    Raises:
+      UserError: no network, a missing package or a manual download, in TFDS' own words.
+    """
+    builder = open_builder(name, data_dir)
+    if builder.info.splits:
+        return str(builder.data_path)
+    config = tfds.download.DownloadConfig(try_download_gcs=False)
+    try:
+        builder = tfds.builder(name, data_dir=builder.data_dir_root, file_format=FORMAT)
+        builder.download_and_prepare(download_config=config)
+    except ModuleNotFoundError as error:
+        raise UserError(
+            f"TFDS needs the package {error.name} to prepare {name}, not to read it. "
+            f"Run: pip install {error.name}; or prepare it elsewhere with "
+            f"file_format={FORMAT!r} and copy it to {builder.data_path}."
+        ) from None
+    except (OSError, AssertionError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"TFDS cannot prepare {name}: {reason}") from None
+    return str(builder.data_path)
+
+
+def _class_names(features: Any, label_key: str | None) -> tuple[str, ...]:
+    if label_key is None:
+        return ()
+    feature = features[label_key]
+    if isinstance(feature, tfds.features.FeaturesDict):
+        return tuple(sorted(feature))
+    if isinstance(feature, tfds.features.Sequence):
+        feature = feature.feature
+    if isinstance(feature, tfds.features.ClassLabel):
+        return tuple(feature.names)
+    raise UserError(
+        f"The feature {label_key!r} is {type(feature).__name__}; a label is a class, a "
+        "list of classes or a dict of booleans."
+    )
+
+
+def _image_shape(
+    feature: Any, load_size: int | None, name: str
+) -> tuple[int, int, int]:
+    if load_size is not None:
+        if load_size < 1:
+            raise UserError(f"load_size is {load_size}; it must be above 0.")
+        return load_size, load_size, 3
+    h, w = feature.shape[:2]
+    if h is None or w is None:
+        raise UserError(f"{name} has images of many sizes; set load_size.")
+    return h, w, 3
