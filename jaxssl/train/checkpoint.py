@@ -1,0 +1,356 @@
+"""Checkpoints of the whole TrainState: Orbax writes them, a manifest vouches for them.
+
+A save counts once its manifest is on disk. Until then ``checkpoints/saving`` names the
+step, so that a save that a crash cut short is told from a checkpoint that was damaged
+later: the first is removed, the second is set aside as ``<step>.corrupt``.
+"""
+
+import contextlib
+import datetime
+import re
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import orbax.checkpoint as ocp
+
+from jaxssl.train import files, manifest
+from jaxssl.types import TrainState, UserError
+
+FOLDER = "checkpoints"
+SAVING = "saving"
+ITEM = "default"  # The folder Orbax puts an unnamed item in.
+HEAD = "logits"
+
+Say = Callable[[str], Any]
+"""Takes one line for the user."""
+
+
+class NoValidCheckpointError(RuntimeError):
+    """There are checkpoints, and none of them can be trusted."""
+
+
+class Store(NamedTuple):
+    """An open folder of checkpoints.
+
+    Attributes:
+      folder: where the steps lie.
+      manager: writes them and removes old ones.
+      worker: one thread that waits for a write and then adds the manifest.
+      pending: the save in flight, if any.
+    """
+
+    folder: Path
+    manager: ocp.CheckpointManager
+    worker: ThreadPoolExecutor
+    pending: list[Future]
+
+
+@contextlib.contextmanager
+def open_store(workdir: Path, *, keep: int) -> Iterator[Store]:
+    """Open ``workdir/checkpoints`` for writing; only one process may.
+
+    Args:
+      workdir: the run's folder.
+      keep: how many newest checkpoints stay; at least 2, because Orbax removes the
+        oldest before the newest has its manifest.
+
+    Yields:
+      The store; on leaving, the save in flight has been finished.
+    """
+    folder = workdir.absolute() / FOLDER
+    folder.mkdir(exist_ok=True)
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep,
+        cleanup_tmp_directories=True,
+        enable_async_checkpointing=True,
+    )
+    with (
+        contextlib.closing(ocp.CheckpointManager(folder, options=options)) as manager,
+        ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as worker,
+    ):
+        store = Store(folder, manager, worker, [])
+        yield store
+        settle(store)
+
+
+def save(store: Store, state: TrainState) -> None:
+    """Start to write ``state`` and return once it has been copied to the host.
+
+    Args:
+      store: where to.
+      state: all that training needs; may be donated afterwards.
+
+    Raises:
+      RuntimeError: Orbax refused; or the save before this one failed.
+    """
+    settle(store)
+    step = int(state.step)
+    files.write_atomically(store.folder / SAVING, str(step).encode())
+    if not store.manager.save(step, args=ocp.args.StandardSave(state)):
+        raise RuntimeError(f"Orbax did not save step {step} in {store.folder}")
+    leaves = manifest.describe(state)
+    store.pending.append(store.worker.submit(_finish, store, step, leaves))
+
+
+def settle(store: Store) -> None:
+    """Wait for the save in flight and raise what went wrong with it."""
+    while store.pending:
+        store.pending.pop().result()
+
+
+def _finish(store: Store, step: int, leaves: dict[str, list]) -> None:
+    store.manager.wait_until_finished()
+    manifest.write(store.folder / str(step), leaves)
+    (store.folder / SAVING).unlink()
+
+
+def steps(workdir: Path) -> list[int]:
+    """Return the steps of the finished checkpoints of a run, oldest first."""
+    folder = workdir / FOLDER
+    found = folder.iterdir() if folder.is_dir() else ()
+    names = [path.name for path in found if path.is_dir()]
+    return sorted(int(name) for name in names if name.isdecimal())
+
+
+def remove_unfinished(workdir: Path, say: Say) -> None:
+    """Delete a save that a crash cut short; call it only with the workdir locked."""
+    marker = workdir / FOLDER / SAVING
+    if not marker.exists():
+        return
+    step = marker.read_text()
+    folder = workdir / FOLDER / step
+    if step.isdecimal() and folder.is_dir() and not (folder / manifest.NAME).exists():
+        shutil.rmtree(folder)
+        say(f"checkpoint {step}: the save was interrupted; removed.")
+    marker.unlink()
+
+
+def find_newest(workdir: Path) -> tuple[int | None, dict[int, str]]:
+    """Find the newest checkpoint whose bytes are as they were written.
+
+    Args:
+      workdir: the run's folder; nothing in it is changed.
+
+    Returns:
+      Its step, or None if the run has no checkpoint; and what is wrong with the newer
+      ones, by step.
+
+    Raises:
+      NoValidCheckpointError: there are checkpoints, and all of them are damaged.
+    """
+    damage: dict[int, str] = {}
+    for step in reversed(steps(workdir)):
+        wrong = manifest.find_damage(workdir / FOLDER / str(step))
+        if wrong is None:
+            return step, damage
+        damage[step] = wrong
+    aside = sorted(path.name for path in (workdir / FOLDER).glob("*.corrupt*"))
+    if damage or aside:
+        told = [f"{step} ({wrong})" for step, wrong in damage.items()] + aside
+        raise NoValidCheckpointError(
+            f"{workdir / FOLDER} has no checkpoint that can be trusted: "
+            f"{', '.join(told)}. Bring back a copy, or train in another --workdir."
+        )
+    return None, damage
+
+
+def restore_newest(workdir: Path, abstract: TrainState, say: Say) -> TrainState | None:
+    """Restore the newest good checkpoint and set newer, damaged ones aside.
+
+    Args:
+      workdir: the run's folder, locked by this process.
+      abstract: the state that the config asks for, with shardings.
+      say: hears of every checkpoint that was set aside.
+
+    Returns:
+      The state, or None if the run has no checkpoint yet.
+
+    Raises:
+      UserError: the checkpoint belongs to another architecture.
+      NoValidCheckpointError: all checkpoints are damaged; they stay where they are.
+    """
+    remove_unfinished(workdir, say)
+    step, damage = find_newest(workdir)
+    if step is None:
+        return None
+    state = restore(workdir, step, abstract)
+    for bad, wrong in damage.items():
+        folder = workdir / FOLDER / str(bad)
+        aside = _free_name(folder.with_name(f"{bad}.corrupt"))
+        folder.rename(aside)
+        say(
+            f"CHECKPOINT {bad} IS DAMAGED: {wrong}. "
+            f"Set aside as {aside.name}; going on from step {step}."
+        )
+    return state
+
+
+def restore(workdir: Path, step: int, abstract: TrainState) -> TrainState:
+    """Restore one checkpoint whose manifest has been verified.
+
+    Args:
+      workdir: the run's folder.
+      step: which checkpoint.
+      abstract: the state that the config asks for, with shardings.
+
+    Returns:
+      The state, bit for bit as it was saved.
+
+    Raises:
+      UserError: names the first leaf that differs, and how.
+    """
+    folder = workdir.absolute() / FOLDER / str(step)
+    stored, wanted = manifest.read_leaves(folder), manifest.describe(abstract)
+    for path in [*wanted, *stored]:
+        if stored.get(path) != wanted.get(path):
+            raise UserError(
+                f"{folder} was saved by another architecture: {path} is "
+                f"{_word(stored.get(path))} there, but the config asks for "
+                f"{_word(wanted.get(path))}. Use the config that it was trained with, "
+                "or another --workdir."
+            )
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(folder / ITEM, abstract)
+
+
+def restore_players(
+    workdir: Path, players: Sequence[str], state: TrainState, say: Say
+) -> TrainState:
+    """Take the parameters and statistics of some players from another run.
+
+    A classification head (a layer named ``logits``) of another size stays as it is in
+    ``state``, because another task may count other classes; all else must fit.
+
+    Args:
+      workdir: the other run's folder; its newest good checkpoint is read.
+      players: whose arrays to take.
+      state: where to put them; also gives shapes and shardings.
+      say: hears what was taken and which head was not.
+
+    Returns:
+      ``state`` with the players' ``params`` and ``stats`` replaced.
+
+    Raises:
+      UserError: there is no checkpoint, no such player, or it does not fit.
+    """
+    step = find_newest(workdir)[0]
+    if step is None:
+        raise UserError(
+            f"init_from: {workdir} has no checkpoint; train that run first."
+        )
+    folder = workdir.absolute() / FOLDER / str(step)
+    stored = manifest.read_leaves(folder)
+    _check_players(players, state, stored, folder)
+    ours = {
+        "params": {player: state.params[player] for player in players},
+        "stats": {player: state.stats[player] for player in players},
+    }
+    fresh = _find_fresh(ours, stored, players, folder)
+    item = _prune(ours, {path for path in manifest.describe(ours) if path not in fresh})
+    with ocp.PyTreeCheckpointer() as checkpointer:
+        found = checkpointer.restore(
+            folder / ITEM,
+            args=ocp.args.PyTreeRestore(
+                item=item,
+                restore_args=ocp.checkpoint_utils.construct_restore_args(item),
+                partial_restore=True,
+            ),
+        )
+    merged = _graft(ours, found)
+    say(f"{', '.join(players)}: initialised from step {step} of {workdir}.")
+    for path in fresh:
+        say(f"{path} keeps its fresh values: it was {_word(stored.get(path))} there.")
+    return state._replace(
+        params={**state.params, **merged["params"]},
+        stats={**state.stats, **merged["stats"]},
+    )
+
+
+def _check_players(
+    players: Sequence[str], state: TrainState, stored: Mapping, folder: Path
+) -> None:
+    there = sorted({path.split("/")[1] for path in stored if path.startswith("params")})
+    for player in players:
+        for place, names in (("this task", sorted(state.params)), (folder, there)):
+            if player not in names:
+                raise UserError(
+                    f"init_from: {place} has no player {player!r}; it has "
+                    f"{', '.join(names)}."
+                )
+
+
+def _find_fresh(
+    ours: Mapping, stored: Mapping, players: Sequence[str], folder: Path
+) -> list[str]:
+    """Return the leaves of a head that does not fit; raise if anything else differs."""
+    wanted = manifest.describe(ours)
+    parts = tuple(f"{part}/{p}/" for part in ("params", "stats") for p in players)
+    extra = [path for path in stored if path.startswith(parts) and path not in wanted]
+    differing = [
+        path for path in [*wanted, *extra] if stored.get(path) != wanted.get(path)
+    ]
+    for path in differing:
+        if HEAD not in path.split("/"):
+            raise UserError(
+                f"init_from: {path} is {_word(stored.get(path))} in {folder}, but this "
+                f"config asks for {_word(wanted.get(path))}. Use the same network."
+            )
+    return [path for path in differing if path in wanted]
+
+
+def _prune(tree: Any, keep: set[str], prefix: str = "") -> Any:
+    """Drop the leaves of nested dicts whose path is not in ``keep``."""
+    if not isinstance(tree, Mapping):
+        return tree
+    return {
+        name: _prune(value, keep, f"{prefix}{name}/")
+        for name, value in tree.items()
+        if isinstance(value, Mapping) or f"{prefix}{name}" in keep
+    }
+
+
+def _graft(tree: Any, found: Any) -> Any:
+    """Replace the leaves of nested dicts by those that were found."""
+    if not isinstance(tree, Mapping):
+        return found
+    return {
+        name: _graft(value, found[name]) if name in found else value
+        for name, value in tree.items()
+    }
+
+
+def _word(leaf: list | None) -> str:
+    return "absent" if leaf is None else f"{leaf[0]}{leaf[1]}"
+
+
+def _free_name(path: Path) -> Path:
+    names = [path, *(path.with_name(f"{path.name}-{i}") for i in range(2, 1000))]
+    return next(name for name in names if not name.exists())
+
+
+def list_text(workdir: Path) -> str:
+    """Return a table of the checkpoints of a run: step, size, when it was written."""
+    rows = [f"{'step':>10}  {'MB':>8}  written"]
+    for step in steps(workdir):
+        folder = workdir / FOLDER / str(step)
+        size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+        written = datetime.datetime.fromtimestamp(folder.stat().st_mtime)
+        rows.append(f"{step:>10}  {size / 1e6:8.1f}  {written:%Y-%m-%d %H:%M:%S}")
+    aside = sorted(path.name for path in (workdir / FOLDER).glob("*.corrupt*"))
+    rows += [f"{re.split('[.]', name)[0]:>10}  set aside as {name}" for name in aside]
+    return "\n".join(rows if len(rows) > 1 else [f"{workdir} has no checkpoints yet."])
+
+
+def verify_text(workdir: Path) -> tuple[str, bool]:
+    """Compare every checkpoint of a run with its manifest.
+
+    Returns:
+      One line a checkpoint, and whether all of them are good.
+    """
+    found = {s: manifest.find_damage(workdir / FOLDER / str(s)) for s in steps(workdir)}
+    lines = [f"{s:>10}  {wrong or 'good'}" for s, wrong in found.items()]
+    text = "\n".join(lines or [f"{workdir} has no checkpoints yet."])
+    return text, not any(found.values())

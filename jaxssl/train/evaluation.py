@@ -1,0 +1,93 @@
+"""Run evaluations on a state, prove that they left it alone, keep what they found."""
+
+import io
+import json
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxssl.train import checkpoint, files, manifest, metrics, sharding
+from jaxssl.types import Eval, EvalResult, TrainState
+
+FOLDER = "evals"
+RANDOM_INIT = "random_init"
+
+
+def run(
+    evals: Mapping[str, Eval], state: TrainState, folder: Path, say: checkpoint.Say
+) -> dict[str, EvalResult]:
+    """Evaluate a state; write ``<name>.json`` and ``<name>.npz`` for each evaluation.
+
+    Args:
+      evals: evaluations by name.
+      state: what to evaluate.
+      folder: where the results go; made if it is missing.
+      say: hears the scalars of each evaluation.
+
+    Returns:
+      The results by name.
+
+    Raises:
+      RuntimeError: an evaluation changed a leaf of the state.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    state = sharding.local(state)
+    before = jax.tree.map(lambda leaf: np.array(leaf), state)
+    results = {}
+    for name, evaluate in evals.items():
+        started = time.monotonic()
+        result = evaluate(state)
+        seconds = time.monotonic() - started
+        check_untouched(before, state, name)
+        write(folder, name, result, step=int(state.step), seconds=seconds)
+        words = "  ".join(f"{key} {value:.4g}" for key, value in result.scalars.items())
+        say(f"{name}: {words}  ({metrics.format_seconds(seconds)})")
+        results[name] = result
+    return results
+
+
+def check_untouched(before: TrainState, state: TrainState, name: str) -> None:
+    """Raise unless every leaf has the bits it had before the evaluation ``name``.
+
+    Raises:
+      RuntimeError: names the first leaf that was deleted or changed.
+    """
+    leaves = zip(jax.tree.leaves(before), jax.tree.leaves(state), strict=True)
+    for path, (old, new) in zip(manifest.describe(before), leaves, strict=True):
+        if new.is_deleted() or old.tobytes() != np.asarray(new).tobytes():
+            raise RuntimeError(f"the evaluation {name!r} changed {path} of the state")
+
+
+def write(
+    folder: Path, name: str, result: EvalResult, *, step: int, seconds: float
+) -> None:
+    """Write what an evaluation found; numbers last, so they vouch for the arrays."""
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = dict(result.arrays)
+    np.savez_compressed(buffer, **arrays)
+    files.write_atomically(folder / f"{name}.npz", buffer.getvalue())
+    scalars = {key: float(value) for key, value in result.scalars.items()}
+    body = {"step": step, "seconds": round(seconds, 3), "scalars": scalars}
+    text = json.dumps(body, indent=2) + "\n"
+    files.write_atomically(folder / f"{name}.json", text.encode())
+
+
+def make_table(
+    trained: Mapping[str, EvalResult], untrained: Mapping[str, EvalResult]
+) -> str:
+    """Return every scalar of the trained state beside that of the untrained one."""
+    rows = [("", "trained", "untrained" if untrained else "")]
+    for name, result in trained.items():
+        other = untrained[name].scalars if name in untrained else {}
+        for key, value in result.scalars.items():
+            beside = f"{other[key]:.4g}" if key in other else ""
+            rows.append((f"{name}/{key}", f"{value:.4g}", beside))
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    return "\n".join(
+        f"{name:<{widths[0]}}  {a:>{widths[1]}}  {b:>{widths[2]}}".rstrip()
+        for name, a, b in rows
+    )

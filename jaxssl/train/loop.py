@@ -1,0 +1,319 @@
+"""The training loop: one compiled step, repeated, with everything else at its edges."""
+
+import contextlib
+import dataclasses
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from jaxssl.data import pipeline
+from jaxssl.settings import positive
+from jaxssl.train import checkpoint, metrics, preemption, records, sharding, start
+from jaxssl.train.recipe import Recipe
+from jaxssl.train.step import Meter, is_finite, make_program
+from jaxssl.types import Eval, Task, TrainState, UserError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """The section ``train`` of a config.
+
+    Attributes:
+      num_steps: length of the run; schedules depend on it.
+      batch_size: rows of a batch over all devices and processes.
+      save_every: steps between two checkpoints; the last step is always saved.
+      log_every: steps between two records of metrics, which are means over them.
+      eval_every: steps between two online evaluations; also before and after all.
+      keep_checkpoints: how many newest checkpoints stay on disk, at least 2.
+      num_workers: processes that read data; 0 reads in this one.
+      max_bad_records: unreadable records that are skipped before the run stops.
+    """
+
+    num_steps: int
+    batch_size: int
+    save_every: int = 1000
+    log_every: int = 50
+    eval_every: int = 1000
+    keep_checkpoints: int = 3
+    num_workers: int = 0
+    max_bad_records: int = 10
+
+    def __post_init__(self):
+        """Check the values."""
+        positive(
+            self, "num_steps", "batch_size", "save_every", "log_every", "eval_every"
+        )
+        if self.keep_checkpoints < 2:
+            raise UserError(
+                f"keep_checkpoints is {self.keep_checkpoints}; it must be at least 2, "
+                "so that a good one is left if the newest gets damaged."
+            )
+        for field in ("num_workers", "max_bad_records"):
+            if getattr(self, field) < 0:
+                raise UserError(
+                    f"{field} is {getattr(self, field)}; it must be 0 or more."
+                )
+
+
+class NonFiniteError(RuntimeError):
+    """A loss or a parameter is no longer a number; no checkpoint was overwritten.
+
+    Attributes:
+      step: the first step at which it was seen.
+    """
+
+    def __init__(self, step: int, message: str):
+        super().__init__(message)
+        self.step = step
+
+
+class Run(NamedTuple):
+    """What stays the same from the first step to the last.
+
+    Attributes:
+      config: how long, how often.
+      workdir: the run's folder.
+      evals: online evaluations by name.
+      writer: metrics go here.
+      store: checkpoints go here.
+      first: the step that this start began after.
+      began: when it began, in seconds.
+    """
+
+    config: Config
+    workdir: Path
+    evals: Mapping[str, Eval]
+    writer: metrics.Writer
+    store: checkpoint.Store
+    first: int
+    began: float
+
+
+def train(
+    task: Task,
+    source: Any,
+    config: Config,
+    *,
+    seed: int,
+    workdir: Path,
+    evals: Mapping[str, Eval] | None = None,
+    init_from: Mapping[str, str] | None = None,
+    mesh: Mesh | None = None,
+    recipe: Recipe | None = None,
+    command: Sequence[str] = (),
+    batches: start.Pipeline = pipeline.batches,
+    stream: TextIO | None = None,
+) -> TrainState:
+    """Train ``task`` on ``source``, or go on where ``workdir`` stopped.
+
+    Args:
+      task: the method.
+      source: the training set.
+      config: how long, how often.
+      seed: of the first state, the order of the data and everything random in a step.
+      workdir: the run's folder; made if it is missing.
+      evals: cheap evaluations; their scalars are logged as ``name/scalar``.
+      init_from: player to the workdir of a run that gives its first arrays.
+      mesh: the devices; all of them by default.
+      recipe: written to the workdir, and compared with what is there.
+      command: the words that started the run, for the record.
+      batches: the input pipeline.
+      stream: where lines for a person go; standard output by default.
+
+    Returns:
+      The state after ``config.num_steps`` steps.
+
+    Raises:
+      UserError: settings, workdir or checkpoint do not fit.
+      NoValidCheckpointError: there are checkpoints and all are damaged.
+      NonFiniteError: a loss is not finite.
+      PreemptedError: SIGTERM or SIGINT came; the state is saved.
+    """
+    mesh = mesh or sharding.make_mesh(sharding.Config())
+    out = stream or sys.stdout
+    sharding.check_batch(config.batch_size, mesh)
+    if recipe is not None:
+        records.check(workdir, recipe)
+
+    # Shapes first: what does not fit is found before anything is written.
+    spec = start.make_spec(batches, source, batch_size=config.batch_size, seed=seed)
+    abstract = start.make_abstract(task, spec, mesh)
+    program = make_program(task, abstract, spec, mesh)
+    key = jax.device_put(start.make_keys(seed)[1], sharding.replicated(mesh))
+
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(records.lock(workdir))
+        received = stack.enter_context(preemption.watch())
+        say = _make_say(out)
+
+        # What the run goes on from:
+        #   1. the newest good checkpoint of this workdir;
+        #   2. players of other runs, where `init_from` names them;
+        #   3. fresh values.
+        state = checkpoint.restore_newest(workdir, abstract, say)
+        restored = state is not None
+        if state is None:
+            state = start.init(task, spec, mesh, seed=seed)
+            state = start.graft_players(state, init_from or {}, say)
+        del abstract
+        if recipe is not None:
+            for change in records.check(workdir, recipe):
+                say(f"changed since the last start: {change}")
+            records.write(workdir, recipe, command)
+        first = int(state.step)
+        if first >= config.num_steps:
+            say(f"{workdir} is finished: step {first} of {config.num_steps}.")
+            return state
+
+        store = stack.enter_context(
+            checkpoint.open_store(workdir, keep=config.keep_checkpoints)
+        )
+        writer = stack.enter_context(
+            metrics.open_writer(
+                workdir,
+                first_step=first if restored else -1,
+                total=config.num_steps,
+                stream=out,
+            )
+        )
+        began = time.monotonic()
+        say(
+            f"{'going on after' if restored else 'starting at'} step {first}; compiling"
+        )
+        step_fn = program.compile()
+        say(f"compiled in {metrics.format_seconds(time.monotonic() - began)}")
+        run = Run(
+            config, workdir, evals or {}, writer, store, first, began=time.monotonic()
+        )
+
+        rows = stack.enter_context(
+            contextlib.closing(
+                _open_rows(batches, source, config, seed=seed, start_step=first)
+            )
+        )
+        batch = sharding.to_devices(next(rows), mesh)
+        if not restored:
+            _evaluate(run, state, first)
+        meter = behind = program.empty
+        pace = metrics.Pace()
+        for step in range(first + 1, config.num_steps + 1):
+            last = step == config.num_steps
+            started = time.monotonic()
+            with jax.transfer_guard("disallow"):
+                state, meter = step_fn(state, meter, batch, key)
+            ready = time.monotonic()
+            if not last:
+                batch = sharding.to_devices(next(rows), mesh)
+            waited = time.monotonic() - ready
+            # The host stays one step ahead of the device, never more.
+            jax.block_until_ready(behind)
+            behind = meter
+            pace = pace.add(seconds=time.monotonic() - started, waited=waited)
+            metrics.advance(writer)
+            if step % config.log_every == 0 or last:
+                _log(run, step, meter, pace, num_bad=len(rows.bad_records))
+                meter, pace = program.empty, metrics.Pace()
+            if step % config.eval_every == 0 or last:
+                _evaluate(run, state, step)
+            stopped = received()
+            if step % config.save_every == 0 or last or stopped:
+                _save(run, state, meter)
+            if stopped and not last:
+                checkpoint.settle(store)
+                raise preemption.PreemptedError(step, stopped)
+    return state
+
+
+def _make_say(stream: TextIO) -> checkpoint.Say:
+    def say(line: str) -> None:
+        stream.write(f"{line}\n")
+        stream.flush()
+
+    return say
+
+
+def _open_rows(
+    batches: start.Pipeline, source: Any, config: Config, *, seed: int, start_step: int
+) -> pipeline.Batches:
+    """Open the input at a step; each process gets its own rows of every batch."""
+    return batches(
+        source,
+        batch_size=config.batch_size,
+        seed=seed,
+        start_step=start_step,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        num_workers=config.num_workers,
+        max_bad_records=config.max_bad_records,
+    )
+
+
+def _check(run: Run, step: int, meter: Meter) -> Meter:
+    """Fetch the meter; raise if a loss was not finite since it was last empty."""
+    fetched = jax.device_get(meter)
+    if fetched.bad_step >= 0:
+        bad = [n for n, total in fetched.sums.items() if not np.isfinite(total)]
+        raise NonFiniteError(
+            int(fetched.bad_step),
+            f"the loss is not finite since step {fetched.bad_step} (seen at step "
+            f"{step} in {', '.join(bad)}). {_kept(run)}",
+        )
+    return fetched
+
+
+def _kept(run: Run) -> str:
+    checkpoint.settle(run.store)
+    newest = checkpoint.find_newest(run.workdir)[0]
+    found = (
+        "No checkpoint had been saved" if newest is None else f"Step {newest} is kept"
+    )
+    return f"{found}; try a smaller learning rate."
+
+
+def _log(
+    run: Run, step: int, meter: Meter, pace: metrics.Pace, *, num_bad: int
+) -> None:
+    """Write the means of the interval that ends at ``step``."""
+    started = time.monotonic()
+    fetched = _check(run, step, meter)
+    pace = pace.extend(time.monotonic() - started)
+    means = {n: float(total) / int(fetched.count) for n, total in fetched.sums.items()}
+    elapsed = time.monotonic() - run.began
+    scalars = {
+        **means,
+        "data/bad_records": float(num_bad),
+        **pace.scalars(run.config.batch_size),
+        "speed/elapsed_seconds": elapsed,
+    }
+    metrics.write(run.writer, step, scalars)
+    left = elapsed / (step - run.first) * (run.config.num_steps - step)
+    metrics.show(run.writer, step, scalars, left)
+
+
+def _evaluate(run: Run, state: TrainState, step: int) -> None:
+    """Run the online evaluations and log their scalars."""
+    for name, evaluate in run.evals.items():
+        started = time.monotonic()
+        found = evaluate(sharding.local(state)).scalars
+        scalars = {f"{name}/{scalar}": value for scalar, value in found.items()}
+        metrics.write(run.writer, step, scalars)
+        words = "  ".join(f"{key} {value:.4g}" for key, value in scalars.items())
+        took = metrics.format_seconds(time.monotonic() - started)
+        metrics.say(run.writer, f"eval at step {step}: {words}  ({took})")
+
+
+def _save(run: Run, state: TrainState, meter: Meter) -> None:
+    """Save a state that is known to be finite."""
+    step = int(state.step)
+    _check(run, step, meter)
+    if not is_finite(state):
+        raise NonFiniteError(
+            step, f"parameters are not finite at step {step}. {_kept(run)}"
+        )
+    checkpoint.save(run.store, state)

@@ -1,0 +1,211 @@
+"""What a run tells: ``metrics.jsonl``, TensorBoard, and lines for a person.
+
+On a terminal a progress bar shows the state of the run; elsewhere each log step is one
+plain line.
+"""
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+import tensorboardX
+from tqdm import tqdm
+
+from jaxssl.train import files
+
+JSONL = "metrics.jsonl"
+BOARD = "tb"
+SHOWN = 5
+
+
+class Writer(NamedTuple):
+    """Where the metrics of a run go.
+
+    Attributes:
+      jsonl: one JSON object a line, appended.
+      board: TensorBoard's event file.
+      stream: lines for a person.
+      bar: the progress bar, or None where the stream is no terminal.
+      total: number of steps of the run.
+    """
+
+    jsonl: TextIO
+    board: tensorboardX.SummaryWriter
+    stream: TextIO
+    bar: tqdm | None
+    total: int
+
+
+class Pace(NamedTuple):
+    """How fast the run went between two log steps.
+
+    Attributes:
+      steps: number of steps.
+      seconds: time they took, without evaluations and saves.
+      waited: time of it that passed in waiting for the next batch.
+    """
+
+    steps: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+
+    def add(self, *, seconds: float, waited: float) -> "Pace":
+        """Count one more step."""
+        return Pace(self.steps + 1, self.seconds + seconds, self.waited + waited)
+
+    def extend(self, seconds: float) -> "Pace":
+        """Add the time that the host waited for the device to finish the interval."""
+        return self._replace(seconds=self.seconds + seconds)
+
+    def scalars(self, batch_size: int) -> dict[str, float]:
+        """Return images per second and the share of the time spent on input."""
+        seconds = max(self.seconds, 1e-9)
+        return {
+            "speed/images_per_second": self.steps * batch_size / seconds,
+            "speed/input_wait_share": self.waited / seconds,
+        }
+
+
+@contextlib.contextmanager
+def open_writer(
+    workdir: Path, *, first_step: int, total: int, stream: TextIO
+) -> Iterator[Writer]:
+    """Open the logs of a run; records of steps that will be repeated are cut off.
+
+    Args:
+      workdir: the run's folder.
+      first_step: the number of finished steps; -1 where there is nothing to go on from.
+      total: the number of steps of the run.
+      stream: where lines for a person go.
+
+    Yields:
+      The writer.
+    """
+    path = workdir / JSONL
+    cut = repair(path, first_step)
+    if cut:
+        stream.write(
+            f"{path}: {cut} records after step {max(first_step, 0)} cut off.\n"
+        )
+    board = tensorboardX.SummaryWriter(
+        str(workdir / BOARD), purge_step=first_step + 1, write_to_disk=True
+    )
+    bar = None
+    if stream.isatty():
+        bar = tqdm(
+            total=total,
+            initial=max(first_step, 0),
+            unit="step",
+            file=stream,
+            dynamic_ncols=True,
+            smoothing=0.1,
+        )
+    with path.open("a") as jsonl, contextlib.closing(board):
+        try:
+            yield Writer(jsonl, board, stream, bar, total)
+        finally:
+            if bar is not None:
+                bar.close()
+
+
+def repair(path: Path, last_step: int) -> int:
+    """Drop records after ``last_step`` and lines that a crash cut short.
+
+    Args:
+      path: a JSONL file; may be missing.
+      last_step: the newest step whose records stay.
+
+    Returns:
+      How many lines were dropped.
+    """
+    if not path.exists():
+        return 0
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if _is_kept(line, last_step)]
+    if len(kept) < len(lines):
+        files.write_atomically(path, b"".join(kept))
+    return len(lines) - len(kept)
+
+
+def _is_kept(line: bytes, last_step: int) -> bool:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False
+    whole = line.endswith(b"\n") and isinstance(record, dict) and "step" in record
+    return whole and record["step"] <= last_step
+
+
+def read(workdir: Path) -> list[dict[str, float]]:
+    """Return the records of a run, oldest first; a cut-off last line is left out."""
+    path = workdir / JSONL
+    if not path.exists():
+        return []
+    lines = path.read_bytes().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if _is_kept(line, 2**62)]
+
+
+def write(writer: Writer, step: int, scalars: Mapping[str, float]) -> None:
+    """Append one record; a value that is not finite is written as null."""
+    record = {k: v if math.isfinite(v) else None for k, v in scalars.items()}
+    writer.jsonl.write(json.dumps({"step": step, **record}) + "\n")
+    writer.jsonl.flush()
+    for name, value in scalars.items():
+        writer.board.add_scalar(name, value, step)
+
+
+def say(writer: Writer, line: str) -> None:
+    """Show one line to a person, above the progress bar if there is one."""
+    if writer.bar is not None:
+        writer.bar.write(line, file=writer.stream)
+    else:
+        writer.stream.write(line + "\n")
+        writer.stream.flush()
+
+
+def advance(writer: Writer) -> None:
+    """Move the progress bar by one step."""
+    if writer.bar is not None:
+        writer.bar.update()
+
+
+def show(
+    writer: Writer, step: int, scalars: Mapping[str, float], seconds_left: float
+) -> None:
+    """Show where the run is: in the progress bar, or as one line.
+
+    Args:
+      writer: where to.
+      step: the number of finished steps.
+      scalars: the metrics of the interval, with those of ``Pace.scalars``.
+      seconds_left: the estimated time to the end.
+    """
+    names = sorted(scalars, key=lambda name: not name.startswith("loss/"))
+    shown = [name for name in names if not name.startswith("speed/")][:SHOWN]
+    words = "  ".join(f"{name} {scalars[name]:.4g}" for name in shown)
+    speed = (
+        f"{scalars['speed/images_per_second']:.0f} img/s  "
+        f"input wait {100 * scalars['speed/input_wait_share']:.0f}%"
+    )
+    if writer.bar is not None:
+        writer.bar.set_postfix_str(f"{words}  {speed}", refresh=False)
+    else:
+        width = len(str(writer.total))
+        left = format_seconds(seconds_left)
+        say(
+            writer,
+            f"step {step:>{width}}/{writer.total}  {words}  {speed}  {left} left",
+        )
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a duration as people say it: ``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"

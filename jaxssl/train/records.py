@@ -1,0 +1,203 @@
+"""The papers of a run: ``config.json``, ``run.json``, and the lock of its folder."""
+
+import contextlib
+import datetime
+import fcntl
+import importlib.metadata
+import json
+import os
+import platform
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import jaxssl
+from jaxssl.train import files, recipe
+from jaxssl.train.recipe import Recipe
+from jaxssl.types import UserError
+
+CONFIG = "config.json"
+RUN = "run.json"
+LOCK = ".lock"
+
+MAY_CHANGE = (
+    "train.log_every",
+    "train.save_every",
+    "train.eval_every",
+    "train.keep_checkpoints",
+    "train.num_workers",
+    "train.max_bad_records",
+    "mesh",
+)
+"""What a restart may change: nothing here moves a parameter."""
+
+
+def check(workdir: Path, wanted: Recipe) -> list[str]:
+    """Raise if ``workdir`` is not free for this run; nothing is written.
+
+    Args:
+      workdir: the run's folder; may not exist yet.
+      wanted: what is about to be trained.
+
+    Returns:
+      One line for each setting that differs from the last start and may.
+
+    Raises:
+      UserError: it is a file, holds something else, or another run's config.
+    """
+    if workdir.exists() and not workdir.is_dir():
+        raise UserError(f"--workdir: {workdir} is a file; give a folder.")
+    if not (workdir / CONFIG).exists():
+        _check_empty(workdir)
+        return []
+    changes = _compare(read(workdir), wanted)
+    refused = [text for name, text in changes.items() if not _may_change(name)]
+    if refused:
+        more = f" and {len(refused) - 6} more" if len(refused) > 6 else ""
+        raise UserError(
+            f"{workdir} holds a run with another config: {'; '.join(refused[:6])}"
+            f"{more}. Give the old values back, or another --workdir."
+        )
+    return list(changes.values())
+
+
+def _check_empty(workdir: Path) -> None:
+    names = [path.name for path in workdir.iterdir()] if workdir.is_dir() else []
+    if [name for name in names if name != LOCK]:
+        raise UserError(
+            f"--workdir: {workdir} is not empty and holds no {CONFIG}, so it is no run "
+            "of jaxssl; give a new or empty folder."
+        )
+
+
+def _may_change(name: str) -> bool:
+    return name in MAY_CHANGE or name.split(".")[0] in MAY_CHANGE
+
+
+def _compare(old: Recipe, new: Recipe) -> dict[str, str]:
+    """Return, by dotted name, what differs between two recipes, in words."""
+    before, after = (recipe.flatten(recipe.to_plain(r.config)) for r in (old, new))
+    changes = {}
+    if old.file.name != new.file.name:
+        changes["--config"] = f"--config was {old.file.name}, now {new.file.name}"
+    for name in [*before, *(n for n in after if n not in before)]:
+        was, now = before.get(name, "absent"), after.get(name, "absent")
+        if was != now:
+            changes[name] = f"{name} was {was!r}, now {now!r}"
+    return changes
+
+
+def read(workdir: Path) -> Recipe:
+    """Read the recipe of a run.
+
+    Raises:
+      UserError: the folder holds no run, or its ``config.json`` is damaged.
+    """
+    path = workdir / CONFIG
+    if not path.is_file():
+        raise UserError(
+            f"--workdir: {workdir} holds no run (no {CONFIG}); "
+            f"train one first: jaxssl train --config=FILE --workdir={workdir}"
+        )
+    try:
+        return recipe.loads(path.read_bytes())
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{path} is damaged: {error!r}.") from error
+
+
+def write(workdir: Path, wanted: Recipe, command: Sequence[str]) -> None:
+    """Write ``config.json`` and ``run.json``.
+
+    Args:
+      workdir: the run's folder, locked by this process.
+      wanted: what is trained.
+      command: the words that started it.
+    """
+    files.write_atomically(workdir / CONFIG, recipe.dumps(wanted))
+    launch = describe_launch(command)
+    path = workdir / RUN
+    if path.exists():
+        last = json.loads(path.read_bytes())
+        launch["earlier"] = [*last.pop("earlier", []), last]
+    files.write_atomically(path, (json.dumps(launch, indent=2) + "\n").encode())
+
+
+def describe_launch(command: Sequence[str]) -> dict[str, Any]:
+    """Say with which software and hardware this process runs."""
+    devices = jax.devices()
+    versions = {
+        name: importlib.metadata.version(name)
+        for name in ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
+    }
+    return {
+        "command": list(command),
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "jaxssl": jaxssl.__version__,
+            "python": platform.python_version(),
+            **versions,
+        },
+        "git": describe_git(),
+        "devices": {
+            "platform": devices[0].platform,
+            "kind": devices[0].device_kind,
+            "count": len(devices),
+            "processes": jax.process_count(),
+            "cpus": os.cpu_count(),
+        },
+        "host": socket.gethostname(),
+        "earlier": [],
+    }
+
+
+def describe_git() -> Mapping[str, Any] | None:
+    """Return the commit of the package's source and whether it was edited since.
+
+    Returns:
+      None if the package is installed, not run from a checkout.
+    """
+    folder = Path(jaxssl.__file__).parent
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(folder), *words]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "__init__.py")
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changed)}
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+@contextlib.contextmanager
+def lock(workdir: Path) -> Iterator[None]:
+    """Hold the run's folder; the lock ends with the process, however it ends.
+
+    Raises:
+      UserError: the folder cannot be made, or another trainer holds it.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = (workdir / LOCK).open("a+")
+    except OSError as error:
+        raise UserError(f"--workdir: cannot write to {workdir}: {error}") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise UserError(
+                f"--workdir: {workdir} is being trained by {holder}; wait for it, "
+                "stop it, or give another --workdir."
+            ) from None
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        yield
