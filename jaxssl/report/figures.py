@@ -1,0 +1,326 @@
+"""Figures: charts as inline SVG that follows the page's colours, images as PNG.
+
+Charts are drawn with matplotlib's Figure objects (no pyplot, no global state) in
+placeholder colours, which ``svg`` replaces by the page's CSS variables: one drawing
+then serves the light and the dark page. Text stays text, to be read out and copied.
+"""
+
+import base64
+import io
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import matplotlib
+import numpy as np
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from PIL import Image
+
+from jaxssl.report.inputs import Series
+
+INK, MUTED, RULE, PAPER = "#010101", "#020202", "#030303", "#040404"
+COLOURS = tuple(f"#0101{i:02x}" for i in range(16, 22))
+"""Placeholders for the page's palette, which is safe for colour-blind eyes."""
+
+_VARIABLES = {
+    INK: "--ink",
+    MUTED: "--muted",
+    RULE: "--rule",
+    PAPER: "--paper",
+    **{colour: f"--c{i}" for i, colour in enumerate(COLOURS)},
+}
+_MARKERS = "osD^vP"
+_DASHES: tuple = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (5, 1.5, 1, 1.5)))
+_POINTS = 300
+
+
+class Line(NamedTuple):
+    """One line of a chart.
+
+    Attributes:
+      name: the label at its right end.
+      x: abscissae.
+      y: ordinates; NaN leaves a hole.
+      error: half-length of error bars, or None.
+    """
+
+    name: str
+    x: Sequence[float]
+    y: Sequence[float]
+    error: Sequence[float] | None = None
+
+
+def training(
+    series: Mapping[str, Series], *, unit: str, name: str, top: float | None = None
+) -> Markup:
+    """Draw metrics over training steps, each labelled at its end.
+
+    Args:
+      series: metric name to its points; more than 300 points are averaged in bins.
+      unit: what the vertical axis counts; "%" multiplies the values by 100.
+      name: unique name of the drawing in the page.
+      top: start the vertical axis at zero and let it reach at least this value, so
+        that noise looks like noise; None fits the axis to the data.
+
+    Returns:
+      An ``<svg>`` element.
+    """
+    figure, axes = _canvas(4.7, 2.9)
+    scale = 100.0 if unit == "%" else 1.0
+    ends = []
+    for i, (label, points) in enumerate(series.items()):
+        steps, values = _thin(points.steps, points.values * scale)
+        style = _DASHES[(i // len(COLOURS)) % len(_DASHES)]
+        colour = COLOURS[i % len(COLOURS)]
+        marker = "o" if len(steps) == 1 else ""
+        axes.plot(steps, values, color=colour, ls=style, lw=1.4, marker=marker, ms=4)
+        ends.append((label, values, colour))
+    axes.set_xlabel("training step", fontsize=9, color=MUTED)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+    _unit(axes, unit)
+    if top is not None:
+        axes.set_ylim(0.0, max(top, axes.get_ylim()[1]))
+    if len(ends) > 1:
+        _end_labels(axes, ends)
+    return svg(figure, name=name, title=f"{', '.join(series)} over training steps")
+
+
+def by_layer(
+    lines: Sequence[Line], *, layers: Sequence[str], reference: int | None
+) -> Markup:
+    """Draw probe accuracy by layer; the first line is this run's.
+
+    Args:
+      lines: accuracies in %, one line a set of features.
+      layers: names of the layers, the common abscissae.
+      reference: index of the line the gap of the first one is measured from and
+        shaded; None for none.
+
+    Returns:
+      An ``<svg>`` element.
+    """
+    figure, axes = _canvas(7.4, 3.9)
+    ends = []
+    for i, line in enumerate(lines):
+        colour = MUTED if i == reference else COLOURS[_skip(i, reference)]
+        style = _DASHES[2] if i == reference else _DASHES[0 if i == 0 else 1]
+        width, size = (2.4, 7.0) if i == 0 else (1.5, 5.5)
+        axes.errorbar(
+            line.x, line.y, yerr=line.error, color=colour, ls=style, lw=width,
+            marker=_MARKERS[i % len(_MARKERS)], ms=size, capsize=3, mec=PAPER,
+            zorder=5 if i == 0 else 3,
+        )  # fmt: skip
+        ends.append((line.name, np.asarray(line.y, float), colour))
+    if reference is not None and lines:
+        _gaps(axes, lines[0], lines[reference])
+    axes.set_xticks(range(len(layers)), layers)
+    axes.set_xlim(-0.3, len(layers) - 0.7)
+    _unit(axes, "% right on held-out images")
+    _end_labels(axes, ends)
+    return svg(figure, name="probe", title="Linear probe accuracy by layer")
+
+
+def neighbours(lines: Sequence[Line]) -> Markup:
+    """Draw accuracy over the number of neighbours.
+
+    Args:
+      lines: accuracies in % over k, two a colour: the first pair is this run's.
+
+    Returns:
+      An ``<svg>`` element.
+    """
+    figure, axes = _canvas(7.4, 3.2)
+    ends = []
+    values = sorted({int(x) for line in lines for x in line.x})
+    for i, line in enumerate(lines):
+        colour = (COLOURS[0], MUTED)[(i // 2) % 2]
+        axes.plot(
+            [values.index(int(x)) for x in line.x], line.y, color=colour,
+            ls=_DASHES[2 * (i % 2)], lw=1.8, marker=_MARKERS[i % 2], ms=6, mec=PAPER,
+        )  # fmt: skip
+        ends.append((line.name, np.asarray(line.y, float), colour))
+    axes.set_xticks(range(len(values)), [str(value) for value in values])
+    axes.set_xlabel("neighbours k", fontsize=9, color=MUTED)
+    _unit(axes, "% right")
+    _end_labels(axes, ends)
+    return svg(figure, name="knn", title="Nearest-neighbour accuracy over k")
+
+
+def svg(figure: Figure, *, name: str, title: str) -> Markup:
+    """Render to an inline ``<svg>`` that scales and takes the page's colours.
+
+    Args:
+      figure: drawn in the placeholder colours of this module.
+      name: prefix that keeps the ids of several drawings in one page apart.
+      title: accessible name.
+
+    Returns:
+      The element; equal figures give equal text.
+    """
+    settings: Any = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "jaxssl",
+        "text.parse_math": False,
+        "font.family": ["DejaVu Sans"],
+    }
+    out = io.StringIO()
+    with matplotlib.rc_context(settings), warnings.catch_warnings():
+        # The browser has glyphs for names that matplotlib's own font lacks.
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
+    text = out.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    box = re.search(r'viewBox="[^"]*"', text)
+    text = text[text.index(">") + 1 :]
+    prefix = re.sub(r"\W+", "-", name)
+    text = re.sub(r'\bid="', f'id="{prefix}-', text)
+    text = text.replace("url(#", f"url(#{prefix}-")
+    text = text.replace('xlink:href="#', f'href="#{prefix}-')
+    text = re.sub(r"'DejaVu Sans'[^;\"<]*", "var(--sans)", text)
+    for colour, variable in _VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    head = f'<svg {box[0] if box else ""} role="img" aria-label="{escape(title)}">'
+    return Markup(head + text)
+
+
+def png(image: np.ndarray, *, longest: int = 192) -> str:
+    """Encode an image as a ``data:`` URI.
+
+    Args:
+      image: (h, w), (h, w, 1), (h, w, 3) or (h, w, 4); uint8 in [0, 255], or float
+        in [0, 1].
+      longest: the longer side in pixels beyond which the image is shrunk.
+
+    Returns:
+      ``data:image/png;base64,...``
+    """
+    if image.dtype != np.uint8:
+        unit = np.nan_to_num(np.clip(image.astype(np.float64), 0.0, 1.0))
+        image = np.round(255.0 * unit).astype(np.uint8)
+    if image.ndim == 3 and image.shape[-1] == 1:
+        image = image[..., 0]
+    picture = Image.fromarray(image)
+    if max(picture.size) > longest:
+        picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    picture.save(out, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")
+
+
+def filter_grid(kernels: np.ndarray, *, columns: int = 8) -> np.ndarray:
+    """Lay out first-layer filters as one image.
+
+    Args:
+      kernels: (kh, kw, cin, cout). Each filter is scaled on its own so that its largest
+        weight is full colour and zero is mid-grey; ``cin`` other than 3 is averaged.
+      columns: filters in a row.
+
+    Returns:
+      RGBA uint8 image with transparent gaps of one pixel.
+    """
+    kernels = kernels.astype(np.float64)
+    if kernels.shape[2] != 3:
+        kernels = kernels.mean(2, keepdims=True).repeat(3, axis=2)
+    height, width, _, count = kernels.shape
+    columns = min(columns, count)
+    rows = -(-count // columns)
+    grid = np.zeros((rows * (height + 1) - 1, columns * (width + 1) - 1, 4), np.uint8)
+    for i in range(count):
+        kernel = np.nan_to_num(kernels[..., i])
+        largest = max(np.abs(kernel).max(), 1e-12)
+        y, x = (i // columns) * (height + 1), (i % columns) * (width + 1)
+        tile = grid[y : y + height, x : x + width]
+        tile[..., :3] = np.round(127.5 * (1.0 + kernel / largest))
+        tile[..., 3] = 255
+    return grid
+
+
+def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_facecolor("none")
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(RULE)
+    axes.grid(axis="y", color=RULE, lw=0.7)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelsize=9, labelcolor=MUTED, pad=5)
+    axes.margins(x=0.02, y=0.1)
+    return figure, axes
+
+
+def _unit(axes: Axes, unit: str) -> None:
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 2.5, 5, 10]))
+    axes.set_title(unit, loc="left", fontsize=9, color=MUTED, pad=8)
+
+
+def _skip(i: int, reference: int | None) -> int:
+    """Count the coloured lines before line ``i``; the reference is grey."""
+    coloured = i - (reference is not None and i > reference)
+    return coloured % len(COLOURS)
+
+
+def _thin(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if len(steps) <= _POINTS:
+        return steps, values
+    parts = zip(
+        np.array_split(steps, _POINTS), np.array_split(values, _POINTS), strict=True
+    )
+    means = np.array([(s.mean(), v.mean()) for s, v in parts])
+    return means[:, 0], means[:, 1]
+
+
+def _gaps(axes: Axes, ours: Line, base: Line) -> None:
+    """Shade what was learned and write the gap over each point."""
+    under = dict(zip(base.x, base.y, strict=True))
+    pairs = [(x, y) for x, y in zip(ours.x, ours.y, strict=True) if x in under]
+    xs = [x for x, _ in pairs]
+    ys, bases = [y for _, y in pairs], [under[x] for x in xs]
+    axes.fill_between(xs, bases, ys, color=COLOURS[0], alpha=0.12, lw=0, zorder=1)
+    for x, y, b in zip(xs, ys, bases, strict=True):
+        axes.annotate(
+            f"{y - b:+.1f}".replace("-", "\N{MINUS SIGN}"), (x, (y + b) / 2),
+            ha="center", va="center", fontsize=9.5, color=COLOURS[0], zorder=6,
+        )  # fmt: skip
+
+
+def _end_labels(axes: Axes, ends: Sequence[tuple[str, np.ndarray, str]]) -> None:
+    """Name the lines at their right ends, spread so that no two names touch."""
+    last = []
+    for name, values, colour in ends:
+        finite = values[np.isfinite(values)]
+        if len(finite):
+            last.append((float(finite[-1]), _short(name), colour))
+    last.sort()
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high)
+    inches = axes.figure.get_figheight() * 0.72  # type: ignore[union-attr]
+    step = 13.0 / 72.0 / inches
+    places = _spread([(value - low) / (high - low) for value, _, _ in last], step)
+    for place, (_, name, colour) in zip(places, last, strict=True):
+        axes.annotate(
+            name, (1.02, place), xycoords="axes fraction", fontsize=9.5, color=colour,
+            ha="left", va="center", annotation_clip=False,
+        )  # fmt: skip
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 28 else name[:27] + "\N{HORIZONTAL ELLIPSIS}"
+
+
+def _spread(places: Sequence[float], step: float) -> list[float]:
+    """Move sorted places apart to at least ``step``, keeping them near 0..1."""
+    moved = list(places)
+    for i in range(1, len(moved)):
+        moved[i] = max(moved[i], moved[i - 1] + step)
+    excess = moved[-1] - 1.0 if moved else 0.0
+    if excess > 0:
+        moved[-1] -= excess
+        for i in range(len(moved) - 2, -1, -1):
+            moved[i] = min(moved[i], moved[i + 1] - step)
+    return moved

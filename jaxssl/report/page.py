@@ -1,0 +1,121 @@
+"""Write a workdir's report: one HTML file that needs nothing else, not even a network.
+
+The page is built from files alone; it never touches the model. ``jaxssl report`` calls
+``write``.
+"""
+
+import itertools
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from jaxssl.report import inputs, results, story
+from jaxssl.types import UserError
+
+FILE_NAME = "report.html"
+
+
+def write(
+    workdir: Path,
+    *,
+    baselines: Mapping[str, Path] = {},
+    stored: Sequence[Path] = (),
+) -> Path:
+    """Write the report of a finished or partial workdir.
+
+    What has not been run is named with the command that runs it. Equal inputs give an
+    equal file.
+
+    Args:
+      workdir: folder that ``jaxssl train`` and ``jaxssl evaluate`` wrote.
+      baselines: row name to another workdir whose linear probe is shown beside this
+        one's ("supervised", "rotations").
+      stored: JSON results measured elsewhere, shown as such
+        (``inputs.stored_baselines`` tells the form).
+
+    Returns:
+      Path of ``report.html`` in ``workdir``.
+
+    Raises:
+      UserError: a workdir is missing, has no ``config.json`` or cannot be written to;
+        a stored result is missing or malformed.
+    """
+    run = inputs.read(workdir)
+    others = {name: inputs.read(path) for name, path in baselines.items()}
+    compared = [*inputs.run_baselines(others), *inputs.stored_baselines(stored)]
+    target = workdir / FILE_NAME
+    _write_atomically(target, _render(run, compared, others))
+    return target
+
+
+def _render(
+    run: inputs.Run,
+    compared: Sequence[inputs.Baseline],
+    others: Mapping[str, inputs.Run],
+) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["percent"] = _percent
+    environment.filters["signed"] = story.signed
+    environment.filters["number"] = _number
+    problems = [
+        f"{folder}{name}: {evaluation.problem}"
+        for folder, evals in (("", run.evals), ("random_init/", run.random_init))
+        for name, evaluation in evals.items()
+        if evaluation.problem
+    ]
+    context: dict[str, Any] = {
+        "title": run.path.resolve().name,
+        "problems": [*run.notes, *problems],
+        "figure_number": itertools.count(1).__next__,
+        "table_number": itertools.count(1).__next__,
+        "summary": story.summary(run),
+        "facts": story.facts(run),
+        "curves": story.curves(run),
+        "has_task": results.has_task(run),
+        "gallery": results.gallery(run),
+        "confusion": results.confusion(run),
+        "probe": results.probe(run, compared),
+        "knn": results.knn(run),
+        "retrieval": results.retrieval(run),
+        "filters": results.filters(run),
+        "shortcut": results.shortcut(run),
+        "others": results.others(run),
+        "thesis": results.beside_thesis(run, others),
+    }
+    return environment.get_template("template.html").render(context)
+
+
+def _percent(value: float | None) -> str:
+    """Write a share in [0, 1] as ``61.5``; nothing as a dash."""
+    return "\N{EN DASH}" if value is None else f"{100.0 * value:.1f}"
+
+
+def _number(value: float | None, is_share: bool) -> str:
+    """Write a share in %, any other number with four digits."""
+    return _percent(value) if is_share or value is None else f"{value:.4g}"
+
+
+def _write_atomically(target: Path, text: str) -> None:
+    """Replace ``target`` at once, so that no reader sees half a page."""
+    try:
+        handle, name = tempfile.mkstemp(dir=target.parent, prefix=".report-")
+    except OSError as error:
+        raise UserError(f"cannot write {target}: {error.strerror}.") from None
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            os.fchmod(file.fileno(), 0o644)
+        os.replace(name, target)
+    except OSError as error:
+        Path(name).unlink(missing_ok=True)
+        raise UserError(f"cannot write {target}: {error.strerror}.") from None
