@@ -1,0 +1,204 @@
+"""Nearest neighbours by cosine similarity of standardised features.
+
+References:
+  Section 4.4.2 of the thesis, "Nearest Neighbor Evaluation", and figure 4.6.
+"""
+
+import dataclasses
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxssl import settings
+from jaxssl.evals.features import Features, standardized
+from jaxssl.types import Array, Float, Int, UserError
+
+_MAX_SIMILARITIES = 2**24  # Of one chunk: 64 MB of float32.
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class KnnConfig:
+    """Which neighbours vote.
+
+    Attributes:
+      ks: numbers of neighbours, each an accuracy of its own.
+      tap: whose features are compared.
+      views: ``center``, or ``five`` crops whose features are concatenated (thesis
+        figure 4.6; which five is not said: centre and corners are assumed).
+    """
+
+    ks: tuple[int, ...] = (1, 5, 10, 20, 50)
+    tap: str = "conv5"
+    views: str = "center"
+
+    def __post_init__(self) -> None:
+        if not self.ks or min(self.ks) < 1:
+            raise UserError(f"ks is {self.ks}; it needs at least one number above 0.")
+        settings.choice("views", self.views, ("center", "five"))
+
+
+class Neighbors(NamedTuple):
+    """The nearest rows of a database, nearest first.
+
+    Attributes:
+      indices: row numbers in the database, (q, k).
+      similarities: cosines in [-1, 1], (q, k).
+    """
+
+    indices: Int[np.ndarray, "q k"]
+    similarities: Float[np.ndarray, "q k"]
+
+
+def nearest(
+    queries: Float[np.ndarray, "q d"],
+    database: Float[np.ndarray, "n d"],
+    *,
+    k: int,
+    leave_one_out: bool = False,
+) -> Neighbors:
+    """Find the k database rows of the largest cosine similarity to each query.
+
+    Among rows of equal similarity the one with the lower index comes first. A row of
+    zeros has similarity 0 to everything. Similarities are computed a chunk of queries
+    at a time, so memory does not grow with their number.
+
+    Args:
+      queries: features.
+      database: features of the same width.
+      k: how many.
+      leave_one_out: query i is row i of the database and is not its own neighbour.
+
+    Returns:
+      Indices and similarities.
+
+    Raises:
+      UserError: the database has fewer than k rows to choose from.
+    """
+    available = len(database) - leave_one_out
+    if k > available:
+        raise UserError(
+            f"{k} neighbours were asked for, but there are only {available} images to "
+            f"choose from; ask for at most {available}."
+        )
+    chunk = max(1, min(len(queries), _MAX_SIMILARITIES // len(database)))
+    data = jax.device_put(database)
+    parts = []
+    for start in range(0, len(queries), chunk):
+        rows = queries[start : start + chunk]
+        own = np.arange(start, start + chunk) if leave_one_out else np.full(chunk, -1)
+        padded = np.pad(rows, ((0, chunk - len(rows)), (0, 0)))
+        found = _top(*jax.device_put((padded, own.astype(np.int32))), data, k=k)
+        parts.append([part[: len(rows)] for part in jax.device_get(found)])
+    similarities, indices = (np.concatenate(p) for p in zip(*parts, strict=True))
+    return Neighbors(indices, similarities)
+
+
+@partial(jax.jit, static_argnames=("k",))
+def _top(queries: Array, own: Array, database: Array, *, k: int):
+    similarities = _unit(queries) @ _unit(database).T
+    columns = jnp.arange(len(database), dtype=own.dtype)
+    return jax.lax.top_k(
+        jnp.where(columns[None] == own[:, None], -jnp.inf, similarities), k
+    )
+
+
+def _unit(x: Array) -> Array:
+    norm = jnp.linalg.norm(x, axis=1, keepdims=True)
+    return x / jnp.maximum(norm, 1e-12)
+
+
+def vote(
+    labels: Int[np.ndarray, "q k"], *, ks: tuple[int, ...], num_classes: int
+) -> dict[int, Int[np.ndarray, " q"]]:
+    """Let the first k neighbours vote for their class, for several k.
+
+    Of classes with equally many votes the one with the nearest neighbour wins.
+
+    Args:
+      labels: classes of the neighbours, nearest first.
+      ks: how many of them vote.
+      num_classes: labels lie below it.
+
+    Returns:
+      The winning class of each query by k.
+    """
+    queries, depth = labels.shape
+    rows = np.arange(queries)
+    votes = np.zeros((queries, num_classes), np.int64)
+    first = np.full((queries, num_classes), depth)  # Rank of the class' nearest.
+    winners = {}
+    for rank in range(max(ks)):
+        classes = labels[:, rank]
+        votes[rows, classes] += 1
+        first[rows, classes] = np.minimum(first[rows, classes], rank)
+        if rank + 1 in ks:
+            winners[rank + 1] = (votes * (depth + 1) - first).argmax(axis=1)
+    return winners
+
+
+def knn(train: Features, test: Features, *, config: KnnConfig) -> dict[int, float]:
+    """Classify ``test`` by its neighbours in ``train``.
+
+    Args:
+      train: features (n, d), or (n, v, d) whose views are concatenated, and labels.
+      test: features and labels of the same kind.
+      config: numbers of neighbours and tap.
+
+    Returns:
+      Accuracy in [0, 1] by k.
+    """
+    x, x_test = standardized(
+        concatenated(train, config.tap), concatenated(test, config.tap)
+    )
+    found = nearest(x_test, x, k=max(config.ks))
+    return _accuracies(found, train.labels, test.labels, config.ks)
+
+
+def leave_one_out_knn(features: Features, *, config: KnnConfig) -> dict[int, float]:
+    """Classify each image by its neighbours among all the others.
+
+    Args:
+      features: (n, d), or (n, v, d) whose views are concatenated, and labels.
+      config: numbers of neighbours and tap.
+
+    Returns:
+      Accuracy in [0, 1] by k.
+
+    References:
+      Figure 4.6 of the thesis. It computes k + 1 neighbours and drops the closest; here
+      the image itself is dropped, which differs only where an image has a duplicate.
+    """
+    (x,) = standardized(concatenated(features, config.tap))
+    found = nearest(x, x, k=max(config.ks), leave_one_out=True)
+    return _accuracies(found, features.labels, features.labels, config.ks)
+
+
+def concatenated(features: Features, tap: str) -> Float[np.ndarray, "n d"]:
+    """Return one row an image: the features of its views, one after the other.
+
+    Args:
+      features: of one or several views.
+      tap: whose features.
+
+    Raises:
+      UserError: the network has no such tap.
+    """
+    settings.choice("tap", tap, features.taps)
+    rows = features.taps[tap]
+    return rows.reshape(len(rows), -1)
+
+
+def _accuracies(
+    found: Neighbors, labels: np.ndarray, truth: np.ndarray, ks: tuple[int, ...]
+) -> dict[int, float]:
+    if labels.ndim != 1:
+        raise UserError(
+            f"knn needs one class an image; this data set has labels of shape "
+            f"{labels.shape}."
+        )
+    classes = int(labels.max()) + 1
+    winners = vote(labels[found.indices], ks=ks, num_classes=classes)
+    return {k: float((winner == truth).mean()) for k, winner in winners.items()}

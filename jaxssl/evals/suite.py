@@ -1,0 +1,390 @@
+"""Evaluations ready to run: functions of the state, closed over data and settings.
+
+An experiment makes one `FeatureBank` and lends it to every evaluation on frozen
+features, so that each image goes through the network once a state. Everything is
+compiled at the first call and reused for later states of the same shapes.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxssl import settings
+from jaxssl.data import pipeline
+from jaxssl.data.sources import Source
+from jaxssl.evals import classification, knn, pretext, retrieval
+from jaxssl.evals.features import VIEWS, FeatureBank, crop_views
+from jaxssl.evals.placement import place
+from jaxssl.types import Eval, EvalResult, TrainState, UserError
+
+Readouts = Mapping[str, Callable[..., Any]]
+
+ROTATIONS = ("none", "rot90", "rot180", "rot270")
+
+# --- On frozen features
+
+
+def linear_probe_eval(
+    bank: FeatureBank,
+    train_source: Source,
+    test_source: Source,
+    config: classification.LinearProbeConfig,
+    *,
+    views: str = "center",
+) -> Eval:
+    """Measure the cached linear probe of every tap.
+
+    Args:
+      bank: where features come from.
+      train_source: images that the classifiers learn from.
+      test_source: images that they are tested on.
+      config: how they are fitted.
+      views: crops of a test image whose softmax outputs are averaged.
+
+    Returns:
+      An evaluation whose scalars are accuracies by tap.
+    """
+
+    def run(state: TrainState) -> EvalResult:
+        test = bank(state, test_source, views=views)
+        accuracies = classification.linear_probes(
+            bank(state, train_source), test, config=config
+        )
+        return EvalResult(accuracies, {})
+
+    return run
+
+
+def few_shot_eval(
+    bank: FeatureBank,
+    train_source: Source,
+    test_source: Source,
+    config: classification.FewShotConfig,
+) -> Eval:
+    """Measure the ridge classifier from a few labels; cheap enough for every epoch.
+
+    Args:
+      bank: where features come from.
+      train_source: where the labelled images are drawn from.
+      test_source: images that the classifier is tested on.
+      config: shots, draws and penalty.
+
+    Returns:
+      An evaluation whose scalars are ``<tap>`` and ``<tap>_sd`` over the draws.
+    """
+
+    def run(state: TrainState) -> EvalResult:
+        train, test = bank(state, train_source), bank(state, test_source)
+        scalars = {}
+        for tap, found in classification.few_shot(train, test, config=config).items():
+            scalars |= {tap: found.mean, f"{tap}_sd": found.deviation}
+        return EvalResult(scalars, {})
+
+    return run
+
+
+def knn_eval(
+    bank: FeatureBank,
+    train_source: Source,
+    test_source: Source,
+    config: knn.KnnConfig,
+) -> Eval:
+    """Measure nearest-neighbour classification, held-out and leave-one-out.
+
+    Args:
+      bank: where features come from.
+      train_source: the neighbours of the held-out accuracies.
+      test_source: images to classify; among themselves for leave-one-out.
+      config: numbers of neighbours, tap and crops.
+
+    Returns:
+      An evaluation whose scalars are ``k<k>`` and ``loo_k<k>``.
+    """
+
+    def run(state: TrainState) -> EvalResult:
+        train = bank(state, train_source, views=config.views)
+        test = bank(state, test_source, views=config.views)
+        held_out = knn.knn(train, test, config=config)
+        left_out = knn.leave_one_out_knn(test, config=config)
+        scalars = {f"k{k}": value for k, value in held_out.items()}
+        scalars |= {f"loo_k{k}": value for k, value in left_out.items()}
+        return EvalResult(scalars, {})
+
+    return run
+
+
+def retrieval_eval(
+    bank: FeatureBank,
+    query_source: Source,
+    source: Source,
+    config: retrieval.RetrievalConfig,
+) -> Eval:
+    """Find the nearest images of some queries, for the report.
+
+    Args:
+      bank: where features come from.
+      query_source: where the queries are drawn from.
+      source: where their neighbours are searched; may be the same object.
+      config: how many, and by which tap.
+
+    Returns:
+      An evaluation with the scalar ``precision`` and the images, labels, similarities
+      and class names as arrays.
+    """
+
+    def run(state: TrainState) -> EvalResult:
+        found = retrieval.retrieve(
+            query_source,
+            bank(state, query_source),
+            source,
+            bank(state, source),
+            config=config,
+        )
+        arrays = {
+            "query_images": found.queries,
+            "query_labels": found.query_labels,
+            "neighbor_images": found.neighbors,
+            "neighbor_labels": found.neighbor_labels,
+            "similarities": found.similarities,
+            "class_names": np.array(source.class_names, dtype=np.str_),
+        }
+        return EvalResult({"precision": found.precision}, arrays)
+
+    return run
+
+
+def attributes_eval(
+    bank: FeatureBank,
+    train_source: Source,
+    test_source: Source,
+    config: classification.LinearProbeConfig,
+) -> Eval:
+    """Measure the average precision of linear classifiers of attributes (Table 4.3).
+
+    Args:
+      bank: where features come from.
+      train_source: images with several 0/1 labels, as CelebA has.
+      test_source: images that the classifiers are tested on.
+      config: how they are fitted.
+
+    Returns:
+      An evaluation whose scalars are the mean over attributes by tap, whose arrays
+      hold each attribute's by tap, and their ``names``.
+    """
+
+    def run(state: TrainState) -> EvalResult:
+        precisions = classification.attribute_probes(
+            bank(state, train_source), bank(state, test_source), config=config
+        )
+        scalars = {tap: float(np.nanmean(x)) for tap, x in precisions.items()}
+        names = np.array(test_source.class_names, dtype=np.str_)
+        return EvalResult(scalars, {**precisions, "names": names})
+
+    return run
+
+
+# --- On the pretext task
+
+
+def pretext_eval(
+    readouts: Readouts,
+    source: Source,
+    names: Sequence[str],
+    config: pretext.PretextConfig,
+) -> Eval:
+    """Count which transformation is taken for which, on held-out images.
+
+    Args:
+      readouts: of the task; needs ``pretext``.
+      source: held-out images.
+      names: the transformations in label order.
+      config: batches and examples.
+
+    Returns:
+      An evaluation with the scalars ``accuracy`` and one by transformation, and the
+      arrays ``confusion``, ``names``, ``gallery_original`` and ``gallery``.
+    """
+    look = pretext.make_pretext(readouts["pretext"], config)
+
+    def run(state: TrainState) -> EvalResult:
+        seen = look(state, source)
+        counts = pretext.confusion(seen.logits)
+        shares = np.diag(counts) / counts.sum(axis=1)
+        by_name = zip(names, map(float, shares), strict=True)
+        arrays = {
+            "confusion": counts,
+            "names": np.array(names, dtype=np.str_),
+            "gallery_original": seen.originals,
+            "gallery": seen.transformed,
+        }
+        return EvalResult({"accuracy": float(shares.mean()), **dict(by_name)}, arrays)
+
+    return run
+
+
+def shortcut_eval(
+    readouts: Readouts,
+    sources: Mapping[str, Source],
+    names: Sequence[str],
+    config: pretext.PretextConfig,
+) -> Eval:
+    """Ask which way up an image is where parts of it are missing.
+
+    A network that reads the object tells rotations of objects on plain grey, and cannot
+    tell rotations of backgrounds alone. Only the rotations among ``names`` are asked
+    for and counted as answers.
+
+    Args:
+      readouts: of the task; needs ``pretext``.
+      sources: images by name: ``composite``, ``grey``, ``background_only``.
+      names: the transformations in label order.
+      config: batches and seed.
+
+    Returns:
+      An evaluation whose scalars are accuracies by name of source.
+
+    Raises:
+      UserError: fewer than two of the transformations are rotations.
+    """
+    classes = [i for i, name in enumerate(names) if name in ROTATIONS]
+    if len(classes) < 2:
+        raise UserError(
+            f"shortcut needs two of {', '.join(ROTATIONS)} among the classes; "
+            f"got {', '.join(names)}. Leave this evaluation out."
+        )
+    look = pretext.make_pretext(readouts["pretext"], config)
+
+    def run(state: TrainState) -> EvalResult:
+        scalars = {
+            name: pretext.restricted_accuracy(look(state, source).logits, classes)
+            for name, source in sources.items()
+        }
+        return EvalResult(scalars, {})
+
+    return run
+
+
+# --- On a trained classifier
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogitsConfig:
+    """How a classifier is asked about a data set.
+
+    Attributes:
+      crop_size: side of the square crops, in pixels.
+      batch_size: images a forward pass.
+      views: crops of an image whose softmax (or sigmoid) outputs are averaged.
+    """
+
+    crop_size: int
+    batch_size: int = 256
+    views: str = "center"
+
+    def __post_init__(self) -> None:
+        settings.positive(self, "crop_size", "batch_size")
+        settings.choice("views", self.views, VIEWS)
+
+
+def accuracy_eval(readouts: Readouts, source: Source, config: LogitsConfig) -> Eval:
+    """Measure the accuracy of a classifier that the task itself trains.
+
+    Args:
+      readouts: of the task; ``logits`` returns (b, k), or several by name, as the
+        thesis' five probes do.
+      source: held-out images with one label each.
+      config: crops.
+
+    Returns:
+      An evaluation with the scalar ``accuracy``, or one by name.
+    """
+    ask = _asker(readouts, config, alone="accuracy")
+
+    def run(state: TrainState) -> EvalResult:
+        logits, labels = ask(state, source)
+        scalars = {
+            name: float(
+                (classification.mean_softmax(x).argmax(axis=1) == labels).mean()
+            )
+            for name, x in logits.items()
+        }
+        return EvalResult(scalars, {})
+
+    return run
+
+
+def precision_eval(readouts: Readouts, source: Source, config: LogitsConfig) -> Eval:
+    """Measure the mean average precision of attribute classifiers the task trains.
+
+    Args:
+      readouts: as for `accuracy_eval`.
+      source: held-out images with several 0/1 labels each.
+      config: crops.
+
+    Returns:
+      An evaluation with the scalar ``precision``, or one by name, the mean over
+      attributes; the arrays hold each attribute's.
+    """
+    ask = _asker(readouts, config, alone="precision")
+
+    def run(state: TrainState) -> EvalResult:
+        logits, labels = ask(state, source)
+        arrays = {}
+        for name, x in logits.items():
+            scores = (0.5 + 0.5 * np.tanh(0.5 * x)).mean(axis=1)  # Stable sigmoid.
+            arrays[name] = classification.average_precisions(scores, labels)
+        scalars = {name: float(np.nanmean(x)) for name, x in arrays.items()}
+        return EvalResult(scalars, arrays)
+
+    return run
+
+
+def _asker(readouts: Readouts, config: LogitsConfig, *, alone: str):
+    """Return a function from state and source to (n, v, k) by name, and labels."""
+
+    def forward(state, images):
+        crops = crop_views(images, size=config.crop_size, views=config.views)
+        rows = crops.reshape(-1, *crops.shape[2:])  # (b v) s s c
+        logits = readouts["logits"](state, rows)
+        by_name = logits if isinstance(logits, dict) else {alone: logits}
+        return {name: x.reshape(*crops.shape[:2], -1) for name, x in by_name.items()}
+
+    forward = jax.jit(forward)
+
+    def ask(state: TrainState, source: Source):
+        parts, labels = [], []
+        for batch, mask in pipeline.epoch(source, batch_size=config.batch_size):
+            out = jax.device_get(forward(state, place(batch["image"], state)))
+            parts.append({name: x[mask] for name, x in out.items()})
+            labels.append(batch["label"][mask])
+        joined = {n: np.concatenate([part[n] for part in parts]) for n in parts[0]}
+        return joined, np.concatenate(labels)
+
+    return ask
+
+
+# --- Of the parameters
+
+
+def filters_eval(player: str, path: Sequence[str], name: str = "conv1") -> Eval:
+    """Return the kernels of one layer, for the report.
+
+    Args:
+      player: whose parameters.
+      path: keys that lead to the kernel (h, w, c, d).
+      name: what the array is called.
+
+    Returns:
+      An evaluation without scalars.
+    """
+
+    def run(state: TrainState) -> EvalResult:
+        kernel = state.params[player]
+        for key in path:
+            kernel = kernel[key]
+        return EvalResult({}, {name: np.asarray(jax.device_get(kernel))})
+
+    return run

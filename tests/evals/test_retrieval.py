@@ -1,0 +1,67 @@
+import numpy as np
+import pytest
+
+from jaxssl.data.sources import ArraySource
+from jaxssl.evals.features import Features
+from jaxssl.evals.retrieval import RetrievalConfig, retrieve
+from jaxssl.types import UserError
+
+
+@pytest.fixture
+def gallery() -> tuple[ArraySource, Features]:
+    """Twelve images, each filled with its own index; features on a circle."""
+    indices = np.arange(12)
+    images = np.broadcast_to(indices[:, None, None, None], (12, 4, 4, 3))
+    labels = (indices // 6).astype(np.int32)
+    angle = 2 * np.pi * indices / 12
+    x = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
+    features = Features({"conv5": x}, labels, indices.astype(np.int32))
+    return ArraySource(images.astype(np.uint8), labels), features
+
+
+def test_neighbors_on_a_circle_are_the_next_ones(gallery):
+    source, features = gallery
+    config = RetrievalConfig(num_queries=12, num_neighbors=2)
+    found = retrieve(source, features, source, features, config=config)
+    np.testing.assert_array_equal(found.queries, source.images)
+    for i in range(12):
+        shown = {int(image[0, 0, 0]) for image in found.neighbors[i]}
+        assert shown == {(i - 1) % 12, (i + 1) % 12}
+    assert found.neighbor_labels.shape == found.similarities.shape == (12, 2)
+    np.testing.assert_allclose(found.similarities, np.cos(np.pi / 6), atol=1e-5)
+    # Four of the twelve have one neighbour of the other class.
+    assert found.precision == pytest.approx(20 / 24)
+
+
+def test_another_source_may_hold_the_query(gallery):
+    source, features = gallery
+    other = ArraySource(source.images, source.labels)
+    config = RetrievalConfig(num_queries=3, num_neighbors=1)
+    found = retrieve(source, features, other, features, config=config)
+    np.testing.assert_array_equal(found.neighbors[:, 0], found.queries)
+    np.testing.assert_array_equal(found.query_labels, found.neighbor_labels[:, 0])
+    again = retrieve(source, features, other, features, config=config)
+    np.testing.assert_array_equal(again.queries, found.queries)
+
+
+def test_rows_that_were_left_out_do_not_shift_the_images(gallery):
+    source, features = gallery
+    keep = np.arange(3, 12)  # As if the first three records could not be read.
+    fewer = Features(
+        {"conv5": features.taps["conv5"][keep]}, features.labels[keep], keep
+    )
+    config = RetrievalConfig(num_queries=9, num_neighbors=1)
+    found = retrieve(
+        source, fewer, ArraySource(source.images, source.labels), fewer, config=config
+    )
+    np.testing.assert_array_equal(found.queries[:, 0, 0, 0], keep)
+    np.testing.assert_array_equal(found.neighbors[:, 0, 0, 0, 0], keep)
+
+
+def test_too_many_queries(gallery):
+    source, features = gallery
+    config = RetrievalConfig(num_queries=13)
+    with pytest.raises(UserError, match="it must be at most 12"):
+        retrieve(source, features, source, features, config=config)
+    with pytest.raises(UserError, match="num_neighbors is 0"):
+        RetrievalConfig(num_neighbors=0)
