@@ -122,18 +122,20 @@ def read(workdir: Path) -> Run:
     )
 
 
-def command(run: Run, verb: str) -> str:
+def command(run: Run, verb: str, *evals: str) -> str:
     """Return the command line that makes a missing piece of ``run``.
 
     Args:
       run: the run that lacks it.
       verb: "train" or "evaluate".
+      *evals: the evaluations that are missing; none for all.
     """
     words = ["jaxssl", verb]
     if verb == "train":
         variant = f":{run.variant}" if run.variant else ""
         words.append(f"--config={run.config_file or 'CONFIG'}{variant}")
-    return shlex.join([*words, f"--workdir={run.path}"])
+    words.append(f"--workdir={run.path}")
+    return shlex.join([*words, f"--evals={','.join(evals)}"] if evals else words)
 
 
 def layers(scalars: Mapping[str, float]) -> dict[str, float]:
@@ -155,7 +157,7 @@ def run_baselines(runs: Mapping[str, Run]) -> list[Baseline]:
     for name, run in runs.items():
         probe = run.evals.get("linear_probe")
         numbers = layers(probe.scalars) if probe else {}
-        missing = f"not run: {command(run, 'evaluate')}"
+        missing = f"not run: {command(run, 'evaluate', 'linear_probe')}"
         source = f"measured in {run.path}" if numbers else missing
         found.append(Baseline(name, source, numbers, {}))
     return found
@@ -289,7 +291,9 @@ def _arrays(path: Path) -> tuple[dict[str, np.ndarray], str]:
     if not path.exists():
         return {}, ""
     try:
-        with np.load(path, allow_pickle=False) as data:
+        with path.open("rb") as file, zipfile.ZipFile(file):
+            file.seek(0)
+            data = np.load(file, allow_pickle=False)
             return {name: data[name] for name in data.files}, ""
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
         return {}, f"{path.name} is unreadable"

@@ -71,7 +71,7 @@ def probe(run: Run, baselines: Sequence[Baseline]) -> dict[str, Any]:
     """Compare linear-probe accuracy by layer with random init and the baselines."""
     ours = _layers(run.evals)
     if not ours:
-        return {"missing": command(run, "evaluate")}
+        return {"missing": command(run, "evaluate", "linear_probe")}
     random = _layers(run.random_init)
     names = list(ours)
     lines = [_line("this run", ours, {}, names)]
@@ -81,7 +81,7 @@ def probe(run: Run, baselines: Sequence[Baseline]) -> dict[str, Any]:
         told = "the same network untrained, batch-norm statistics filled"
         rows.append(_row("Random init", told, random, {}, {}, names))
     else:
-        told = f"not run: {command(run, 'evaluate')}"
+        told = f"not run: {command(run, 'evaluate', 'linear_probe')}"
         rows.append(_row("Random init", told, {}, {}, {}, names))
     for base in baselines:
         row = _row(base.name, base.source, base.layers, base.spread, random, names)
@@ -96,7 +96,7 @@ def knn(run: Run) -> dict[str, Any]:
     """Show nearest-neighbour accuracy over k, held-out and leave-one-out."""
     ours, base = _by_k(run.evals), _by_k(run.random_init)
     if not ours:
-        return {"missing": command(run, "evaluate")}
+        return {"missing": command(run, "evaluate", "knn")}
     lines, rows = [], []
     for owner, found in (("this run", ours), ("random init", base)):
         for kind, told in (("", "held-out"), ("loo_", "leave-one-out")):
@@ -106,7 +106,7 @@ def knn(run: Run) -> dict[str, Any]:
                 lines.append(figures.Line(f"{owner}, {told}", list(values), y))
                 rows.append((f"{owner}, {told}", values))
     ks = sorted({k for _, values in rows for k in values})
-    random_missing = "" if base else command(run, "evaluate")
+    random_missing = "" if base else command(run, "evaluate", "knn")
     return {
         "missing": "",
         "svg": figures.neighbours(lines),
@@ -126,7 +126,7 @@ def retrieval(run: Run) -> dict[str, Any]:
     other = run.random_init.get("retrieval")
     if other and all(name in other.arrays for name in wanted):
         sides.append({"name": "Random init", **_strips(other)})
-    missing = "" if len(sides) == 2 else command(run, "evaluate")
+    missing = "" if len(sides) == 2 else command(run, "evaluate", "retrieval")
     small = found[0].shape[-2] <= _SMALL
     return {"missing": "", "sides": sides, "random_missing": missing, "small": small}
 
@@ -140,7 +140,7 @@ def filters(run: Run) -> dict[str, Any]:
     before = run.random_init.get("filters")
     if before and "conv1" in before.arrays:
         sides.insert(0, ("Before training", _grid(before.arrays["conv1"])))
-    missing = "" if len(sides) == 2 else command(run, "evaluate")
+    missing = "" if len(sides) == 2 else command(run, "evaluate", "filters")
     return {"missing": "", "sides": sides, "random_missing": missing}
 
 
@@ -148,7 +148,10 @@ def shortcut(run: Run) -> dict[str, Any]:
     """Ask whether the transformation is read off the object or the background."""
     scalars = _scalars(run.evals, "shortcut")
     if not scalars:
-        return {"missing": command(run, "evaluate"), "absent": _no_shortcut(run)}
+        return {
+            "missing": command(run, "evaluate", "shortcut"),
+            "absent": _no_shortcut(run),
+        }
     bars = []
     for name in [*_SHORTCUT, *(n for n in scalars if n not in _SHORTCUT)]:
         if name in scalars:
@@ -179,7 +182,7 @@ def others(run: Run) -> list[dict[str, Any]]:
                 "keys": keys,
                 "rows": rows,
                 "shares": shares,
-                "command": command(run, "evaluate"),
+                "command": command(run, "evaluate", name),
             }
         )
     return found
@@ -256,7 +259,7 @@ def _arrays(run: Run, name: str, wanted: Sequence[str]) -> list[np.ndarray] | st
     """Return the arrays, or the command that makes the missing ones."""
     arrays: dict[str, np.ndarray] = run.evals[name].arrays if name in run.evals else {}
     if any(key not in arrays for key in wanted):
-        return command(run, "evaluate")
+        return command(run, "evaluate", name)
     return [arrays[key] for key in wanted]
 
 

@@ -1,0 +1,412 @@
+"""The page as a whole: what it must contain, and what it must never do."""
+
+import html.parser
+import json
+import re
+import xml.etree.ElementTree
+
+import numpy as np
+import pytest
+
+from jaxssl.report import figures, page
+from jaxssl.types import UserError
+
+LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
+CLASSES = ("none", "rot90", "rot180", "rot270", "warp")
+OURS = (0.606, 0.664, 0.653, 0.615, 0.601)
+RANDOM = (0.47, 0.52, 0.474, 0.428, 0.392)
+KS = (1, 5, 20)
+VOID = {"meta", "img", "br", "link", "input", "hr"}
+
+
+class Page(html.parser.HTMLParser):
+    """Collects elements and text; ``open`` is empty at the end if all were closed."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.elements, self.open, self.words = [], [], []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] not in ("style", "script"):
+            self.words.append(data)
+
+    @property
+    def text(self):
+        return re.sub(r"\s+", " ", " ".join(self.words).replace("\xa0", " "))
+
+    def all(self, tag):
+        return [attrs for name, attrs in self.elements if name == tag]
+
+
+def read(path):
+    text = path.read_text("utf-8")
+    seen = Page(text)
+    assert seen.open == []
+    return text, seen
+
+
+def put(folder, name, scalars, arrays=None, *, step=1200):
+    folder.mkdir(parents=True, exist_ok=True)
+    body = {"step": step, "seconds": 2.5, "scalars": scalars}
+    (folder / f"{name}.json").write_text(json.dumps(body))
+    if arrays is not None:
+        np.savez(folder / f"{name}.npz", **arrays)
+
+
+def start(workdir, *, data="fashion_on_photos", method=None, **more):
+    workdir.mkdir()
+    config = {
+        "seed": 0,
+        "data": {"name": data},
+        "method": method or {"classes": CLASSES, "warp_magnitude": 0.125},
+        "train": {"num_steps": 1200, "batch_size": 32},
+        **more,
+    }
+    body = {"config_file": "configs/a.py", "variant": None, "config": config}
+    (workdir / "config.json").write_text(json.dumps(body))
+    return workdir
+
+
+def log(workdir, count=4):
+    rows = [
+        {
+            "step": 300 * (i + 1),
+            "loss/classifier": 1.6 - 0.2 * i,
+            "acc/pretext": 0.2 + 0.1 * i,
+            "speed/images_per_second": 320.0,
+            "speed/input_wait_share": 0.0125,
+        }
+        for i in range(count)
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (workdir / "metrics.jsonl").write_text(lines)
+
+
+def pictures(rng, *shape):
+    return rng.integers(0, 256, (*shape, 3), np.uint8)
+
+
+def evaluate(folder, rng, *, accuracies=OURS, shift=0.0):
+    put(folder, "linear_probe", dict(zip(LAYERS, accuracies, strict=True)))
+    knn = {f"k{k}": 0.5 + shift + 0.001 * k for k in KS}
+    knn |= {f"loo_k{k}": 0.55 + shift + 0.001 * k for k in KS}
+    put(folder, "knn", knn)
+    put(folder, "few_shot", {"conv5": 0.3125 + shift, "conv5_sd": 0.0156})
+    strips = {
+        "query_images": pictures(rng, 3, 8, 8),
+        "neighbor_images": pictures(rng, 3, 4, 8, 8),
+        "query_labels": np.array([0, 1, 1]),
+        "neighbor_labels": np.array([[0, 0, 1, 0], [1, 1, 1, 1], [0, 0, 0, 1]]),
+        "similarities": np.ones((3, 4)),
+        "class_names": np.array(["Coat", "Boot"]),
+    }
+    put(folder, "retrieval", {"precision": 0.4375 + shift}, strips)
+    put(folder, "filters", {}, {"conv1": rng.normal(size=(3, 3, 3, 10))})
+
+
+def fill(workdir):
+    """Everything that a finished run leaves."""
+    rng = np.random.default_rng(0)
+    log(workdir)
+    info = {
+        "command": ["jaxssl", "train", "--config=configs/a.py", "--workdir=my runs/a"],
+        "started": "2026-11-21T09:12:04+00:00",
+        "versions": {"jax": "0.10.2"},
+        "git": {"commit": "c57a627f3e1ab29d", "dirty": True},
+        "devices": {"platform": "cpu", "kind": "cpu", "count": 1, "cpus": 2},
+        "host": "secret-host",
+        "earlier": [{"command": []}],
+    }
+    (workdir / "run.json").write_text(json.dumps(info))
+    evals = workdir / "evals"
+    evaluate(evals, rng)
+    evaluate(evals / "random_init", rng, accuracies=RANDOM, shift=-0.125)
+    counts = np.full((5, 5), 5) + np.diag([60, 70, 75, 80, 50])
+    counts[4, 0] = 30
+    looks = {
+        "confusion": counts,
+        "names": np.array(CLASSES),
+        "gallery_original": pictures(rng, 2, 10, 10),
+        "gallery": pictures(rng, 2, 5, 8, 8),
+    }
+    put(evals, "pretext", {"accuracy": 0.7256}, looks)
+    put(evals, "shortcut", {"grey": 0.865, "background_only": 0.512})
+    return workdir
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    return fill(start(tmp_path / "run"))
+
+
+def test_full_page_says_what_was_learned(workdir):
+    _, seen = read(page.write(workdir))
+    assert (
+        "By learning to tell 5 image transformations apart (72.6 % right), without any "
+        "label, the network found features from which a linear probe gets 61.5 % "
+        "(conv4) and 60.1 % (conv5) of held-out images right: 18.7 and 20.9 points "
+        "above what the same network reaches untrained." in seen.text
+    )
+    assert "chance 20 %" in seen.text
+    assert "not run" not in seen.text.split("Beside the thesis")[1].split("Random")[0]
+
+
+def test_full_page_contains_each_number(workdir):
+    _, seen = read(page.write(workdir))
+    wanted = [f"{100 * x:.1f}" for x in (*OURS, *RANDOM)]
+    wanted += ["+13.6", "+14.4", "+17.9", "+18.7", "+20.9"]  # gaps to random init
+    wanted += [f"{100 * (0.5 + 0.001 * k):.1f}" for k in KS]
+    wanted += [f"{100 * (0.375 + 0.001 * k):.1f}" for k in KS]
+    wanted += ["31.2 ± 1.6", "18.8 ± 1.6", "43.8", "31.2"]  # few-shot, retrieval
+    wanted += ["86.5 %", "at least 75 %", "51.2 %", "at most 45 %"]
+    wanted += ["Median 320", "Mean 1.2 %", "classifier 1"]
+    wanted += ["warp taken for none (30.0 %)"]
+    assert [number for number in wanted if number not in seen.text] == []
+
+
+def test_full_page_says_what_was_run(workdir):
+    text, seen = read(page.write(workdir))
+    assert "jaxssl train --config=configs/a.py '--workdir=my runs/a'" in seen.text
+    assert "1,200 of 1,200" in seen.text
+    assert "Time in training steps 2 min 00 s" in seen.text
+    assert "git c57a627f3e1a with uncommitted changes" in seen.text
+    assert "jax 0.10.2" in seen.text
+    assert "method.warp_magnitude 0.125" in seen.text
+    assert "Restarts 1" in seen.text
+    assert "secret-host" not in text
+
+
+def test_nothing_is_loaded_from_elsewhere(workdir):
+    text, seen = read(page.write(workdir))
+    for tag, attrs in seen.elements:
+        assert tag not in (
+            "script",
+            "link",
+            "iframe",
+            "object",
+            "embed",
+            "image",
+            "base",
+        )
+        for name, value in attrs.items():
+            if name in ("src", "href", "xlink:href", "srcset", "poster", "data"):
+                assert value.startswith(("data:image/png;base64,", "#")), (tag, name)
+            assert not name.startswith("on")
+    assert not re.search(r"url\((?!#)|@import|https?://", text)
+    assert any("default-src 'none'" in a.get("content", "") for a in seen.all("meta"))
+
+
+def test_it_can_be_read_without_eyes_or_colours(workdir):
+    text, seen = read(page.write(workdir))
+    assert seen.all("html") == [{"lang": "en"}]
+    assert len(seen.all("img")) > 30
+    assert all(attrs.get("alt") for attrs in seen.all("img"))
+    drawings = re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    assert len(drawings) >= 6
+    for drawing in drawings:
+        root = xml.etree.ElementTree.fromstring(drawing)
+        assert root.attrib["role"] == "img"
+        assert root.attrib["aria-label"]
+        assert "#01" not in drawing  # Every placeholder became a variable of the page.
+    assert seen.text.count("✓") == 2 * 8 + 1
+    assert seen.text.count("✗") == 2 * 4 + 1
+    ids = [attrs["id"] for _, attrs in seen.elements if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    targets = {attrs["href"][1:] for attrs in seen.all("a")}
+    assert targets <= set(ids)
+
+
+def test_figures_and_tables_are_numbered_through(workdir):
+    _, seen = read(page.write(workdir))
+    for kind, least in (("Figure", 7), ("Table", 4)):
+        numbers = [int(n) for n in re.findall(rf"{kind} (\d+)\.(?!\d)", seen.text)]
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert len(numbers) >= least
+
+
+def test_equal_input_gives_an_equal_file(workdir):
+    first = page.write(workdir).read_bytes()
+    assert page.write(workdir).read_bytes() == first
+    assert sorted(p.name for p in workdir.iterdir() if "report" in p.name) == [
+        "report.html"
+    ]
+
+
+def test_half_a_run_names_the_command_for_each_missing_piece(tmp_path):
+    workdir = start(tmp_path / "run")
+    _, seen = read(page.write(workdir))
+    for name in ("linear_probe", "knn", "retrieval", "filters", "shortcut", "pretext"):
+        assert f"jaxssl evaluate --workdir={workdir} --evals={name}" in seen.text
+    train = f"not run: jaxssl train --config=configs/a.py --workdir={workdir}"
+    assert seen.text.count(train) == 2
+    assert "has not been measured yet" in seen.text
+    before_thesis = seen.text.split("Beside the thesis")[:-1]
+    assert not re.search(r"\d\d\.\d", " ".join(before_thesis))
+    assert seen.all("img") == []
+
+
+def test_each_piece_can_be_missing_alone(workdir, monkeypatch):
+    monkeypatch.setattr(figures, "training", lambda *_, **__: "")  # Slow, and not it.
+    whole = page.write(workdir).read_text()
+    evals = workdir / "evals"
+    pieces = [*evals.glob("*.*"), evals / "random_init" / "linear_probe.json"]
+    pieces += [evals / "random_init" / "retrieval.npz"]
+    pieces += [workdir / "metrics.jsonl", workdir / "run.json"]
+    for path in pieces:
+        content = path.read_bytes()
+        path.unlink()
+        _, seen = read(page.write(workdir))
+        if path.name not in ("few_shot.json",):
+            assert "not run:" in seen.text, path
+        path.write_bytes(content)
+    assert page.write(workdir).read_text() == whole
+
+
+def test_damaged_files_are_named_and_the_rest_is_shown(workdir):
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write('[1]\n{"step": 9, "loss/classi')
+    (workdir / "evals" / "knn.json").write_text("{")
+    (workdir / "evals" / "pretext.npz").write_bytes(b"PK\x03\x04 no archive")
+    (workdir / "run.json").write_text("[]")
+    _, seen = read(page.write(workdir))
+    assert "metrics.jsonl: 2 unreadable line(s)" in seen.text
+    assert "knn: knn.json is unreadable" in seen.text
+    assert "pretext: pretext.npz is unreadable" in seen.text
+    assert "run.json: unreadable" in seen.text
+    assert "61.5" in seen.text
+
+
+def test_hostile_text_stays_text(tmp_path):
+    evil = "</style><script>alert('x')</script>\"'&$\\frac{"
+    workdir = fill(start(tmp_path / "run", **{evil: evil}))
+    arrays = dict(np.load(workdir / "evals" / "pretext.npz"))
+    arrays["names"] = np.array([evil, *CLASSES[1:]])
+    put(workdir / "evals", "pretext", {"accuracy": 0.5}, arrays)
+    put(workdir / "evals", evil.replace("/", ""), {evil: 0.5})
+    with (workdir / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps({"step": 1500, f"loss/{evil}": 1.0}) + "\n")
+    stored = tmp_path / "stored.json"
+    row = {"name": evil, "measured_on": evil, "linear_probe": {"conv1": 0.5}}
+    stored.write_text(json.dumps(row))
+    text, seen = read(page.write(workdir, stored=[stored], baselines={evil: workdir}))
+    assert "script" not in {tag for tag, _ in seen.elements}
+    assert "<script" not in text
+    assert evil in seen.text
+    for drawing in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
+        xml.etree.ElementTree.fromstring(drawing)
+
+
+def test_baselines_stand_beside_with_their_source(workdir, tmp_path):
+    other = start(tmp_path / "supervised")
+    put(other / "evals", "linear_probe", {"conv4": 0.7012, "conv5": 0.6984})
+    empty = start(tmp_path / "empty")
+    stored = tmp_path / "stored.json"
+    rows = [{"name": "rotations", "linear_probe": {"conv4": [0.5972, 0.005]}}]
+    more = {"rows": rows, "hardware": "2 cores", "date": "20 Nov 2026", "seeds": [0, 1]}
+    stored.write_text(json.dumps(more))
+    baselines = {"supervised": other, "warp only": empty}
+    _, seen = read(page.write(workdir, baselines=baselines, stored=[stored]))
+    assert f"supervised measured in {other}" in seen.text
+    assert "70.1 +27.3" in seen.text
+    assert f"not run: jaxssl evaluate --workdir={empty}" in seen.text
+    assert "rotations stored, measured on 2 cores, 20 Nov 2026, 2 seeds" in seen.text
+    assert "59.7 ± 0.5 +16.9" in seen.text
+
+
+def test_cpu_sized_numbers_are_not_put_beside_the_thesis(workdir):
+    _, seen = read(page.write(workdir))
+    thesis = seen.text.split("Beside the thesis")[-1]
+    assert "does not reproduce any of these rows" in thesis
+    assert "“Rot + Warp”" in thesis
+    assert thesis.count("not run") == 8 + 2  # two in the text
+    assert not any(word in thesis for word in ("pass", "gap"))
+    assert "61.5" not in thesis
+
+
+def test_stl10_rows_pass_or_show_their_gap(tmp_path):
+    workdir = fill(start(tmp_path / "run", data="tfds:stl10"))
+    good = dict(zip(LAYERS, (0.565, 0.70, 0.71, 0.70, 0.71), strict=True))
+    put(workdir / "evals", "linear_probe", good)
+    _, seen = read(page.write(workdir))
+    thesis = seen.text.split("Beside the thesis")[-1]
+    assert "Random 48.4 ours 47.0 (\N{MINUS SIGN}1.4)" in thesis
+    assert "47.9 ours 39.2 (\N{MINUS SIGN}8.7) gap" in thesis
+    assert "Rot + Warp 57.4 ours 56.5 (\N{MINUS SIGN}0.9)" in thesis
+    assert "70.6 ours 71.0 (+0.4) pass" in thesis
+    assert thesis.count("not run") == 6 + 3  # three in the text
+    assert "does not exist for this data set" not in seen.text  # It was measured.
+
+
+def test_a_supervised_run_has_no_task_to_show(tmp_path):
+    workdir = start(tmp_path / "run", method={"name": "classify"})
+    put(workdir / "evals", "linear_probe", dict(zip(LAYERS, OURS, strict=True)))
+    _, seen = read(page.write(workdir))
+    assert "not trained to recognise transformations" in seen.text
+    assert "without any label" not in seen.text
+    assert "--evals=pretext" not in seen.text
+    assert "--evals=shortcut" not in seen.text
+
+
+@pytest.mark.parametrize(
+    ("gains", "words"),
+    [
+        ((0.1, 0.2), "10.0 and 20.0 points above what"),
+        ((-0.1, -0.2), "10.0 and 20.0 points below what"),
+        ((0.1, -0.2), "10.0 above and 20.0 points below what"),
+        ((0.0, 0.2), "0.0 and 20.0 points above what"),
+    ],
+)
+def test_the_claim_follows_the_numbers(tmp_path, gains, words):
+    workdir = start(tmp_path / "run")
+    base = {"conv4": 0.4, "conv5": 0.4}
+    ours = {layer: 0.4 + g for layer, g in zip(base, gains, strict=True)}
+    put(workdir / "evals", "linear_probe", ours)
+    put(workdir / "evals" / "random_init", "linear_probe", base)
+    assert words in read(page.write(workdir))[1].text
+
+
+def test_without_random_init_nothing_is_claimed(tmp_path):
+    workdir = start(tmp_path / "run")
+    put(workdir / "evals", "linear_probe", dict(zip(LAYERS, OURS, strict=True)))
+    _, seen = read(page.write(workdir))
+    assert "untrained network has not been measured beside it yet" in seen.text
+    assert "points above" not in seen.text
+
+
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (lambda w: {"workdir": w / "absent"}, "is not a folder"),
+        (lambda w: {"baselines": {"a": w / "absent"}}, "is not a folder"),
+        (lambda w: {"stored": [w / "absent.json"]}, "not a readable JSON object"),
+        (lambda w: {"stored": [w / "metrics.jsonl"]}, "not a readable JSON object"),
+        (lambda w: (w / "config.json").unlink(), "config.json is missing"),
+        (
+            lambda w: (w / "config.json").write_text("{"),
+            "is not a readable JSON object",
+        ),
+        (lambda w: (w / "report.html").mkdir(), "cannot write"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(workdir, break_it, words):
+    given = break_it(workdir)
+    before = sorted(p.name for p in workdir.iterdir())
+    arguments = {"workdir": workdir, **(given if isinstance(given, dict) else {})}
+    with pytest.raises(UserError, match=words) as caught:
+        page.write(**arguments)
+    assert "\n" not in str(caught.value)
+    assert sorted(p.name for p in workdir.iterdir()) == before
