@@ -226,10 +226,11 @@ def extract(
 
 
 def _pooled(x: Array, tap: str, pools: PoolRule, images: int) -> Array:
+    x = x.astype(jnp.float32)
     if x.ndim == 4:
         _, height, width, channels = x.shape
         x = average_pool(x, pools(tap, (height, width, channels)))
-    return x.astype(jnp.float32).reshape(images, len(x) // images, -1)
+    return x.reshape(images, len(x) // images, -1)
 
 
 class FeatureBank:

@@ -1,0 +1,63 @@
+"""A network of five taps that compiles in no time, and a batch of pictures."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxssl.types import Network
+
+SHRINK = {"conv1": 1, "conv2": 2, "conv3": 2, "conv4": 1, "conv5": 1}
+
+
+def make_network(num_classes: int | None) -> Network:
+    """1x1 convolutions of 4 channels with a running mean; 16 px -> 16, 8, 4, 4, 4."""
+
+    def init(key, x):
+        names = [*SHRINK] + (["logits"] if num_classes else [])
+        keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
+        params = {tap: jax.random.normal(keys[tap], (4, 4)) for tap in SHRINK}
+        params["conv1"] = params["conv1"][:3]
+        if num_classes:
+            width = x.shape[1] * x.shape[2] // 4
+            params["logits"] = 0.1 * jax.random.normal(
+                keys["logits"], (width, num_classes)
+            )
+        return params, {tap: jnp.zeros((4,)) for tap in SHRINK}
+
+    def apply(params, stats, x, *, train, key=None):
+        outputs, new_stats = {}, {}
+        for tap, step in SHRINK.items():
+            x = jax.nn.relu(x[:, ::step, ::step] @ params[tap])
+            mean = x.mean(axis=(0, 1, 2)) if train else stats[tap]
+            new_stats[tap] = 0.5 * stats[tap] + 0.5 * mean if train else mean
+            x = outputs[tap] = x - mean[None, None, None]
+        if num_classes:
+            outputs["logits"] = x.reshape(len(x), -1) @ params["logits"]
+        return outputs, new_stats
+
+    return Network(init, apply)
+
+
+@pytest.fixture
+def network():
+    """Return the maker of the stand-in, by number of classes."""
+    return make_network
+
+
+@pytest.fixture
+def batch() -> dict[str, jax.Array]:
+    pixels = np.random.default_rng(0).integers(0, 256, (12, 19, 20, 3))
+    return {
+        "image": jnp.asarray(pixels, jnp.uint8),
+        "label": jnp.arange(12) % 3,
+        "id": jnp.arange(100, 112),
+    }
+
+
+@pytest.fixture
+def coloured(batch) -> dict[str, jax.Array]:
+    """Return the batch with images whose colour is their class."""
+    colours = 60 + 140 * jax.nn.one_hot(batch["label"], 3)
+    image = jnp.broadcast_to(colours[:, None, None], batch["image"].shape)
+    return batch | {"image": image.astype(jnp.uint8)}
