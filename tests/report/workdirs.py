@@ -1,0 +1,100 @@
+"""Workdirs as training and evaluation leave them, with made-up numbers."""
+
+import json
+
+import numpy as np
+
+LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
+CLASSES = ("none", "rot90", "rot180", "rot270", "warp")
+OURS = (0.606, 0.664, 0.653, 0.615, 0.601)
+RANDOM = (0.47, 0.52, 0.474, 0.428, 0.392)
+KS = (1, 5, 20)
+
+
+def put(folder, name, scalars, arrays=None, *, step=1200):
+    folder.mkdir(parents=True, exist_ok=True)
+    body = {"step": step, "seconds": 2.5, "scalars": scalars}
+    (folder / f"{name}.json").write_text(json.dumps(body))
+    if arrays is not None:
+        np.savez(folder / f"{name}.npz", **arrays)
+
+
+def start(workdir, *, data="fashion_on_photos", method=None, **more):
+    workdir.mkdir()
+    config = {
+        "seed": 0,
+        "data": {"name": data},
+        "method": method or {"classes": CLASSES, "warp_magnitude": 0.125},
+        "train": {"num_steps": 1200, "batch_size": 32},
+        **more,
+    }
+    body = {"config_file": "configs/a.py", "variant": None, "config": config}
+    (workdir / "config.json").write_text(json.dumps(body))
+    return workdir
+
+
+def log(workdir, count=4):
+    rows = [
+        {
+            "step": 300 * (i + 1),
+            "loss/classifier": 1.6 - 0.2 * i,
+            "acc/pretext": 0.2 + 0.1 * i,
+            "speed/images_per_second": 320.0,
+            "speed/input_wait_share": 0.0125,
+        }
+        for i in range(count)
+    ]
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (workdir / "metrics.jsonl").write_text(lines)
+
+
+def pictures(rng, *shape):
+    return rng.integers(0, 256, (*shape, 3), np.uint8)
+
+
+def evaluate(folder, rng, *, accuracies=OURS, shift=0.0):
+    put(folder, "linear_probe", dict(zip(LAYERS, accuracies, strict=True)))
+    knn = {f"k{k}": 0.5 + shift + 0.001 * k for k in KS}
+    knn |= {f"loo_k{k}": 0.55 + shift + 0.001 * k for k in KS}
+    put(folder, "knn", knn)
+    put(folder, "few_shot", {"conv5": 0.3125 + shift, "conv5_sd": 0.0156})
+    strips = {
+        "query_images": pictures(rng, 3, 8, 8),
+        "neighbor_images": pictures(rng, 3, 4, 8, 8),
+        "query_labels": np.array([0, 1, 1]),
+        "neighbor_labels": np.array([[0, 0, 1, 0], [1, 1, 1, 1], [0, 0, 0, 1]]),
+        "similarities": np.ones((3, 4)),
+        "class_names": np.array(["Coat", "Boot"]),
+    }
+    put(folder, "retrieval", {"precision": 0.4375 + shift}, strips)
+    put(folder, "filters", {}, {"conv1": rng.normal(size=(3, 3, 3, 10))})
+
+
+def fill(workdir):
+    """Everything that a finished run leaves."""
+    rng = np.random.default_rng(0)
+    log(workdir)
+    info = {
+        "command": ["jaxssl", "train", "--config=configs/a.py", "--workdir=my runs/a"],
+        "started": "2026-11-21T09:12:04+00:00",
+        "versions": {"jax": "0.10.2"},
+        "git": {"commit": "c57a627f3e1ab29d", "dirty": True},
+        "devices": {"platform": "cpu", "kind": "cpu", "count": 1, "cpus": 2},
+        "host": "secret-host",
+        "earlier": [{"command": []}],
+    }
+    (workdir / "run.json").write_text(json.dumps(info))
+    evals = workdir / "evals"
+    evaluate(evals, rng)
+    evaluate(evals / "random_init", rng, accuracies=RANDOM, shift=-0.125)
+    counts = np.full((5, 5), 5) + np.diag([60, 70, 75, 80, 50])
+    counts[4, 0] = 30
+    looks = {
+        "confusion": counts,
+        "names": np.array(CLASSES),
+        "gallery_original": pictures(rng, 2, 10, 10),
+        "gallery": pictures(rng, 2, 5, 8, 8),
+    }
+    put(evals, "pretext", {"accuracy": 0.7256}, looks)
+    put(evals, "shortcut", {"grey": 0.865, "background_only": 0.512})
+    return workdir
