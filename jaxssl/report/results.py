@@ -6,6 +6,7 @@ command that would make the section; a missing piece is never filled with anythi
 
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -243,8 +244,10 @@ def _no_shortcut(run: Run) -> str:
 
 
 def _data_name(run: Run) -> str:
+    """Return the data set's name, or the config file's, which is <method>_<data>."""
     data = run.config.get("data")
-    return str(data.get("name", "")) if isinstance(data, Mapping) else str(data)
+    name = data.get("name") if isinstance(data, Mapping) else data
+    return str(name or Path(run.config_file).stem)
 
 
 def _scalars(evals: Mapping[str, Evaluation], name: str) -> dict[str, float]:

@@ -258,6 +258,14 @@ def test_stl10_rows_pass_or_show_their_gap(tmp_path):
     assert "does not exist for this data set" not in seen.text  # It was measured.
 
 
+def test_the_config_file_names_the_data_set_if_nothing_else_does(tmp_path):
+    file = "configs/transformations_stl10.py"
+    workdir = fill(start(tmp_path / "run", data=None, file=file))
+    _, seen = read(page.write(workdir))
+    assert "does not reproduce any of these rows" not in seen.text
+    assert "70.6 ours 60.1" in seen.text
+
+
 def test_a_supervised_run_has_no_task_to_show(tmp_path):
     workdir = start(tmp_path / "run", method={"name": "classify"})
     put(workdir / "evals", "linear_probe", dict(zip(LAYERS, OURS, strict=True)))

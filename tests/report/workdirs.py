@@ -19,7 +19,9 @@ def put(folder, name, scalars, arrays=None, *, step=1200):
         np.savez(folder / f"{name}.npz", **arrays)
 
 
-def start(workdir, *, data="fashion_on_photos", method=None, **more):
+def start(
+    workdir, *, data="fashion_on_photos", method=None, file="configs/a.py", **more
+):
     workdir.mkdir()
     config = {
         "seed": 0,
@@ -28,7 +30,7 @@ def start(workdir, *, data="fashion_on_photos", method=None, **more):
         "train": {"num_steps": 1200, "batch_size": 32},
         **more,
     }
-    body = {"config_file": "configs/a.py", "variant": None, "config": config}
+    body = {"config_file": file, "variant": None, "config": config}
     (workdir / "config.json").write_text(json.dumps(body))
     return workdir
 
