@@ -18,7 +18,8 @@ from jaxssl.settings import nearest
 from jaxssl.types import UserError
 
 FORMAT = "array_record"
-ATTRIBUTES = "attributes"
+LABELS = ("label", "labels", "attributes")
+"""Features that are the label unless another one is named, in this order."""
 
 
 class TfdsSource:
@@ -135,33 +136,29 @@ def load(
         format, with what to run or where to put them.
     """
     builder = open_builder(name, data_dir)
-    folder = str(builder.data_path)
     prepare = f"jaxssl data prepare tfds:{name}" + (
         f" --data_dir={data_dir}" if data_dir else ""
     )
     if not builder.info.splits:
         raise UserError(
-            f"tfds:{name} is not in {folder}. Run: {prepare}; or copy a folder that "
-            f"TFDS has prepared with file_format={FORMAT!r} to that place."
+            f"tfds:{name} is not in {builder.data_path}. Run: {prepare}; or copy a "
+            f"folder that TFDS has prepared with file_format={FORMAT!r} to that place."
         )
     features = builder.info.features
-    if image_key not in features:
-        raise UserError(
-            f"tfds:{name} has no feature {image_key!r}; it has: {', '.join(features)}."
-        )
-    if label_key is None:
-        usual = [k for k in ("label", "labels", ATTRIBUTES) if k in features]
-        label_key = usual[0] if usual else None
-    elif label_key not in features:
-        raise UserError(
-            f"tfds:{name} has no feature {label_key!r}; it has: {', '.join(features)}."
-        )
+    label_key = label_key or next((k for k in LABELS if k in features), None)
+    for key in (image_key, label_key):
+        if key is not None and key not in features:
+            raise UserError(
+                f"tfds:{name} has no feature {key!r}; it has: "
+                f"{', '.join(sorted(features))}."
+            )
     decoders = {image_key: tfds.decode.SkipDecoding()}
     try:
         records = builder.as_data_source(split, decoders=decoders)
     except NotImplementedError:
         raise UserError(
-            f"{folder} is not in the format {FORMAT}; remove it and run: {prepare}"
+            f"{builder.data_path} is not in the format {FORMAT}; remove it and run: "
+            f"{prepare}"
         ) from None
     except ValueError as error:
         raise UserError(

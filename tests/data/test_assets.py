@@ -65,6 +65,9 @@ def test_embedded_garments_are_balanced(split, each):
     images, labels = fashion_on_photos.garments(split)
     assert images.shape == (10 * each, 28, 28)
     assert np.bincount(labels).tolist() == [each] * 10
+    assert (np.sort(labels.reshape(-1, 10), axis=1) == np.arange(10)).all()
+    # Evenly spaced images are of all classes.
+    assert np.bincount(labels[::10]).min() > 0.06 * len(labels[::10])
     # Trousers are narrow and bags are wide: the labels belong to the images.
     width = (images > 32).any(1).sum(1)
     assert width[labels == 1].mean() + 5 < width[labels == 8].mean()

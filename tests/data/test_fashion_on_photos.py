@@ -8,7 +8,7 @@ from jaxssl.data import fashion_on_photos, load
 from jaxssl.types import UserError
 
 TINY = {"num_train": 60, "num_test": 60}
-GOLDEN = "711040d30333506dd6b3a0f7734895896720e11ea1cb380f5d801d0adf9191b1"
+GOLDEN = "a1e1ccb20bc1a375e30e6c556c1bdceb3deb8909882739b29e4b88c4f929ace2"
 
 
 def make(split="train", **options):

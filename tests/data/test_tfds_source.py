@@ -130,7 +130,7 @@ def test_batches_of_a_prepared_data_set_cover_an_epoch(prepared):
         ({"load_size": None}, "images of many sizes; set load_size"),
         ({"load_size": -1}, "load_size is -1"),
         ({"split": "test"}, "no split 'test'; allowed: train"),
-        ({"image_key": "picture"}, "no feature 'picture'; it has: image, label"),
+        ({"image_key": "picture"}, "no feature 'picture'; it has: attributes, image"),
         ({"label_key": "class"}, "no feature 'class'"),
         ({"label_key": "note"}, "a label is a class, a list of classes"),
         ({"data_dir": "/nowhere/at/all"}, "data_dir /nowhere/at/all is no folder"),
