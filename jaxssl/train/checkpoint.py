@@ -22,7 +22,7 @@ from jaxssl.types import TrainState, UserError
 FOLDER = "checkpoints"
 SAVING = "saving"
 ITEM = "default"  # The folder Orbax puts an unnamed item in.
-HEAD = "logits"
+HEADS = frozenset({"fc1", "fc2", "logits"})  # Dense layers behind the features.
 
 Say = Callable[[str], Any]
 """Takes one line for the user."""
@@ -221,8 +221,9 @@ def restore_players(
 ) -> TrainState:
     """Take the parameters and statistics of some players from another run.
 
-    A classification head (a layer named ``logits``) of another size stays as it is in
-    ``state``, because another task may count other classes; all else must fit.
+    Dense layers of another size (``fc1``, ``fc2``, ``logits``) stay as they are in
+    ``state``, because another task may count other classes or see other crops; those
+    that ``state`` lacks are left out, as a frozen trunk has none. All else must fit.
 
     Args:
       workdir: the other run's folder; its newest good checkpoint is read.
@@ -293,7 +294,7 @@ def _find_fresh(
         path for path in [*wanted, *extra] if stored.get(path) != wanted.get(path)
     ]
     for path in differing:
-        if HEAD not in path.split("/"):
+        if HEADS.isdisjoint(path.split("/")):
             raise UserError(
                 f"init_from: {path} is {_word(stored.get(path))} in {folder}, but this "
                 f"config asks for {_word(wanted.get(path))}. Use the same network."
@@ -302,13 +303,16 @@ def _find_fresh(
 
 
 def _prune(tree: Any, keep: set[str], prefix: str = "") -> Any:
-    """Drop the leaves of nested dicts whose path is not in ``keep``."""
+    """Drop the leaves of nested dicts whose path is not in ``keep``, and empty dicts."""
     if not isinstance(tree, Mapping):
         return tree
-    return {
+    kept = {
         name: _prune(value, keep, f"{prefix}{name}/")
         for name, value in tree.items()
         if isinstance(value, Mapping) or f"{prefix}{name}" in keep
+    }
+    return {
+        name: value for name, value in kept.items() if value is not None and value != {}
     }
 
 

@@ -44,7 +44,7 @@ def run(
         seconds = time.monotonic() - started
         check_untouched(before, state, name)
         write(folder, name, result, step=int(state.step), seconds=seconds)
-        words = "  ".join(f"{key} {value:.4g}" for key, value in result.scalars.items())
+        words = metrics.format_scalars(result.scalars)
         say(f"{name}: {words}  ({metrics.format_seconds(seconds)})")
         results[name] = result
     return results

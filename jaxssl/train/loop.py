@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, TextIO
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -108,7 +108,7 @@ def train(
     recipe: Recipe | None = None,
     command: Sequence[str] = (),
     batches: start.Pipeline = pipeline.batches,
-    stream: TextIO | None = None,
+    stream: metrics.Stream | None = None,
 ) -> TrainState:
     """Train ``task`` on ``source``, or go on where ``workdir`` stopped.
 
@@ -162,14 +162,14 @@ def train(
             state = start.init(task, spec, mesh, seed=seed)
             state = start.graft_players(state, init_from or {}, say)
         del abstract
-        if recipe is not None:
-            for change in records.check(workdir, recipe):
-                say(f"changed since the last start: {change}")
-            records.write(workdir, recipe, command)
         first = int(state.step)
         if first >= config.num_steps:
             say(f"{workdir} is finished: step {first} of {config.num_steps}.")
             return state
+        if recipe is not None:
+            for change in records.check(workdir, recipe):
+                say(f"changed since the last start: {change}")
+            records.write(workdir, recipe, command)
 
         store = stack.enter_context(
             checkpoint.open_store(workdir, keep=config.keep_checkpoints)
@@ -230,7 +230,7 @@ def train(
     return state
 
 
-def _make_say(stream: TextIO) -> checkpoint.Say:
+def _make_say(stream: metrics.Stream) -> checkpoint.Say:
     def say(line: str) -> None:
         stream.write(f"{line}\n")
         stream.flush()
@@ -302,8 +302,10 @@ def _evaluate(run: Run, state: TrainState, step: int) -> None:
         started = time.monotonic()
         found = evaluate(sharding.local(state)).scalars
         scalars = {f"{name}/{scalar}": value for scalar, value in found.items()}
+        if not scalars:
+            continue
         metrics.write(run.writer, step, scalars)
-        words = "  ".join(f"{key} {value:.4g}" for key, value in scalars.items())
+        words = metrics.format_scalars(scalars)
         took = metrics.format_seconds(time.monotonic() - started)
         metrics.say(run.writer, f"eval at step {step}: {words}  ({took})")
 

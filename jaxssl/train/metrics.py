@@ -9,7 +9,7 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import tensorboardX
 from tqdm import tqdm
@@ -19,6 +19,17 @@ from jaxssl.train import files
 JSONL = "metrics.jsonl"
 BOARD = "tb"
 SHOWN = 5
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """What is needed of a text file: standard output has it, ``io.StringIO`` too."""
+
+    def write(self, text: str, /) -> object: ...  # noqa: D102
+
+    def flush(self) -> None: ...  # noqa: D102
+
+    def isatty(self) -> bool: ...  # noqa: D102
 
 
 class Writer(NamedTuple):
@@ -32,9 +43,9 @@ class Writer(NamedTuple):
       total: number of steps of the run.
     """
 
-    jsonl: TextIO
+    jsonl: Stream
     board: tensorboardX.SummaryWriter
-    stream: TextIO
+    stream: Stream
     bar: tqdm | None
     total: int
 
@@ -71,7 +82,7 @@ class Pace(NamedTuple):
 
 @contextlib.contextmanager
 def open_writer(
-    workdir: Path, *, first_step: int, total: int, stream: TextIO
+    workdir: Path, *, first_step: int, total: int, stream: Stream
 ) -> Iterator[Writer]:
     """Open the logs of a run; records of steps that will be repeated are cut off.
 
@@ -139,7 +150,7 @@ def _is_kept(line: bytes, last_step: int) -> bool:
     return whole and record["step"] <= last_step
 
 
-def read(workdir: Path) -> list[dict[str, float]]:
+def read(workdir: Path) -> list[dict[str, float | int | None]]:
     """Return the records of a run, oldest first; a cut-off last line is left out."""
     path = workdir / JSONL
     if not path.exists():
@@ -184,12 +195,14 @@ def show(
       seconds_left: the estimated time to the end.
     """
     names = sorted(scalars, key=lambda name: not name.startswith("loss/"))
-    shown = [name for name in names if not name.startswith("speed/")][:SHOWN]
-    words = "  ".join(f"{name} {scalars[name]:.4g}" for name in shown)
+    shown = [name for name in names if not name.startswith(("speed/", "data/"))]
+    words = format_scalars({name: scalars[name] for name in shown[:SHOWN]})
     speed = (
         f"{scalars['speed/images_per_second']:.0f} img/s  "
         f"input wait {100 * scalars['speed/input_wait_share']:.0f}%"
     )
+    if scalars.get("data/bad_records"):
+        speed += f"  {scalars['data/bad_records']:.0f} bad records"
     if writer.bar is not None:
         writer.bar.set_postfix_str(f"{words}  {speed}", refresh=False)
     else:
@@ -199,6 +212,11 @@ def show(
             writer,
             f"step {step:>{width}}/{writer.total}  {words}  {speed}  {left} left",
         )
+
+
+def format_scalars(scalars: Mapping[str, float]) -> str:
+    """Return names and values in one line, four digits each."""
+    return "  ".join(f"{name} {value:#.4g}" for name, value in scalars.items())
 
 
 def format_seconds(seconds: float) -> str:

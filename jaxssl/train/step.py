@@ -58,7 +58,8 @@ def make_program(task: Task, abstract: TrainState, spec: Batch, mesh: Mesh) -> P
       TypeError: the step changes the shape or dtype of a leaf of the state.
     """
     everywhere, rows = sharding.replicated(mesh), sharding.split(mesh)
-    key = jax.eval_shape(lambda: jax.random.key(0))
+    key_type = jax.eval_shape(lambda: jax.random.key(0)).dtype
+    key = jax.ShapeDtypeStruct((), key_type, sharding=everywhere)
     step = jax.jit(task.step)  # Both uses below share this one trace.
     try:
         after, scalars = step.eval_shape(abstract, spec, key)

@@ -1,0 +1,130 @@
+"""The command ``jaxssl``: train, evaluate, report, data, checkpoint.
+
+Exit codes: 0 done; 2 a mistake in what was asked for, told in one line; 4 no checkpoint
+can be trusted; 6 the loss is not finite; 75 stopped by a signal, saved, can go on.
+"""
+
+import sys
+from collections.abc import Sequence
+
+try:
+    import absl.logging
+    from absl import flags
+
+    import jaxssl
+    from jaxssl import settings
+    from jaxssl.cli import data, evaluate, inspect, train
+    from jaxssl.cli.verb import Verb, is_override
+    from jaxssl.train import checkpoint, loop, preemption, recipe
+    from jaxssl.types import UserError
+except ModuleNotFoundError as error:
+    if str(error.name).startswith("jaxssl"):
+        raise
+    sys.exit(f"jaxssl: {error.name} is missing; run: pip install 'jaxssl[train]'")
+
+USER_ERROR, NO_CHECKPOINT, NOT_FINITE, PREEMPTED, INTERRUPTED = 2, 4, 6, 75, 130
+
+OVERVIEW = """\
+usage: jaxssl VERB [flags]
+
+  train       train a config, or go on where its workdir stopped
+  evaluate    run the evaluations of a config on the newest checkpoint
+  report      write one offline HTML page about a run
+  data        list, prepare or check data sets
+  checkpoint  list or verify the checkpoints of a run
+
+jaxssl VERB --help tells more. The shortest start:
+
+  jaxssl train --config=configs/transformations_fashion_on_photos.py --workdir=runs/demo
+"""
+
+VERBS = {
+    "train": train.VERB,
+    "evaluate": evaluate.VERB,
+    "report": inspect.REPORT,
+    "data": data.VERB,
+    "checkpoint": inspect.CHECKPOINT,
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+      argv: the words after ``jaxssl``; those of the process by default.
+
+    Returns:
+      The exit code.
+    """
+    words = list(sys.argv[1:] if argv is None else argv)
+    absl.logging.set_verbosity(absl.logging.ERROR)
+    try:
+        return _dispatch(words)
+    except UserError as error:
+        if "--traceback" in words:
+            raise
+        return _fail(error, USER_ERROR)
+    except checkpoint.NoValidCheckpointError as error:
+        return _fail(error, NO_CHECKPOINT)
+    except loop.NonFiniteError as error:
+        return _fail(error, NOT_FINITE)
+    except preemption.PreemptedError as error:
+        return _fail(error, PREEMPTED)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+
+
+def _fail(reason: object, code: int) -> int:
+    print(f"jaxssl: {' '.join(str(reason).split())}", file=sys.stderr)
+    return code
+
+
+def _dispatch(words: list[str]) -> int:
+    if not words or words[0] in ("help", "--help", "-h"):
+        print(OVERVIEW)
+        return 0
+    if words[0] == "--version":
+        print(jaxssl.__version__)
+        return 0
+    settings.choice("the verb", words[0], VERBS)
+    verb = VERBS[words[0]]
+    values = flags.FlagValues()
+    flags.DEFINE_bool("help", False, "show this text", flag_values=values)
+    flags.DEFINE_bool(
+        "traceback",
+        False,
+        "show where in the code a mistake was found",
+        flag_values=values,
+    )
+    verb.define(values)
+    values.set_gnu_getopt(True)
+    try:
+        rest = values(["jaxssl", *words[1:]], known_only=True)[1:]
+    except flags.Error as error:
+        raise UserError(str(error)) from error
+    if values["help"].value:
+        _show_help(verb, values)
+        return 0
+    for word in rest:
+        if word.startswith("-") and not ("config" in values and is_override(word)):
+            name = word.lstrip("-").partition("=")[0]
+            known = ", ".join(f"--{known}" for known in values)
+            raise UserError(
+                f"--{name} is not a flag of {words[0]}; it has: {known}."
+                + settings.nearest(name, values)
+            )
+    return verb.run(values, rest)
+
+
+def _show_help(verb: Verb, values: flags.FlagValues) -> None:
+    print(f"usage: jaxssl {verb.usage}\n\n{verb.about}\nflags:")
+    for name in values:
+        flag = values[name]
+        shown = f"--[no]{name}" if flag.boolean and flag.default else f"--{name}"
+        default = f" (default: {flag.default})" if flag.default else ""
+        print(f"  {shown:<16} {flag.help}{default}")
+    if "config" in values and values["config"].value:
+        chosen = recipe.load(values["config"].value)
+        print(f"\nsettings of {chosen.file.name}:")
+        for name, value in recipe.flatten(recipe.to_plain(chosen.config)).items():
+            print(f"  --config.{name}={value}")

@@ -1,0 +1,93 @@
+"""``jaxssl evaluate``."""
+
+from pathlib import Path
+
+from absl import flags
+
+from jaxssl import settings
+from jaxssl.cli.setup import Setup, set_up, use_compilation_cache
+from jaxssl.cli.verb import Verb, define_workdir, get, refuse_words, require
+from jaxssl.data import pipeline
+from jaxssl.train import checkpoint, evaluation, records, sharding, start
+from jaxssl.types import TrainState, UserError
+
+
+def _define_evaluate(values: flags.FlagValues) -> None:
+    define_workdir(values)
+    flags.DEFINE_list("evals", [], "which ones; all by default", flag_values=values)
+    flags.DEFINE_bool(
+        "random_init",
+        True,
+        "evaluate the untrained network as well",
+        flag_values=values,
+    )
+    flags.DEFINE_string(
+        "config", None, "where the config file is now, if it moved", flag_values=values
+    )
+
+
+def _evaluate(values: flags.FlagValues, rest: list[str]) -> int:
+    refuse_words(rest)
+    workdir = Path(require(values, "workdir", "runs/NAME"))
+    chosen = records.read(workdir)
+    if get(values, "config"):
+        chosen = chosen._replace(file=Path(get(values, "config")).absolute())
+    use_compilation_cache()
+    setup = set_up(chosen)
+    available = setup.experiment.evals
+    for name in get(values, "evals"):
+        settings.choice("--evals", name, available)
+    evals = {n: available[n] for n in get(values, "evals") or available}
+    folder = workdir / evaluation.FOLDER
+    state = _restore(setup, workdir)
+    print(f"step {int(state.step)} of {setup.train.num_steps}")
+    trained = evaluation.run(evals, state, folder, print)
+    untrained = {}
+    if get(values, "random_init"):
+        print("untrained")
+        state = _make_untrained(setup)
+        untrained = evaluation.run(evals, state, folder / evaluation.RANDOM_INIT, print)
+    print(f"\n{evaluation.make_table(trained, untrained)}\n")
+    print(f"results are in {folder}; next: jaxssl report --workdir={workdir}")
+    return 0
+
+
+def _restore(setup: Setup, workdir: Path) -> TrainState:
+    """Restore the newest good checkpoint on one device; nothing on disk changes."""
+    step, damage = checkpoint.find_newest(workdir)
+    if step is None:
+        raise UserError(f"--workdir: {workdir} has no checkpoint yet; train it first.")
+    for bad, wrong in damage.items():
+        print(f"CHECKPOINT {bad} IS DAMAGED: {wrong}. Using step {step}.")
+    mesh = sharding.make_mesh(sharding.Config(data=1))
+    experiment = setup.experiment
+    spec = start.make_spec(
+        pipeline.batches,
+        experiment.train_set,
+        batch_size=setup.train.batch_size,
+        seed=setup.seed,
+    )
+    abstract = start.make_abstract(experiment.task, spec, mesh)
+    return checkpoint.restore(workdir, step, abstract)
+
+
+def _make_untrained(setup: Setup) -> TrainState:
+    return start.make_untrained(
+        setup.experiment.task,
+        setup.experiment.train_set,
+        sharding.make_mesh(sharding.Config(data=1)),
+        batches=pipeline.batches,
+        batch_size=setup.train.batch_size,
+        seed=setup.seed,
+    )
+
+
+VERB = Verb(
+    _evaluate,
+    _define_evaluate,
+    "evaluate --workdir=DIR [--evals=a,b] [--norandom_init]",
+    """\
+Run the evaluations of the run's config on its newest good checkpoint, and on the
+untrained network of the same seed. Results: DIR/evals/NAME.json and NAME.npz.
+""",
+)

@@ -1,0 +1,69 @@
+"""``jaxssl report`` and ``jaxssl checkpoint``: look at a run without changing it."""
+
+from pathlib import Path
+
+from absl import flags
+
+from jaxssl import settings
+from jaxssl.cli.verb import Verb, define_workdir, get, refuse_words, require
+from jaxssl.train import checkpoint
+from jaxssl.types import UserError
+
+
+def _define_report(values: flags.FlagValues) -> None:
+    define_workdir(values)
+    flags.DEFINE_list(
+        "baselines",
+        [],
+        "runs to compare with: NAME=WORKDIR,NAME=WORKDIR",
+        flag_values=values,
+    )
+
+
+def _report(values: flags.FlagValues, rest: list[str]) -> int:
+    from jaxssl.report import page  # Brings matplotlib, which the other verbs spare.
+
+    refuse_words(rest)
+    workdir = Path(require(values, "workdir", "runs/NAME"))
+    baselines = {}
+    for word in get(values, "baselines"):
+        name, equals, folder = word.partition("=")
+        if not (name and equals and folder):
+            raise UserError(f"--baselines has {word!r}; write NAME=WORKDIR.")
+        baselines[name] = Path(folder)
+    print(f"report: {page.write(workdir, baselines=baselines).absolute()}")
+    return 0
+
+
+def _checkpoint(values: flags.FlagValues, rest: list[str]) -> int:
+    settings.choice(
+        "the word after checkpoint", rest[0] if rest else "", ("list", "verify")
+    )
+    refuse_words(rest[1:])
+    workdir = Path(require(values, "workdir", "runs/NAME"))
+    if not workdir.is_dir():
+        raise UserError(f"--workdir: there is no folder {workdir}.")
+    if rest[0] == "list":
+        print(checkpoint.list_text(workdir))
+        return 0
+    text, good = checkpoint.verify_text(workdir)
+    print(text)
+    return 0 if good else 4
+
+
+REPORT = Verb(
+    _report,
+    _define_report,
+    "report --workdir=DIR [--baselines=NAME=DIR,...]",
+    "Write DIR/report.html: one page that needs no network.\n",
+)
+
+CHECKPOINT = Verb(
+    _checkpoint,
+    define_workdir,
+    "checkpoint list | verify --workdir=DIR",
+    """\
+list     steps, sizes and dates of the checkpoints of a run
+verify   compare every file with its SHA-256; exit code 4 if one differs
+""",
+)

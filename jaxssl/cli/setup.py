@@ -1,0 +1,79 @@
+"""From a recipe to something that can run: its settings checked, its objects built."""
+
+import hashlib
+import os
+import platform
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+
+from jaxssl import settings
+from jaxssl.experiment import Experiment
+from jaxssl.train import loop, recipe, sharding
+from jaxssl.types import UserError
+
+
+class Setup(NamedTuple):
+    """A recipe, checked and built.
+
+    Attributes:
+      recipe: the file and the values.
+      seed: of the run.
+      train: the section ``train``.
+      mesh: the section ``mesh``.
+      experiment: what the file's ``build`` returned.
+    """
+
+    recipe: recipe.Recipe
+    seed: int
+    train: loop.Config
+    mesh: sharding.Config
+    experiment: Experiment
+
+
+def set_up(chosen: recipe.Recipe) -> Setup:
+    """Check what every config has, then build the experiment.
+
+    Raises:
+      UserError: a section is missing or wrong, or ``build`` refuses the values.
+    """
+    config = chosen.config
+    for name in ("seed", "train", "mesh"):
+        if name not in config:
+            raise UserError(f"config.{name} is missing in {chosen.file}.")
+    if not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
+        raise UserError(f"config.seed is {config.seed!r}; give 0 to 2**32 - 1.")
+    train = settings.from_config(loop.Config, config.train, where="config.train")
+    mesh = settings.from_config(sharding.Config, config.mesh, where="config.mesh")
+    built = recipe.build(chosen)
+    if not isinstance(built, Experiment):
+        raise UserError(
+            f"build() of {chosen.file} returned {type(built).__name__}; "
+            "it must return a jaxssl.experiment.Experiment."
+        )
+    return Setup(chosen, config.seed, train, mesh, built)
+
+
+def use_compilation_cache() -> None:
+    """Keep compiled programs between processes, apart for each kind of processor."""
+    folder = os.environ.get("JAXSSL_CACHE")
+    if folder is None:
+        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        folder = str(Path(base) / "jaxssl" / "xla")
+    if not folder:
+        return
+    jax.config.update("jax_compilation_cache_dir", str(Path(folder) / _processor()))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
+def _processor() -> str:
+    """Name this processor's instruction set: compiled code does not run on another."""
+    info = Path("/proc/cpuinfo")
+    text = info.read_text() if info.exists() else platform.processor()
+    features = re.search(r"^(flags|Features)\s*:.*$", text, re.M)
+    told = features[0] if features else text
+    digest = hashlib.sha256(told.encode()).hexdigest()[:8]
+    return f"{platform.machine()}-{digest}"

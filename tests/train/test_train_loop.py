@@ -1,0 +1,276 @@
+import io
+import json
+import os
+import signal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxssl.data import pipeline
+from jaxssl.train import checkpoint, loop, metrics, preemption, sharding, start, step
+from jaxssl.types import EvalResult, UserError
+
+
+def _records(workdir):
+    """Records without what depends on the clock."""
+    return [
+        {k: v for k, v in record.items() if not k.startswith("speed/")}
+        for record in metrics.read(workdir)
+    ]
+
+
+def test_loss_falls_and_the_step_is_traced_once(tiny, fit, tmp_path):
+    tiny.TRACES.step.clear()
+    state = fit(tmp_path / "run")
+    assert len(tiny.TRACES.step) == 1
+    assert int(state.step) == 20
+    losses = [r["loss/classifier"] for r in _records(tmp_path / "run")]
+    assert len(losses) == 10
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_metrics_are_means_of_the_steps_between_records(fit, tmp_path):
+    fit(tmp_path / "each", c={"log_every": 1})
+    fit(tmp_path / "five", c={"log_every": 5})
+    each = [r["loss/classifier"] for r in _records(tmp_path / "each")]
+    five = [r["loss/classifier"] for r in _records(tmp_path / "five")]
+    means = np.reshape(each, (4, 5)).mean(1)
+    np.testing.assert_allclose(five, means, rtol=1e-6)
+
+
+def test_the_first_step_is_the_task_by_hand(tiny, fit, tmp_path, mesh):
+    """One step of the loop is init, one batch and a folded key, nothing else."""
+    state = fit(tmp_path / "run", c={"num_steps": 1})
+    task, source = tiny.make_task(), tiny.make_source()
+    batch = next(pipeline.batches(source, batch_size=8, seed=3))
+    init_key, step_key = jax.random.split(jax.random.key(3))
+    first = jax.jit(task.init)(init_key, batch)
+    expected, _ = jax.jit(task.step)(first, batch, jax.random.fold_in(step_key, 0))
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
+
+
+def test_a_longer_log_interval_changes_no_parameter(fit, tmp_path, bits):
+    one = fit(tmp_path / "one", c={"log_every": 1, "save_every": 3, "eval_every": 1})
+    two = fit(tmp_path / "two", c={"log_every": 20, "save_every": 20})
+    assert bits(one) == bits(two)
+
+
+def test_eight_devices_agree_with_one(tiny, fit, tmp_path):
+    every = sharding.make_mesh(sharding.Config())
+    assert every.shape["data"] == 8
+    one, eight = fit(tmp_path / "one"), fit(tmp_path / "eight", mesh=every)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
+        assert b.sharding.is_fully_replicated
+        np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
+
+
+def test_evaluations_run_before_during_and_after(fit, tmp_path):
+    seen = []
+
+    def look(state):
+        seen.append(int(state.step))
+        assert len(state.step.devices()) == 1
+        return EvalResult({"step": float(state.step)}, {})
+
+    every = sharding.make_mesh(sharding.Config())
+    fit(tmp_path / "run", evals={"look": look}, c={"eval_every": 8}, mesh=every)
+    assert seen == [0, 8, 16, 20]
+    found = [r["look/step"] for r in _records(tmp_path / "run") if "look/step" in r]
+    assert found == [0, 8, 16, 20]
+
+
+def test_a_finished_run_is_left_alone(tiny, fit, tmp_path, bits):
+    first = fit(tmp_path)
+    before = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    tiny.TRACES.step.clear()
+    out = io.StringIO()
+    again = fit(tmp_path, stream=out)
+    assert bits(again) == bits(first)
+    assert "finished: step 20 of 20" in out.getvalue()
+    after = {p: p.stat().st_mtime_ns for p in tmp_path.rglob("*") if p.is_file()}
+    after.pop(tmp_path / ".lock"), before.pop(tmp_path / ".lock")
+    assert after == before
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_a_signal_saves_and_the_same_command_goes_on(fit, tmp_path, bits, name):
+    whole = fit(tmp_path / "whole")
+
+    def strike(state):
+        if int(state.step) == 5:
+            os.kill(os.getpid(), getattr(signal, name))
+        return EvalResult({}, {})
+
+    with pytest.raises(preemption.PreemptedError) as caught:
+        fit(tmp_path / "cut", evals={"strike": strike}, c={"eval_every": 1})
+    assert (caught.value.step, caught.value.signal_name) == (5, name)
+    assert checkpoint.steps(tmp_path / "cut") == [4, 5]
+    assert bits(fit(tmp_path / "cut")) == bits(whole)
+
+
+def test_a_crash_repeats_no_record(fit, tmp_path, bits):
+    whole = fit(tmp_path / "whole")
+
+    def fail(state):
+        if int(state.step) == 11:
+            raise OSError("unplugged")
+        return EvalResult({}, {})
+
+    with pytest.raises(OSError, match="unplugged"):
+        fit(tmp_path / "cut", evals={"fail": fail}, c={"eval_every": 1})
+    assert [r["step"] for r in _records(tmp_path / "cut")] == [2, 4, 6, 8, 10]
+    path = tmp_path / "cut" / "metrics.jsonl"
+    path.write_bytes(path.read_bytes()[:-20])  # A line that the crash cut short.
+    assert bits(fit(tmp_path / "cut")) == bits(whole)
+    assert _records(tmp_path / "cut") == _records(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("bad", [0, 1, 10])
+def test_a_loss_that_is_no_number_stops_before_a_save(fit, tmp_path, newest, bad):
+    words = [f"--config.model.nan_at={bad}"]
+    with pytest.raises(loop.NonFiniteError, match=r"loss/classifier") as caught:
+        fit(tmp_path, words=words, c={"log_every": 7})
+    assert caught.value.step == bad + 1
+    kept = [s for s in (4, 8) if s <= bad]
+    assert checkpoint.steps(tmp_path) == kept
+    assert all(r.get("loss/classifier", 0) is not None for r in _records(tmp_path))
+    if kept:
+        assert f"Step {kept[-1]} is kept" in str(caught.value)
+        state = newest(tmp_path)
+        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    else:
+        assert "No checkpoint had been saved" in str(caught.value)
+
+
+def test_parameters_that_are_no_numbers_are_never_saved(tiny, fit, tmp_path):
+    """The loss of step 8 is finite, its update is not: step 8 must not be kept."""
+    task = tiny.make_task()
+
+    def overflow(state, batch, key):
+        new, found = task.step(state, batch, key)
+        broken = jnp.where(state.step == 7, jnp.inf, 1.0)
+        return new._replace(
+            params=jax.tree.map(lambda x: x * broken, new.params)
+        ), found
+
+    with pytest.raises(
+        loop.NonFiniteError, match="parameters are not finite at step 8"
+    ):
+        fit(tmp_path, task=task._replace(step=overflow))
+    assert checkpoint.steps(tmp_path) == [4]
+
+
+def test_a_step_must_keep_the_shapes_of_its_state(tiny, fit, tmp_path):
+    task = tiny.make_task()
+
+    def widen(state, batch, key):
+        new, found = task.step(state, batch, key)
+        return new._replace(step=new.step * 1.0), found
+
+    with pytest.raises(TypeError, match="turns step from .*int32.*float32"):
+        fit(tmp_path / "run", task=task._replace(step=widen))
+    assert not (tmp_path / "run").exists()
+
+
+def test_settings_that_do_not_fit_are_found_before_anything_is_written(
+    tiny, fit, tmp_path
+):
+    task = tiny.make_task()
+
+    def refuse(state, batch, key):
+        raise ValueError("the crop is larger\nthan the image")
+
+    with pytest.raises(UserError, match="do not fit the data: the crop is larger$"):
+        fit(tmp_path / "run", task=task._replace(step=refuse))
+    with pytest.raises(UserError, match=r"batch_size is 6, which the 4 devices"):
+        fit(
+            tmp_path / "run",
+            c={"batch_size": 6},
+            mesh=sharding.make_mesh(sharding.Config(data=4)),
+        )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("num_steps", 0),
+        ("batch_size", -8),
+        ("save_every", 0),
+        ("log_every", 0),
+        ("eval_every", -1),
+        ("keep_checkpoints", 1),
+        ("num_workers", -1),
+        ("max_bad_records", -1),
+    ],
+)
+def test_impossible_settings_are_named(field, value):
+    settings = {"num_steps": 1, "batch_size": 1, field: value}
+    with pytest.raises(UserError, match=f"^{field} is {value}"):
+        loop.Config(**settings)
+
+
+def test_every_row_reaches_the_pipeline(tiny, fit, tmp_path):
+    """Settings of the input arrive, and the input is closed however the run ends."""
+    opened, closed = [], []
+
+    def batches(source, **settings):
+        rows = pipeline.batches(source, **settings)
+        opened.append(settings)
+        real = rows.close
+        rows.close = lambda: (closed.append(1), real())
+        return rows
+
+    with pytest.raises(loop.NonFiniteError):
+        fit(
+            tmp_path,
+            batches=batches,
+            words=["--config.model.nan_at=1"],
+            c={"max_bad_records": 5},
+        )
+    assert opened[-1]["max_bad_records"] == 5
+    assert opened[-1]["start_step"] == 0
+    assert opened[-1]["process_count"] == 1
+    assert len(closed) == len(opened) == 2
+
+
+def test_untrained_state_has_fresh_parameters_and_moved_statistics(tiny, mesh, bits):
+    task, source = tiny.make_task(), tiny.make_source()
+    options = {"batches": pipeline.batches, "batch_size": 8, "seed": 3}
+    state = start.make_untrained(task, source, mesh, **options)
+    fresh = jax.jit(task.init)(
+        jax.random.split(jax.random.key(3))[0],
+        next(pipeline.batches(source, batch_size=8, seed=3)),
+    )
+    assert int(state.step) == 0
+    assert bits(state.params) == bits(fresh.params)
+    assert bits(state.opt_state) == bits(fresh.opt_state)
+    mean = (source.images / 255.0).reshape(24, -1).mean(0)
+    found = np.asarray(state.stats["classifier"]["mean"])
+    np.testing.assert_allclose(found, mean, atol=0.05)
+
+
+def test_meter_remembers_the_first_bad_step():
+    zero = jnp.int32(0)
+    meter = step.Meter({"loss/a": jnp.zeros(()), "acc": jnp.zeros(())}, zero, zero - 1)
+    values = [(1.0, jnp.nan), (jnp.inf, 0.0), (jnp.nan, 0.0)]
+    for i, (loss, acc) in enumerate(values):
+        found = {"loss/a": jnp.float32(loss), "acc": jnp.float32(acc)}
+        meter = step._add(meter, found, jnp.int32(i + 1))
+    assert int(meter.bad_step) == 2
+    assert int(meter.count) == 3
+
+
+def test_config_and_run_are_on_record(fit, tmp_path):
+    fit(tmp_path, command=["jaxssl", "train"], c={"num_steps": 2})
+    body = json.loads((tmp_path / "config.json").read_text())
+    assert body["config"]["optim"] == {"learning_rate": 0.01}
+    assert body["config_file"].endswith("tiny.py")
+    run = json.loads((tmp_path / "run.json").read_text())
+    assert run["command"] == ["jaxssl", "train"]
+    assert run["versions"]["jax"] == jax.__version__
+    assert run["devices"]["count"] == 8
+    assert len(run["git"]["commit"]) == 40
