@@ -51,8 +51,9 @@ def test_inference_of_a_sample_does_not_depend_on_the_batch(built):
     whole, _ = infer(params, stats, x)
     half, _ = infer(params, stats, x[:2])
     for name in whole:
+        scale = float(jnp.abs(whole[name]).max())
         np.testing.assert_allclose(
-            whole[name][:2], half[name], rtol=1e-4, atol=1e-5, err_msg=name
+            whole[name][:2], half[name], rtol=1e-4, atol=1e-5 * scale, err_msg=name
         )
 
 

@@ -25,9 +25,9 @@ Sections 4.2.1 to 4.2.4, how the examples are made, are next door in
 | lambda_border, lambda_AE | ``lambda_border``, ``lambda_autoencode`` | Sec. 4.2 |
 
 Deviations. Every difference between the thesis and the author's released code is a
-field of ``Config`` or ``OptimConfig``. In both variants, "half of the batch" means
-every other row here, so that it needs no traffic between devices, and a horizontal flip
-is drawn for each view rather than once for an image.
+field of ``Config`` or of ``jaxssl.optim.adam.AdamWConfig``. In both variants, "half of
+the batch" means every other row here, so that it needs no traffic between devices, and
+a horizontal flip is drawn for each view rather than once for an image.
 """
 
 import functools
@@ -41,6 +41,7 @@ import optax
 from jaxssl import losses
 from jaxssl import transforms as T  # noqa: N812
 from jaxssl.methods.transformed_views import (
+    TRANSFORMS,
     Config,
     Draws,
     Painted,
@@ -51,7 +52,19 @@ from jaxssl.methods.transformed_views import (
     make_examples,
 )
 from jaxssl.models.network import from_pixels
-from jaxssl.types import Array, Batch, Float, Key, Metrics, Network, Task, TrainState
+from jaxssl.types import (
+    Array,
+    Batch,
+    Float,
+    Key,
+    Metrics,
+    Network,
+    Task,
+    TrainState,
+    UserError,
+)
+
+__all__ = ["TRANSFORMS", "Config", "Networks", "make_task"]
 
 
 class Networks(NamedTuple):
@@ -275,19 +288,32 @@ def init_state(
     networks: Networks,
     txs: Mapping[str, optax.GradientTransformation],
 ) -> TrainState:
-    """Draw every player's first parameters."""
-    b, channels = len(batch["image"]), batch["image"].shape[-1]
+    """Draw every player's first parameters.
+
+    Raises:
+      UserError: the batch does not fit the settings.
+    """
+    b, height, width, channels = batch["image"].shape
+    if min(height, width) < config.canvas_size:
+        raise UserError(
+            f"method.canvas_size is {config.canvas_size}, larger than the images "
+            f"({height}x{width}); it must be at most {min(height, width)}."
+        )
+    if "critic" in config.players and b % config.critic_patches:
+        raise UserError(
+            f"train.batch_size is {b}, not a multiple of method.critic_patches "
+            f"({config.critic_patches}), the patches that the critic judges together."
+        )
     patch = jnp.zeros((b, config.patch_size, config.patch_size, channels))
-    inputs = {
-        "classifier": jnp.zeros((b, config.crop_size, config.crop_size, channels)),
-        "inpainter": patch,
-        "critic": pack_patches(patch, config.critic_patches),
-    }
+    view = jnp.zeros((b, config.crop_size, config.crop_size, channels))
     params, stats = {}, {}
     for i, player in enumerate(config.players):
         network: Network = getattr(networks, player)
+        inputs = view if player == "classifier" else patch
+        if player == "critic":
+            inputs = pack_patches(patch, config.critic_patches)
         player_key = jax.random.fold_in(key, i)
-        params[player], stats[player] = network.init(player_key, inputs[player])
+        params[player], stats[player] = network.init(player_key, inputs)
     opt_state = {player: tx.init(params[player]) for player, tx in txs.items()}
     return TrainState(jnp.zeros((), jnp.int32), params, stats, opt_state)
 
@@ -341,7 +367,8 @@ def make_readouts(config: Config, networks: Networks) -> dict:
         views = make_examples(draws, canvases, patches, painted, config)
         b, k = views.shape[:2]
         answers = logits(state, views.reshape(b * k, *views.shape[2:]))
-        return {"image": views, "logits": answers.reshape(b, k, -1)}
+        pixels = jnp.round((views + 1) * 127.5).astype(jnp.uint8)
+        return {"image": pixels, "logits": answers.reshape(b, k, -1)}
 
     return {"features": features, "logits": logits, "pretext": pretext}
 
@@ -356,15 +383,16 @@ def make_task(
     Args:
       config: what is recognised and how examples are made.
       networks: the players; inpainter and critic may be None without the class ``lci``.
-      txs: one optimizer for each player that is trained.
+      txs: one optimizer for each of ``config.trained_players`` (Sec. 4.4: AdamW for C,
+        Adam for F and D).
 
     Returns:
       A task whose mini-batches hold uint8 images (b, h, w, c) with sides of at least
       ``canvas_size``; with LCI, b is a multiple of 2 and of ``critic_patches``.
     """
-    settings = {"config": config, "networks": networks, "txs": txs}
+    parts = {"config": config, "networks": networks, "txs": txs}
     return Task(
-        functools.partial(init_state, **settings),
-        functools.partial(train_step, **settings),
+        functools.partial(init_state, **parts),
+        functools.partial(train_step, **parts),
         make_readouts(config, networks),
     )

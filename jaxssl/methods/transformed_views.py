@@ -124,6 +124,11 @@ class Config:
             return ("classifier", "inpainter")
         return ("classifier", "inpainter", "critic")
 
+    @property
+    def trained_players(self) -> tuple[str, ...]:
+        """The networks that need an optimizer."""
+        return self.players if self.inpainter == "joint" else ("classifier",)
+
 
 # --- Sec. 4.2.1 Limited context inpainting
 
@@ -150,8 +155,10 @@ def draw_patch(
     free = canvas.shape[0] - config.patch_size + 1
     top_left = jax.random.randint(place_key, (2,), 0, free)
     patch = T.extract_patch(canvas, top_left, config.patch_size)
-    noise = config.noise_std * jax.random.normal(noise_key, patch.shape)
-    return Patches(top_left, patch, T.erase_center(patch, noise, config.border))
+    hole = config.patch_size - 2 * config.border
+    noise = jax.random.normal(noise_key, (hole, hole, canvas.shape[-1]))
+    erased = T.erase_center(patch, config.noise_std * noise, config.border)
+    return Patches(top_left, patch, erased)
 
 
 class Painted(NamedTuple):
@@ -187,29 +194,25 @@ def random_view(
       The view, ``crop_size`` a side.
     """
     warp_key, tilt_key, crop_key, flip_key = jax.random.split(key, 4)
-    size = canvas.shape[0]
-    maps = []
-    if warped and config.warp_points == "grid":
-        shape = (config.warp_grid, config.warp_grid)
-        maps.append(
-            T.warp_params(warp_key, grid=shape, magnitude=config.warp_magnitude)
-        )
-    elif warped:
-        maps.append(
-            T.free_warp_params(
-                warp_key,
-                num_points=config.warp_grid**2,
-                magnitude=config.warp_magnitude,
-            )
-        )
+    maps = [random_warp_coords(warp_key, config)] if warped else []
     angle = config.tilt * jnp.pi * jax.random.uniform(tilt_key, (), minval=-1, maxval=1)
-    free = size - config.crop_size + 1
+    size = (config.crop_size, config.crop_size)
+    corner = T.crop_params(crop_key, image_size=canvas.shape[:2], size=size).top_left
     maps += [
-        T.RotateParams(jnp.where(may_tilt, angle, 0.0)),
-        T.CropParams(jax.random.randint(crop_key, (2,), 0, free)),
-        T.HflipParams(jax.random.bernoulli(flip_key)),
+        T.rotate_coords(jnp.where(may_tilt, angle, 0.0)),
+        T.crop_coords(corner, size),
+        T.hflip_coords(jax.random.bernoulli(flip_key)),
     ]
-    return T.geometric_chain(canvas, maps, size=(config.crop_size, config.crop_size))
+    return T.geometric_chain(canvas, maps)
+
+
+def random_warp_coords(key: Key[Array, ""], config: Config) -> T.CoordMap:
+    """Draw a polyharmonic warp of the canvas (Sec. 4.2.2), in its coordinate form."""
+    side, magnitude = config.warp_grid, config.warp_magnitude
+    if config.warp_points == "grid":
+        return T.warp_coords(T.warp_params(key, grid=(side, side), magnitude=magnitude))
+    params = T.free_warp_params(key, num_points=side**2, magnitude=magnitude)
+    return T.free_warp_coords(params)
 
 
 class Draws(NamedTuple):

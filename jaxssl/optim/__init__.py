@@ -1,1 +1,1 @@
-"""."""
+"""Optimizers of the thesis' experiments, as optax gradient transformations."""

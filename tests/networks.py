@@ -1,0 +1,21 @@
+"""The networks that the contract suite runs over: one line each.
+
+A value makes a small network and the shape of one of its inputs.
+"""
+
+from jaxssl.models.alexnet import alexnet
+from jaxssl.models.critic import critic
+from jaxssl.models.inpainter import inpainter
+from jaxssl.models.resnet import resnet
+
+TINY = {"width": 0.125, "fc_features": 16, "init": "he", "stem_kernel": 5}
+
+NETWORKS = {
+    "alexnet": lambda: (alexnet(6, **TINY), (32, 32, 3)),
+    "alexnet_valid": lambda: (alexnet(6, padding="VALID", **TINY), (64, 64, 3)),
+    "alexnet_trunk": lambda: (alexnet(None, **TINY), (32, 32, 3)),
+    "critic": lambda: (critic(num_stages=2, depth=8), (16, 16, 6)),
+    "inpainter": lambda: (inpainter(depth=8, num_layers=4), (16, 16, 3)),
+    "resnet18": lambda: (resnet(18, 10, stem="small", width=8), (16, 16, 3)),
+    "resnet50": lambda: (resnet(50, 10, width=8), (32, 32, 3)),
+}

@@ -1,0 +1,60 @@
+"""The tasks that the contract suite runs over: one line each.
+
+A value takes ``make_tx`` (the optimizer of a player), makes a small task and a batch.
+"""
+
+import numpy as np
+
+from jaxssl.methods import transformations
+from jaxssl.models.alexnet import alexnet
+from jaxssl.models.critic import critic
+from jaxssl.models.inpainter import inpainter
+
+TINY = {"width": 0.125, "groups": 2, "fc_features": 16, "init": "he", "stem_kernel": 5}
+
+
+def images(batch_size, size=24):
+    """Return a batch of smooth random images with labels and ids."""
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 256, (batch_size, size // 4, size // 4, 3))
+    image = coarse.repeat(4, axis=1).repeat(4, axis=2).astype(np.uint8)
+    return {
+        "image": image,
+        "label": (np.arange(batch_size) % 3).astype(np.int32),
+        "id": np.arange(100, 100 + batch_size, dtype=np.int32),
+    }
+
+
+def recognise(*classes, **changes):
+    """Chapter 4 with some of its classes."""
+
+    def make(make_tx, batch_size=8):
+        config = transformations.Config(
+            classes=classes,
+            canvas_size=24,
+            crop_size=20,
+            patch_size=12,
+            border=2,
+            **changes,
+        )
+        networks = transformations.Networks(
+            classifier=alexnet(len(classes), **TINY),
+            backbone=alexnet(None, **TINY),
+            inpainter=inpainter(depth=8, num_layers=3),
+            critic=critic(num_stages=2, depth=8),
+        )
+        txs = {player: make_tx(player) for player in config.trained_players}
+        return transformations.make_task(config, networks, txs), images(batch_size)
+
+    return make
+
+
+TASKS = {
+    "transformations/rotations": recognise("none", "rot90", "rot180", "rot270"),
+    "transformations/warp": recognise("none", "warp", warp_points="free"),
+    "transformations/all": recognise(*transformations.TRANSFORMS),
+    "transformations/lci_plain": recognise(
+        "none", "lci", patch_autoencoding=False, critic_patches=1, tilted="alternate"
+    ),
+    "transformations/lci_frozen": recognise("none", "lci", inpainter="frozen"),
+}
