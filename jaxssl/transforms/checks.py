@@ -6,10 +6,13 @@ from collections.abc import Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from jaxssl.types import Array, Shaped
+from jaxssl.types import Array, Num, Shaped
 
 Size = tuple[int, int]
 """Height and width in pixels."""
+
+Scalar = Num[Array, ""] | float | int
+"""A number that may be traced."""
 
 
 def image_size(image: Shaped[Array, "..."]) -> Size:

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxssl.transforms import checks
-from jaxssl.transforms.checks import Size
-from jaxssl.transforms.sampling import CoordMap
+from jaxssl.transforms.checks import Scalar, Size
+from jaxssl.transforms.sampling import CoordMap, as_real
 from jaxssl.types import Array, Int, Key, Num, Shaped
 
 
@@ -60,7 +60,7 @@ def crop(
 
 
 def crop_coords(
-    top_left: Num[Array, "2"] | tuple[float, float], size: int | tuple[int, int]
+    top_left: Num[Array, "2"] | tuple[Scalar, Scalar], size: int | tuple[int, int]
 ) -> CoordMap:
     """Return the coordinate form of `crop`, at whole or fractional positions.
 
@@ -77,7 +77,7 @@ def crop_coords(
     size = checks.size_pair(size)
 
     def pull(coords, _):
-        return coords + jnp.asarray(top_left).astype(coords.dtype)[None, None]
+        return coords + as_real(top_left, coords.dtype)[None, None]
 
     def out_size(image_size: Size) -> Size:
         checks.fits(size, image_size, "size")

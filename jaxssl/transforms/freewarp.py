@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxssl.transforms import checks, polyharmonic
-from jaxssl.transforms.checks import Size
+from jaxssl.transforms.checks import Scalar, Size
 from jaxssl.transforms.sampling import CoordMap, bilinear_sample, pixel_grid
 from jaxssl.types import Array, Float, Key, Shaped
 
@@ -33,7 +33,7 @@ def free_warp_params(
     key: Key[Array, ""],
     *,
     num_points: int = 16,
-    magnitude: Float[Array, ""] | float = 1 / 16,
+    magnitude: Scalar = 1 / 16,
 ) -> FreeWarpParams:
     """Draw control points over the whole image and an offset for each of them.
 
@@ -64,7 +64,7 @@ def free_warp(
     image: Shaped[Array, "*lead h w c"],
     params: FreeWarpParams,
     *,
-    regularization: Float[Array, ""] | float = 0.0,
+    regularization: Scalar = 0.0,
     stride: int = 1,
     border: str = "edge",
 ) -> Shaped[Array, "*lead h w c"]:
@@ -97,8 +97,8 @@ def random_free_warp(
     image: Shaped[Array, "*lead h w c"],
     *,
     num_points: int = 16,
-    magnitude: Float[Array, ""] | float = 1 / 16,
-    regularization: Float[Array, ""] | float = 0.0,
+    magnitude: Scalar = 1 / 16,
+    regularization: Scalar = 0.0,
     stride: int = 1,
     border: str = "edge",
 ) -> tuple[Shaped[Array, "*lead h w c"], FreeWarpParams]:
@@ -118,7 +118,7 @@ def free_warp_flow(
     params: FreeWarpParams,
     size: int | tuple[int, int],
     *,
-    regularization: Float[Array, ""] | float = 0.0,
+    regularization: Scalar = 0.0,
     stride: int = 1,
 ) -> Float[Array, "h w 2"]:
     """Return the dense backward flow of a warp by free control points.
@@ -146,13 +146,16 @@ def free_warp_flow(
         raise ValueError(
             f"stride must be an integer of at least 1; got {stride}. 1 is exact."
         )
-    nodes = (-(-(size[0] - 1) // stride) + 1, -(-(size[1] - 1) // stride) + 1)
+    # The last node lies past the last pixel, so that each pixel is between two.
+    nodes = (
+        size if stride == 1 else (-(-size[0] // stride) + 1, -(-size[1] // stride) + 1)
+    )
     flow = _free_flow_at(pixel_grid(nodes) * stride, params, size, regularization)
     return flow if stride == 1 else polyharmonic.upsample(flow, stride, size)
 
 
 def free_warp_coords(
-    params: FreeWarpParams, *, regularization: Float[Array, ""] | float = 0.0
+    params: FreeWarpParams, *, regularization: Scalar = 0.0
 ) -> CoordMap:
     """Return the coordinate form of `free_warp`, evaluated exactly (stride 1)."""
 

@@ -18,9 +18,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxssl.transforms import checks
-from jaxssl.transforms.checks import Size
-from jaxssl.transforms.sampling import CoordMap, geometric_chain
-from jaxssl.types import Array, Bool, Float, Int, Key, Num, Shaped
+from jaxssl.transforms.checks import Scalar, Size
+from jaxssl.transforms.sampling import CoordMap, as_real, geometric_chain
+from jaxssl.types import Array, Bool, Float, Int, Key, Shaped
 
 
 class FlipParams(NamedTuple):
@@ -93,9 +93,7 @@ def vflip_coords(flip: Bool[Array, ""] | bool = True) -> CoordMap:
     return CoordMap(lambda coords, size: _mirror(coords, flip, 0, size[0]))
 
 
-def hflip_params(
-    key: Key[Array, ""], *, prob: Float[Array, ""] | float = 0.5
-) -> FlipParams:
+def hflip_params(key: Key[Array, ""], *, prob: Scalar = 0.5) -> FlipParams:
     """Draw whether to mirror, with probability ``prob``.
 
     Raises:
@@ -105,9 +103,7 @@ def hflip_params(
     return FlipParams(jax.random.bernoulli(key, prob))
 
 
-def vflip_params(
-    key: Key[Array, ""], *, prob: Float[Array, ""] | float = 0.5
-) -> FlipParams:
+def vflip_params(key: Key[Array, ""], *, prob: Scalar = 0.5) -> FlipParams:
     """Draw whether to mirror, with probability ``prob``; see `hflip_params`."""
     return hflip_params(key, prob=prob)
 
@@ -116,7 +112,7 @@ def random_hflip(
     key: Key[Array, ""],
     image: Shaped[Array, "*lead h w c"],
     *,
-    prob: Float[Array, ""] | float = 0.5,
+    prob: Scalar = 0.5,
 ) -> tuple[Shaped[Array, "*lead h w c"], FlipParams]:
     """Mirror left and right with probability ``prob``; see `hflip`.
 
@@ -131,7 +127,7 @@ def random_vflip(
     key: Key[Array, ""],
     image: Shaped[Array, "*lead h w c"],
     *,
-    prob: Float[Array, ""] | float = 0.5,
+    prob: Scalar = 0.5,
 ) -> tuple[Shaped[Array, "*lead h w c"], FlipParams]:
     """Mirror top and bottom with probability ``prob``; see `random_hflip`."""
     params = vflip_params(key, prob=prob)
@@ -241,7 +237,7 @@ def all_rotations(
 
 def rotate(
     image: Shaped[Array, "*lead h w c"],
-    angle: Num[Array, ""] | float | int,
+    angle: Scalar,
     *,
     border: str = "edge",
 ) -> Shaped[Array, "*lead h w c"]:
@@ -263,20 +259,18 @@ def rotate(
     return geometric_chain(image, [rotate_coords(angle)], border=border)
 
 
-def rotate_coords(angle: Num[Array, ""] | float | int) -> CoordMap:
+def rotate_coords(angle: Scalar) -> CoordMap:
     """Return the coordinate form of `rotate`."""
 
     def pull(coords, size):
-        turn = jnp.asarray(angle)
-        if not jnp.issubdtype(turn.dtype, jnp.inexact):
-            turn = turn.astype(coords.dtype)
+        turn = as_real(angle, coords.dtype)
         return _turn(coords, jnp.cos(turn), jnp.sin(turn), size, size)
 
     return CoordMap(pull)
 
 
 def rotate_params(
-    key: Key[Array, ""], *, max_angle: Float[Array, ""] | float = 0.07 * math.pi
+    key: Key[Array, ""], *, max_angle: Scalar = 0.07 * math.pi
 ) -> RotateParams:
     """Draw an angle, uniform in [-max_angle, max_angle).
 
@@ -298,7 +292,7 @@ def random_rotate(
     key: Key[Array, ""],
     image: Shaped[Array, "*lead h w c"],
     *,
-    max_angle: Float[Array, ""] | float = 0.07 * math.pi,
+    max_angle: Scalar = 0.07 * math.pi,
     border: str = "edge",
 ) -> tuple[Shaped[Array, "*lead h w c"], RotateParams]:
     """Turn about the centre by a random angle; see `rotate`.

@@ -20,10 +20,11 @@ import functools
 from types import ModuleType
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxssl.transforms.checks import Size
+from jaxssl.transforms.checks import Scalar, Size
 from jaxssl.types import Array, Float
 
 ORDERS = (1, 2, 3)
@@ -64,7 +65,7 @@ def solve(
     centres: Float[Array, "n 2"],
     values: Float[Array, "n 2"],
     order: int,
-    regularization: Float[Array, ""] | float,
+    regularization: Scalar,
 ) -> Float[Array, "n+3 2"]:
     """Return the spline's weights for traced centres.
 
@@ -97,14 +98,16 @@ def evaluate(
     """
     y, x = points[..., 0], points[..., 1]
     count = centres.shape[0]
-    total = [
-        weights[count, d] + weights[count + 1, d] * y + weights[count + 2, d] * x
-        for d in range(2)
-    ]
-    for i in range(count):
-        square = (y - centres[i, 0]) ** 2 + (x - centres[i, 1]) ** 2
+
+    def add(total, centre_and_weight):
+        centre, weight = centre_and_weight
+        square = (y - centre[0]) ** 2 + (x - centre[1]) ** 2
         kernel = _kernel(square, order, jnp)
-        total = [total[d] + weights[i, d] * kernel for d in range(2)]
+        return [total[d] + weight[d] * kernel for d in range(2)], None
+
+    constant, down, across = weights[count], weights[count + 1], weights[count + 2]
+    affine = [constant[d] + down[d] * y + across[d] * x for d in range(2)]
+    total, _ = jax.lax.scan(add, affine, (centres, weights[:count]), unroll=True)
     return jnp.stack(total, axis=-1)
 
 

@@ -10,7 +10,7 @@ composed as coordinates (`CoordMap`) and the image is sampled once (`geometric_c
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -46,6 +46,12 @@ def pixel_grid(size: Size) -> Float[Array, "h w 2"]:
     rows = jax.lax.broadcasted_iota(jnp.float32, size, 0)
     columns = jax.lax.broadcasted_iota(jnp.float32, size, 1)
     return jnp.stack([rows, columns], axis=-1)
+
+
+def as_real(value: Any, dtype: jnp.dtype) -> Array:
+    """Return a parameter as an array, integers as ``dtype``."""
+    array = jnp.asarray(value)
+    return array if jnp.issubdtype(array.dtype, jnp.inexact) else array.astype(dtype)
 
 
 def bilinear_sample(
@@ -159,8 +165,8 @@ def _taps(
     taps = []
     for corner, weight in ((low, 1 - fraction), (low + 1, fraction)):
         if border == "constant":
-            inside = (corner >= 0) & (corner <= last)
-            weight = jnp.where(inside, weight, 0)
+            outside = (corner < 0) | (corner > last)
+            weight = jnp.where(outside, 0, weight)
         # Clipped as integers: a NaN must not become an address outside of the image.
         taps.append((jnp.clip(corner.astype(jnp.int32), 0, last), weight))
     return taps

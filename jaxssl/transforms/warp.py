@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxssl.transforms import checks, polyharmonic
-from jaxssl.transforms.checks import Size
+from jaxssl.transforms.checks import Scalar, Size
 from jaxssl.transforms.sampling import CoordMap, bilinear_sample, pixel_grid
 from jaxssl.types import Array, Float, Key, Shaped
 
@@ -37,7 +37,7 @@ def warp_params(
     key: Key[Array, ""],
     *,
     grid: tuple[int, int] = (4, 4),
-    magnitude: Float[Array, ""] | float = 0.1,
+    magnitude: Scalar = 0.1,
 ) -> WarpParams:
     """Draw an offset for each control point, uniform in [-magnitude, magnitude).
 
@@ -123,7 +123,7 @@ def random_warp(
     image: Shaped[Array, "*lead h w c"],
     *,
     grid: tuple[int, int] = (4, 4),
-    magnitude: Float[Array, ""] | float = 0.1,
+    magnitude: Scalar = 0.1,
     order: int = 2,
     border: str = "edge",
 ) -> tuple[Shaped[Array, "*lead h w c"], WarpParams]:
@@ -215,10 +215,11 @@ def warp_points(
             f"{points.shape}. Stack y and x on the last axis."
         )
     size = checks.size_pair(size)
-    warped = points
-    for _ in range(iters):
-        warped = points - _flow_at(warped, params, size, order)
-    return warped
+
+    def closer(_, warped):
+        return points - _flow_at(warped, params, size, order)
+
+    return jax.lax.fori_loop(0, iters, closer, points)
 
 
 def _flow_at(coords, params: WarpParams, size: Size, order: int):
