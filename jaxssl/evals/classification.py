@@ -322,7 +322,8 @@ def few_shot(
             classes, targets = np.unique(train.labels[draw], return_inverse=True)
             one_hot = np.eye(len(classes))[targets]
             weights, bias = ridge_classifier(x[draw], one_hot, ridge=config.ridge)
-            guesses = classes[(x_test @ weights + bias).argmax(axis=1)]
+            scores = x_test @ weights.astype(np.float32) + bias
+            guesses = classes[scores.argmax(axis=1)]
             accuracies.append((guesses == test.labels).mean())
         results[tap] = FewShotResult(
             float(np.mean(accuracies)), float(np.std(accuracies))

@@ -302,18 +302,16 @@ def _find_fresh(
     return [path for path in differing if path in wanted]
 
 
-def _prune(tree: Any, keep: set[str], prefix: str = "") -> Any:
-    """Drop the leaves of nested dicts whose path is not in ``keep``, and empty dicts."""
-    if not isinstance(tree, Mapping):
-        return tree
-    kept = {
-        name: _prune(value, keep, f"{prefix}{name}/")
-        for name, value in tree.items()
-        if isinstance(value, Mapping) or f"{prefix}{name}" in keep
-    }
-    return {
-        name: value for name, value in kept.items() if value is not None and value != {}
-    }
+def _prune(tree: Mapping, keep: set[str], prefix: str = "") -> dict:
+    """Keep the leaves of nested dicts whose path is in ``keep``, and no empty dict."""
+    kept = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            if part := _prune(value, keep, f"{prefix}{name}/"):
+                kept[name] = part
+        elif f"{prefix}{name}" in keep:
+            kept[name] = value
+    return kept
 
 
 def _graft(tree: Any, found: Any) -> Any:
