@@ -17,14 +17,11 @@ About two minutes on two cores. Variants: ``rot_warp`` (default), ``rot`` (RotNe
 
 from ml_collections import ConfigDict
 
-from jaxssl import experiment
+from jaxssl import builders
 from jaxssl.data import sources
-from jaxssl.evals import pretext, suite
-from jaxssl.methods import transformations
+from jaxssl.experiment import Experiment
 from jaxssl.models.alexnet import alexnet
-from jaxssl.models.critic import critic
-from jaxssl.models.inpainter import inpainter
-from jaxssl.settings import choice, from_config
+from jaxssl.settings import choice
 
 ROTATIONS = ("rot90", "rot180", "rot270")
 VARIANTS = {
@@ -106,51 +103,27 @@ def get_config(variant: str = "rot_warp") -> ConfigDict:
         }
     )
     config.mesh = ConfigDict({"data": -1})
-    config.eval = experiment.eval_section(crop_size=32)
-    config.eval.online_images = 1000
+    config.eval = builders.eval_section(crop_size=32)
     config.init_from = ConfigDict({"inpainter": ""})
     return config.lock()
 
 
-def build(config: ConfigDict) -> experiment.Experiment:
+def build(config: ConfigDict) -> Experiment:
     """Return the experiment that the settings describe."""
-    method = from_config(transformations.Config, config.method, where="method")
-    networks = transformations.Networks(
-        classifier=alexnet(len(method.classes), **config.model),
-        backbone=alexnet(None, **config.model),
-        inpainter=inpainter(**config.inpainter),
-        critic=critic(**config.critic),
-    )
-    txs = experiment.make_txs(
-        config.optim, method.trained_players, num_steps=config.train.num_steps
-    )
-    task = transformations.make_task(method, networks, txs)
 
     def load(split, **options):
         return sources.load("fashion_on_photos", split=split, **config.data, **options)
 
     train, test = load("train"), load("test")
-    evals = experiment.feature_evals(task, train, test, config.eval)
-    evals |= experiment.pretext_evals(task, test, method.classes, config.eval)
-    evals["filters"] = suite.filters_eval("classifier", ("conv1", "conv", "kernel"))
-    if len(set(method.classes) & set(suite.ROTATIONS)) > 1:
-        evals["shortcut"] = suite.shortcut_eval(
-            task.readouts,
-            {
-                "composite": test,
-                "grey": load("test", background="grey"),
-                "background_only": load("test", background="only"),
-            },
-            method.classes,
-            from_config(
-                pretext.PretextConfig, config.eval.pretext, where="eval.pretext"
-            ),
-        )
-    return experiment.Experiment(
-        task=task,
-        train_set=train,
-        evals=evals,
-        online_evals=experiment.online_probe(task, train, test, config.eval),
-        init_from={player: run for player, run in config.init_from.items() if run},
-        transform_names=method.classes,
+    return builders.recognition(
+        config,
+        lambda num_classes: alexnet(num_classes, **config.model),
+        train=train,
+        labelled=train,
+        test=test,
+        shortcut={
+            "composite": test,
+            "grey": load("test", background="grey"),
+            "background_only": load("test", background="only"),
+        },
     )

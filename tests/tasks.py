@@ -5,7 +5,7 @@ A value takes ``make_tx`` (the optimizer of a player), makes a small task and a 
 
 import numpy as np
 
-from jaxssl.methods import transformations
+from jaxssl.methods import classify, probe, transformations
 from jaxssl.models.alexnet import alexnet
 from jaxssl.models.critic import critic
 from jaxssl.models.inpainter import inpainter
@@ -28,7 +28,7 @@ def images(batch_size, size=24):
 def recognise(*classes, **changes):
     """Chapter 4 with some of its classes."""
 
-    def make(make_tx, batch_size=8):
+    def make(make_tx, batch_size):
         config = transformations.Config(
             classes=classes,
             canvas_size=24,
@@ -49,7 +49,25 @@ def recognise(*classes, **changes):
     return make
 
 
+def classify_images(make_tx, batch_size=8):
+    """Supervised learning of three classes."""
+    networks = classify.Networks(alexnet(3, **TINY), alexnet(None, **TINY))
+    txs = {"classifier": make_tx("classifier")}
+    task = classify.make_task(classify.Config(crop_size=20), networks, txs)
+    return task, images(batch_size)
+
+
+def probe_features(make_tx, batch_size=8):
+    """Linear classifiers on a frozen network."""
+    backbone = alexnet(None, **TINY, stem_stride=2)
+    config = probe.Config(num_classes=3, crop_size=20)
+    txs = {"probe": make_tx("probe")}
+    return probe.make_task(config, backbone, txs), images(batch_size)
+
+
 TASKS = {
+    "classify": classify_images,
+    "probe": probe_features,
     "transformations/rotations": recognise("none", "rot90", "rot180", "rot270"),
     "transformations/warp": recognise("none", "warp", warp_points="free"),
     "transformations/all": recognise(*transformations.TRANSFORMS),

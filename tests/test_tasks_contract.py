@@ -26,9 +26,9 @@ def make_tx(_player):
 
 
 @functools.cache
-def start(name, batch_size=8):
+def start(name):
     """Return a task's batch, first state and compiled step (shared by the tests)."""
-    task, batch = TASKS[name](make_tx, batch_size)
+    task, batch = TASKS[name](make_tx, batch_size=16)
     state = jax.jit(task.init)(jax.random.key(0), batch)
     step = jax.jit(lambda s, b: task.step(s, b, jax.random.fold_in(KEY, s.step)))
     return task, batch, state, step
@@ -133,7 +133,7 @@ def test_saved_and_restored_training_goes_on_bit_equal(name, tmp_path):
 
 @EACH_TASK
 def test_one_and_eight_devices_agree(name):
-    _, batch, state, step = start(name, batch_size=16)
+    _, batch, state, step = start(name)
     alone, alone_metrics = step(state, batch)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     rows = NamedSharding(mesh, PartitionSpec("data"))
@@ -142,7 +142,7 @@ def test_one_and_eight_devices_agree(name):
         jax.device_put(state, everywhere), jax.device_put(batch, rows)
     )
     for a, b in zip(_leaves(alone), _leaves(spread), strict=True):
-        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-5)
+        np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4)
     for key, value in alone_metrics.items():
         np.testing.assert_allclose(value, metrics[key], rtol=1e-3, atol=1e-4)
 

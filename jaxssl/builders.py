@@ -1,0 +1,287 @@
+"""From a config's sections to an Experiment: what the ``build`` functions share.
+
+A config chooses networks and data; these functions put them together with the method,
+its optimizers and its evaluations, and read every section of the config on the way.
+"""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import optax
+from ml_collections import ConfigDict
+
+from jaxssl.data.sources import Source
+from jaxssl.data.subset import subset
+from jaxssl.evals import classification, features, knn, pretext, retrieval, suite
+from jaxssl.experiment import Experiment
+from jaxssl.methods import classify, probe, transformations
+from jaxssl.models.critic import critic
+from jaxssl.models.inpainter import inpainter
+from jaxssl.optim import adam
+from jaxssl.settings import choice, from_config
+from jaxssl.types import Eval, Network, Task, UserError
+
+MakeNetwork = Callable[[int | None], Network]
+"""Makes a network with so many classes; with None, its trunk on the same parameters."""
+
+
+# --- Experiments
+
+
+def recognition(
+    config: ConfigDict,
+    network: MakeNetwork,
+    *,
+    train: Source,
+    labelled: Source,
+    test: Source,
+    shortcut: Mapping[str, Source] | None = None,
+) -> Experiment:
+    """Put chapter 4 together: recognise transformations, probe the features.
+
+    Args:
+      config: sections ``method``, ``inpainter``, ``critic``, ``optim``, ``eval`` and
+        ``init_from``.
+      network: makes the transformation classifier.
+      train: images to transform; labels are not read.
+      labelled: images and labels that probes learn from.
+      test: images and labels that probes are tested on.
+      shortcut: sources of the shortcut check, where the data has them.
+
+    Returns:
+      The experiment.
+    """
+    method = from_config(transformations.Config, config.method, where="method")
+    networks = transformations.Networks(
+        classifier=network(len(method.classes)),
+        backbone=network(None),
+        inpainter=inpainter(**config.inpainter),
+        critic=critic(**config.critic),
+    )
+    txs = make_txs(config.optim, method.trained_players, config.train.num_steps)
+    task = transformations.make_task(method, networks, txs)
+    look = from_config(pretext.PretextConfig, config.eval.pretext, where="eval.pretext")
+    evals = feature_evals(task, labelled, test, config.eval)
+    evals["pretext"] = suite.pretext_eval(task.readouts, test, method.classes, look)
+    if shortcut and len(set(method.classes) & set(suite.ROTATIONS)) > 1:
+        evals["shortcut"] = suite.shortcut_eval(
+            task.readouts, shortcut, method.classes, look
+        )
+    return Experiment(
+        task=task,
+        train_set=train,
+        evals=evals,
+        online_evals=online_probe(task, labelled, test, config.eval),
+        init_from=_init_from(config, method.players),
+        transform_names=method.classes,
+    )
+
+
+def supervised(
+    config: ConfigDict, network: MakeNetwork, *, train: Source, test: Source
+) -> Experiment:
+    """Put training from labels together: the baseline, or fine-tuning.
+
+    Args:
+      config: sections ``method``, ``optim``, ``eval`` and ``init_from``.
+      network: makes the classifier.
+      train: images and labels.
+      test: images and labels.
+
+    Returns:
+      The experiment.
+    """
+    method = from_config(classify.Config, config.method, where="method")
+    networks = classify.Networks(network(len(train.class_names)), network(None))
+    txs = make_txs(config.optim, ("classifier",), config.train.num_steps)
+    task = classify.make_task(method, networks, txs)
+    evals = feature_evals(task, train, test, config.eval)
+    accuracy = from_config(suite.LogitsConfig, config.eval.test, where="eval.test")
+    evals["accuracy"] = suite.accuracy_eval(task.readouts, test, accuracy)
+    return Experiment(
+        task=task,
+        train_set=train,
+        evals=evals,
+        online_evals=online_probe(task, train, test, config.eval),
+        init_from=_init_from(config, ("classifier",)),
+        transform_names=(),
+    )
+
+
+def linear_probes(
+    config: ConfigDict, backbone: Network, *, train: Source, test: Source
+) -> Experiment:
+    """Put the thesis' linear classifiers on frozen features together.
+
+    Args:
+      config: sections ``method``, ``eval`` and ``init_from``, whose ``classifier``
+        names the run that trained the backbone.
+      backbone: the trunk of that run's classifier.
+      train: images and labels.
+      test: images and labels.
+
+    Returns:
+      The experiment.
+
+    Raises:
+      UserError: no run is named.
+    """
+    if not config.init_from.classifier:
+        raise UserError(
+            "config.init_from.classifier is empty; name the workdir of a pre-trained "
+            "run, or 'random' for an untrained network."
+        )
+    method = from_config(probe.Config, config.method, where="method")
+    txs = {"probe": probe.make_tx(method, num_steps=config.train.num_steps)}
+    task = probe.make_task(method, backbone, txs)
+    ask = from_config(suite.LogitsConfig, config.eval.test, where="eval.test")
+    measure = {"classes": suite.accuracy_eval, "attributes": suite.precision_eval}
+    found = measure[method.labels](task.readouts, test, ask)
+    return Experiment(
+        task=task,
+        train_set=train,
+        evals={"linear_classifiers": found},
+        online_evals={},
+        init_from=_init_from(config, ("classifier",)),
+        transform_names=(),
+    )
+
+
+def _init_from(config: ConfigDict, players: Sequence[str]) -> dict[str, str]:
+    """Read the section ``init_from``: player to workdir, empty for a fresh start."""
+    runs = {}
+    for player, run in config.init_from.items():
+        if run and run != "random":
+            choice("init_from", player, players)
+            runs[player] = run
+    return runs
+
+
+# --- Optimizers
+
+
+def make_txs(
+    section: Mapping[str, Any], players: Sequence[str], num_steps: int
+) -> dict[str, optax.GradientTransformation]:
+    """Return an optimizer a player: AdamW for the classifier, Adam for the others.
+
+    Args:
+      section: the config's ``optim``, one section a player.
+      players: those that are trained.
+      num_steps: length of the run.
+    """
+    txs = {}
+    for player in players:
+        where = f"optim.{player}"
+        if player == "classifier":
+            config = from_config(adam.AdamWConfig, section[player], where=where)
+            txs[player] = adam.adamw(config, num_steps=num_steps)
+        else:
+            config = from_config(adam.AdamConfig, section[player], where=where)
+            txs[player] = adam.adam(config)
+    return txs
+
+
+# --- Evaluations
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OnlineConfig:
+    """The few-shot probe that runs during training.
+
+    Attributes:
+      num_images: evenly spaced images of each labelled set that are used.
+      shots: labelled images a class.
+    """
+
+    num_images: int = 1000
+    shots: int = 50
+
+
+def eval_section(*, crop_size: int, **sections: Any) -> ConfigDict:
+    """Return a config's section ``eval`` with every default spelled out.
+
+    Args:
+      crop_size: side of the centre crops, in pixels.
+      **sections: dataclasses that replace or join the defaults.
+    """
+    defaults = {
+        "features": features.FeatureConfig(crop_size=crop_size),
+        "linear_probe": classification.LinearProbeConfig(),
+        "few_shot": classification.FewShotConfig(),
+        "knn": knn.KnnConfig(),
+        "retrieval": retrieval.RetrievalConfig(),
+        "pretext": pretext.PretextConfig(),
+        "online": OnlineConfig(),
+        "test": suite.LogitsConfig(crop_size=crop_size),
+    }
+    chosen = defaults | sections
+    return ConfigDict({k: dataclasses.asdict(v) for k, v in chosen.items()})
+
+
+def feature_evals(
+    task: Task, train: Source, test: Source, section: ConfigDict
+) -> dict[str, Eval]:
+    """Return the evaluations on frozen features, and the first layer's filters.
+
+    Args:
+      task: its readout ``features`` is asked.
+      train: labelled images to learn from.
+      test: labelled images to test on.
+      section: the config's ``eval``, with one section an evaluation.
+
+    Returns:
+      ``linear_probe``, ``few_shot``, ``knn``, ``retrieval`` and ``filters``; for images
+      with several labels ``attributes`` and ``filters``.
+    """
+
+    def read(cls, name):
+        return from_config(cls, section[name], where=f"eval.{name}")
+
+    bank = features.FeatureBank(
+        task.readouts["features"], read(features.FeatureConfig, "features")
+    )
+    fit = read(classification.LinearProbeConfig, "linear_probe")
+    filters = suite.filters_eval("classifier", ("conv1", "conv", "kernel"))
+    if test[0]["label"].ndim:
+        return {
+            "attributes": suite.attributes_eval(bank, train, test, fit),
+            "filters": filters,
+        }
+    few = read(classification.FewShotConfig, "few_shot")
+    found = read(retrieval.RetrievalConfig, "retrieval")
+    return {
+        "linear_probe": suite.linear_probe_eval(bank, train, test, fit),
+        "few_shot": suite.few_shot_eval(bank, train, test, few),
+        "knn": suite.knn_eval(bank, train, test, read(knn.KnnConfig, "knn")),
+        "retrieval": suite.retrieval_eval(bank, test, train, found),
+        "filters": filters,
+    }
+
+
+def online_probe(
+    task: Task, train: Source, test: Source, section: ConfigDict
+) -> dict[str, Eval]:
+    """Return the few-shot probe on a part of the data, cheap enough for training.
+
+    Args:
+      task: its readout ``features`` is asked.
+      train: labelled images to learn from.
+      test: labelled images to test on.
+      section: the config's ``eval``.
+
+    Returns:
+      One evaluation, ``probe``; none for images with several labels.
+    """
+    if test[0]["label"].ndim:
+        return {}
+    online = from_config(OnlineConfig, section.online, where="eval.online")
+    look = from_config(features.FeatureConfig, section.features, where="eval.features")
+    few_shot = from_config(
+        classification.FewShotConfig, section.few_shot, where="eval.few_shot"
+    )
+    few_shot = dataclasses.replace(few_shot, shots=online.shots, num_draws=1)
+    parts = (subset(source, online.num_images) for source in (train, test))
+    bank = features.FeatureBank(task.readouts["features"], look)
+    return {"probe": suite.few_shot_eval(bank, *parts, few_shot)}

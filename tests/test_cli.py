@@ -1,0 +1,346 @@
+"""The command line: what it does, and what it says to a mistake."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from jaxssl.cli import VERBS, main, setup
+from jaxssl.train import checkpoint, evaluation
+from jaxssl.types import EvalResult, TrainState
+
+TINY = Path(__file__).parent / "train" / "tiny.py"
+
+
+@pytest.fixture(autouse=True)
+def _no_compilation_cache(monkeypatch):
+    monkeypatch.setenv("JAXSSL_CACHE", "")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run of four steps, with checkpoints of steps 2 and 4."""
+    workdir = tmp_path_factory.mktemp("finished") / "run"
+    words = ["--config.train.num_steps=4", "--config.train.save_every=2"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAXSSL_CACHE", "")
+        assert main(["train", f"--config={TINY}", f"--workdir={workdir}", *words]) == 0
+    return workdir
+
+
+@pytest.fixture
+def copy(finished, tmp_path):
+    return Path(shutil.copytree(finished, tmp_path / "copy"))
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """An empty folder to work in, with some files that are no configs."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(TINY, "tiny.py")
+    source = TINY.read_text()
+    files = {
+        "notes.txt": "",
+        "syntax.py": "def get_config(:\n",
+        "imports.py": "import no_such_module\n",
+        "no_config.py": "def build(config): pass\n",
+        "no_build.py": "def get_config(): pass\n",
+        "dict.py": "def get_config(): return {}\ndef build(config): pass\n",
+        "no_variant.py": "def get_config(): pass\ndef build(config): pass\n",
+        "no_mesh.py": source.replace("config.mesh =", "mesh ="),
+        "dead_key.py": source.replace('"save_every"', '"safe_every"'),
+        "no_steps.py": source.replace('"num_steps": 20,', ""),
+        "wrong_build.py": source.replace("return Experiment(", "return dict("),
+    }
+    for name, text in files.items():
+        Path(name).write_text(text)
+    Path("full").mkdir()
+    Path("full/thesis.tex").write_text("do not overwrite")
+    return tmp_path
+
+
+def _tree(root):
+    return {
+        path.relative_to(root): path.read_bytes() if path.is_file() else None
+        for path in root.rglob("*")
+        if "__pycache__" not in path.parts and path.name != ".lock"
+    }
+
+
+TRAIN = "train --config=tiny.py --workdir=run"
+
+MISTAKES = {
+    "trian": ["'trian'", "Did you mean 'train'?"],
+    "train --workdir=run": ["--config is missing", "--config=configs/NAME.py"],
+    "train --config=tiny.py": ["--workdir is missing"],
+    "train --config": ["Missing value", "config"],
+    "train --config=tiny.py --wokdir=run": ["--wokdir is not a flag", "'workdir'"],
+    "train --config=tiny.py --workdir=run more": ["'more' is not a flag"],
+    "train --config=tiny2.py --workdir=run": ["no file tiny2.py", "'tiny.py'"],
+    "train --config=notes.txt --workdir=run": ["notes.txt is not a Python file"],
+    "train --config=syntax.py --workdir=run": ["syntax.py cannot be loaded"],
+    "train --config=imports.py --workdir=run": ["No module named 'no_such_module'"],
+    "train --config=no_config.py --workdir=run": ["has no get_config()"],
+    "train --config=no_build.py --workdir=run": ["has no build()"],
+    "train --config=dict.py --workdir=run": ["returned dict", "ConfigDict"],
+    "train --config=no_variant.py:wide --workdir=run": ["no variants", "'wide'"],
+    "train --config=no_mesh.py --workdir=run": ["config.mesh is missing"],
+    "train --config=dead_key.py --workdir=run": ["train.safe_every", "'save_every'"],
+    "train --config=no_steps.py --workdir=run": ["config.train.num_steps is missing"],
+    "train --config=wrong_build.py --workdir=run": ["returned dict", "Experiment"],
+    f"{TRAIN} --config.trian.num_steps=3": ["config.trian.num_steps", "'train'"],
+    f"{TRAIN} --config.train.num_step=3": ["has: batch_size", "'num_steps'"],
+    f"{TRAIN} --config.train.num_steps=abc": ["num_steps is 'abc'; it must be int"],
+    f"{TRAIN} --config.train.num_steps=4.5": ["num_steps is '4.5'; it must be int"],
+    f"{TRAIN} --config.train.num_steps": ["Missing value", "config.train.num_steps"],
+    f"{TRAIN} --config.optim.learning_rate=fast": ["'fast'; it must be float"],
+    f"{TRAIN} --config.train=3": [
+        "config.train is a section",
+        "config.train.num_steps",
+    ],
+    f"{TRAIN} --config.seed.low=3": ["config.seed is a value"],
+    f"{TRAIN} --config.seed=-1": ["config.seed is -1"],
+    f"{TRAIN} --config.train.num_steps=0": ["config.train.num_steps is 0"],
+    f"{TRAIN} --config.train.keep_checkpoints=1": [
+        "config.train.keep_checkpoints is 1"
+    ],
+    f"{TRAIN} --config.train.batch_size=100": ["100", "24"],
+    f"{TRAIN} --config.mesh.data=3": ["train.batch_size is 8", "multiple of 3"],
+    f"{TRAIN} --config.mesh.data=99": ["mesh.data is 99", "devices"],
+    f"{TRAIN} --config.mesh.data=0": ["config.mesh.data is 0"],
+    f"{TRAIN} --config.data.labels=(1,2)": ["data.labels is (1, 2)", "count from 0"],
+    "train --config=tiny.py --workdir=notes.txt": ["notes.txt is a file"],
+    "train --config=tiny.py --workdir=full": ["full is not empty", "config.json"],
+    "train --config=tiny.py --workdir=/proc/run": ["cannot write to /proc/run"],
+    "evaluate": ["--workdir is missing"],
+    "evaluate --workdir=none": ["none holds no run", "jaxssl train"],
+    "report --workdir=none": ["none"],
+    "report --workdir=full --baselines=other": ["'other'", "NAME=WORKDIR"],
+    "data": ["allowed: list, prepare, doctor"],
+    "data doctor": ["needs one name"],
+    "data doctor no_such_set": ["no_such_set"],
+    "data prepare no_such_set": ["no_such_set"],
+    "checkpoint": ["allowed: list, verify"],
+    "checkpoint list --workdir=none": ["no folder none"],
+}
+
+
+@pytest.mark.parametrize("line", MISTAKES)
+def test_a_mistake_is_one_line_and_writes_nothing(folder, capsys, line):
+    before = _tree(folder)
+    code = main(line.split())
+    out, err = capsys.readouterr()
+    assert code == 2
+    assert err.startswith("jaxssl: ")
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    for word in MISTAKES[line]:
+        assert word in err
+    assert out == ""
+    assert _tree(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("train --config={tiny} --workdir={run}", "num_steps was 4, now 20"),
+        ("train --config={tiny}:wide --workdir={run}", "model.width was 8, now 16"),
+        ("evaluate --workdir={run} --evals=shade", "'shades'"),
+        ("evaluate --workdir={run} --config={tiny}.py", "no file"),
+        ("evaluate --workdir={run} extra", "'extra' is not expected"),
+    ],
+)
+def test_a_mistake_changes_no_run(copy, capsys, words, told):
+    before = _tree(copy)
+    assert main(words.format(tiny=TINY, run=copy).split()) == 2
+    err = capsys.readouterr().err
+    assert told in err
+    assert err.count("\n") == 1
+    assert _tree(copy) == before
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate"])
+def test_a_checkpoint_of_another_architecture(copy, capsys, verb):
+    path = copy / "config.json"
+    path.write_text(path.read_text().replace('"width": 8', '"width": 5'))
+    before = _tree(copy)
+    words = [f"--config={TINY}", "--config.train.num_steps=4"]
+    words += ["--config.train.save_every=2", "--config.model.width=5"]
+    assert main([verb, f"--workdir={copy}", *(words if verb == "train" else [])]) == 2
+    err = capsys.readouterr().err
+    assert "another architecture" in err
+    assert "dense/kernel is float32[48, 8] there" in err
+    assert "float32[48, 5]" in err
+    assert err.count("\n") == 1
+    assert _tree(copy) == before
+
+
+@pytest.mark.parametrize("verb", ["train", "evaluate", "verify"])
+def test_no_checkpoint_to_trust_is_exit_code_4(copy, capsys, verb):
+    for path in (copy / "checkpoints").rglob("_METADATA"):
+        path.write_bytes(path.read_bytes()[:-1])
+    before = _tree(copy)
+    words = {
+        "train": ["train", f"--config={TINY}", "--config.train.num_steps=4"],
+        "evaluate": ["evaluate"],
+        "verify": ["checkpoint", "verify"],
+    }[verb]
+    words += ["--config.train.save_every=2"] if verb == "train" else []
+    assert main([*words, f"--workdir={copy}"]) == 4
+    out, err = capsys.readouterr()
+    assert "_METADATA has changed" in out + err
+    assert err.count("\n") == (verb != "verify")
+    assert _tree(copy) == before
+
+
+def test_a_loss_that_is_no_number_is_exit_code_6(tmp_path, capsys):
+    words = ["--config.model.nan_at=5", "--config.train.num_steps=8"]
+    assert main(["train", f"--config={TINY}", f"--workdir={tmp_path}", *words]) == 6
+    err = capsys.readouterr().err
+    assert err.startswith("jaxssl: the loss is not finite since step 6")
+    assert "Step 4 is kept" in err
+    assert err.count("\n") == 1
+    assert checkpoint.steps(tmp_path) == [4]
+
+
+def test_evaluate_writes_both_states(copy, capsys):
+    assert main(["evaluate", f"--workdir={copy}"]) == 0
+    out = capsys.readouterr().out
+    assert f"jaxssl report --workdir={copy}" in out
+    for name, step in (("evals", 4), ("evals/random_init", 0)):
+        body = json.loads((copy / name / "shades.json").read_text())
+        assert body["step"] == step
+        assert 0 <= body["scalars"]["accuracy"] <= 1
+        assert body["seconds"] >= 0
+        with np.load(copy / name / "shades.npz", allow_pickle=False) as arrays:
+            accuracy = (arrays["logits"].argmax(-1) == np.arange(24) % 3).mean()
+        assert body["scalars"]["accuracy"] == pytest.approx(accuracy)
+    assert main(["report", f"--workdir={copy}"]) == 0
+    assert (copy / "report.html").stat().st_size > 0
+
+
+def test_evaluate_can_leave_the_untrained_state_out(copy, capsys):
+    moved = Path(shutil.copy(TINY, copy.parent / "tiny.py"))
+    words = ["--evals=shades", "--norandom_init", f"--config={moved}"]
+    assert main(["evaluate", f"--workdir={copy}", *words]) == 0
+    assert sorted(path.name for path in (copy / "evals").iterdir()) == [
+        "shades.json",
+        "shades.npz",
+    ]
+
+
+def _state():
+    return TrainState(
+        jax.numpy.int32(3),
+        {"a": {"w": jax.numpy.arange(4.0)}},
+        {"a": {}},
+        {"a": {"mu": jax.numpy.zeros(4)}},
+    )
+
+
+@pytest.mark.parametrize("harm", ["donate", "write"])
+def test_an_evaluation_that_changes_the_state_is_caught(tmp_path, harm):
+    everywhere = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    state = jax.device_put(_state(), everywhere)
+
+    def change(state):
+        leaf = state.params["a"]["w"]
+        if harm == "donate":
+            leaf.delete()
+        else:
+            view = np.from_dlpack(leaf)
+            pointer = view.__array_interface__["data"][0]
+            raw = (np.ctypeslib.ctypes.c_float * 4).from_address(pointer)
+            raw[2] = 9.0
+        return EvalResult({}, {})
+
+    with pytest.raises(RuntimeError, match="'bad' changed params/a/w of the state"):
+        evaluation.run({"bad": change}, state, tmp_path, print)
+
+
+def test_checkpoint_verbs(copy, capsys):
+    assert main(["checkpoint", "list", f"--workdir={copy}"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["step", "2", "4"]
+    assert main(["checkpoint", "verify", f"--workdir={copy}"]) == 0
+    assert capsys.readouterr().out.split() == ["2", "good", "4", "good"]
+
+
+def test_data_verbs(capsys):
+    assert main(["data", "list"]) == 0
+    assert "fashion_on_photos" in capsys.readouterr().out
+    assert main(["data", "doctor", f"--config={TINY}"]) == 0
+    assert "shades" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(capsys, verb):
+    assert main([verb, "--help"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: jaxssl {verb}")
+    assert max(map(len, out.splitlines())) <= 88
+
+
+def test_overview_and_version(capsys):
+    for words in ([], ["help"], ["--help"]):
+        assert main(words) == 0
+        out = capsys.readouterr().out
+        assert all(f"\n  {verb} " in out for verb in VERBS)
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out.count(".") == 2
+
+
+def test_help_lists_the_settings_of_a_config(capsys):
+    assert main(["train", f"--config={TINY}:wide", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "  --config.model.width=16\n" in out
+    assert "  --config.train.num_steps=20\n" in out
+
+
+def test_a_developer_can_ask_for_the_traceback(folder):
+    with pytest.raises(ValueError, match="no file none"):
+        main(["train", "--config=none", "--workdir=run", "--traceback"])
+
+
+def test_compiled_programs_are_kept_by_processor(monkeypatch, tmp_path):
+    updates = {}
+    monkeypatch.setattr(jax.config, "update", updates.__setitem__)
+    monkeypatch.setenv("JAXSSL_CACHE", str(tmp_path))
+    setup.use_compilation_cache()
+    assert Path(updates["jax_compilation_cache_dir"]).parent == tmp_path
+    assert updates["jax_persistent_cache_min_compile_time_secs"] == 0
+    assert updates["jax_persistent_cache_min_entry_size_bytes"] == -1
+    monkeypatch.delenv("JAXSSL_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    setup.use_compilation_cache()
+    parent = Path(updates["jax_compilation_cache_dir"]).parent
+    assert parent == tmp_path / "xdg" / "jaxssl" / "xla"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["train", "--config=tiny.py", "--workdir=run", "--config.train.num_step=3"],
+        ["train", "--config=tiny.py", "--workdir=run", "--config.mesh.data=3"],
+    ],
+)
+def test_the_installed_command_says_one_line(folder, words):
+    script = Path(sys.executable).parent / "jaxssl"
+    done = subprocess.run(
+        [script, *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"JAXSSL_CACHE": str(folder / "cache")},
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert done.stderr.startswith("jaxssl: ")
+    assert done.stderr.count("\n") == 1
+    assert not (folder / "run").exists()
