@@ -4,12 +4,19 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from jaxssl.types import UserError
 
 T = TypeVar("T")
+
+
+@runtime_checkable
+class Section(Protocol):
+    """Names with values: a dict, or an ``ml_collections.ConfigDict``."""
+
+    def items(self) -> Iterable[tuple[str, Any]]: ...  # noqa: D102
 
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
@@ -44,7 +51,7 @@ def positive(settings: Any, *fields: str) -> None:
             raise UserError(f"{field} is {value}; it must be above 0.")
 
 
-def from_config(cls: type[T], config: Mapping[str, Any], *, where: str) -> T:
+def from_config(cls: type[T], config: Section, *, where: str) -> T:
     """Build the frozen dataclass ``cls`` from one section of a config.
 
     Lists become tuples and integers become floats where the field says so; nothing else

@@ -97,8 +97,9 @@ MISTAKES = {
     f"{TRAIN} --config.trian.num_steps=3": ["config.trian.num_steps", "'train'"],
     f"{TRAIN} --config.train.num_step=3": ["has: batch_size", "'num_steps'"],
     f"{TRAIN} --config.train.num_steps=abc": ["num_steps is 'abc'; it must be int"],
+    f"{TRAIN} --config.train.num_steps abc": ["num_steps is 'abc'; it must be int"],
     f"{TRAIN} --config.train.num_steps=4.5": ["num_steps is '4.5'; it must be int"],
-    f"{TRAIN} --config.train.num_steps": ["Missing value", "config.train.num_steps"],
+    f"{TRAIN} --config.train.num_steps": ["config.train.num_steps has no value"],
     f"{TRAIN} --config.optim.learning_rate=fast": ["'fast'; it must be float"],
     f"{TRAIN} --config.train=3": [
         "config.train is a section",

@@ -122,9 +122,9 @@ def _show_help(verb: Verb, values: flags.FlagValues) -> None:
         flag = values[name]
         shown = f"--[no]{name}" if flag.boolean and flag.default else f"--{name}"
         default = f" (default: {flag.default})" if flag.default else ""
-        print(f"  {shown:<16} {flag.help}{default}")
+        print(f"  {shown:<20} {flag.help}{default}")
     if "config" in values and values["config"].value:
         chosen = recipe.load(values["config"].value)
         print(f"\nsettings of {chosen.file.name}:")
-        for name, value in recipe.flatten(recipe.to_plain(chosen.config)).items():
+        for name, value in recipe.flatten(chosen.config.to_dict()).items():
             print(f"  --config.{name}={value}")

@@ -5,9 +5,10 @@ import os
 import platform
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
+from ml_collections import ConfigDict
 
 from jaxssl import settings
 from jaxssl.experiment import Experiment
@@ -40,13 +41,15 @@ def set_up(chosen: recipe.Recipe) -> Setup:
       UserError: a section is missing or wrong, or ``build`` refuses the values.
     """
     config = chosen.config
-    for name in ("seed", "train", "mesh"):
-        if name not in config:
-            raise UserError(f"config.{name} is missing in {chosen.file}.")
-    if not isinstance(config.seed, int) or not 0 <= config.seed < 2**32:
+    for name, kind in (("seed", int), ("train", ConfigDict), ("mesh", ConfigDict)):
+        if not isinstance(config.get(name), kind):
+            what = "an integer" if kind is int else "a section"
+            raise UserError(f"config.{name} is missing or not {what} in {chosen.file}.")
+    if not 0 <= config.seed < 2**32:
         raise UserError(f"config.seed is {config.seed!r}; give 0 to 2**32 - 1.")
-    train = settings.from_config(loop.Config, config.train, where="config.train")
-    mesh = settings.from_config(sharding.Config, config.mesh, where="config.mesh")
+    sections: Any = config
+    train = settings.from_config(loop.Config, sections.train, where="config.train")
+    mesh = settings.from_config(sharding.Config, sections.mesh, where="config.mesh")
     built = recipe.build(chosen)
     if not isinstance(built, Experiment):
         raise UserError(

@@ -21,7 +21,7 @@ from ml_collections import ConfigDict, config_flags
 from jaxssl.settings import nearest
 from jaxssl.types import UserError
 
-OVERRIDE = re.compile(r"--?(?:no)?config\.(?P<path>[^=]+)(?:=(?P<given>.*))?$", re.S)
+OVERRIDE = re.compile(r"--?(?:no)?config\.(?P<path>[^=]+)(?:=.*)?$", re.S)
 
 
 class Recipe(NamedTuple):
@@ -168,8 +168,11 @@ def _check_path(config: ConfigDict, path: str) -> None:
 def _explain(config: ConfigDict, words: Sequence[str], error: Exception) -> str:
     """Name the override that made absl fail, its value and its type."""
     for match in filter(None, map(OVERRIDE.match, words)):
-        path, given = match["path"], match["given"]
-        if not re.search(rf"config\.{re.escape(path)}(?![\w.])", str(error)):
+        path = match["path"]
+        told = re.search(
+            rf"config\.{re.escape(path)}(?:=(.*?): |(?![\w.]))", str(error)
+        )
+        if told is None:
             continue
         value: Any = config
         for part in path.split("."):
@@ -179,8 +182,9 @@ def _explain(config: ConfigDict, words: Sequence[str], error: Exception) -> str:
                 f"config.{path} is {value!r} in the config file and cannot be set on "
                 "the command line; use a tuple, or a placeholder of its type."
             )
+        given = "has no value" if told[1] is None else f"is {told[1]!r}"
         kind = type(value).__name__
-        return f"config.{path} is {given!r}; it must be {kind}, like {value!r}."
+        return f"config.{path} {given}; it must be {kind}, like {value!r}."
     return str(error).splitlines()[0]
 
 

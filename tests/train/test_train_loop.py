@@ -170,7 +170,7 @@ def test_a_step_must_keep_the_shapes_of_its_state(tiny, fit, tmp_path):
         new, found = task.step(state, batch, key)
         return new._replace(step=new.step * 1.0), found
 
-    with pytest.raises(TypeError, match="turns step from .*int32.*float32"):
+    with pytest.raises(TypeError, match=r"turns step from .*int32.*float32"):
         fit(tmp_path / "run", task=task._replace(step=widen))
     assert not (tmp_path / "run").exists()
 
@@ -183,7 +183,7 @@ def test_settings_that_do_not_fit_are_found_before_anything_is_written(
     def refuse(state, batch, key):
         raise ValueError("the crop is larger\nthan the image")
 
-    with pytest.raises(UserError, match="do not fit the data: the crop is larger$"):
+    with pytest.raises(UserError, match=r"do not fit the data: the crop is larger$"):
         fit(tmp_path / "run", task=task._replace(step=refuse))
     with pytest.raises(UserError, match=r"batch_size is 6, which the 4 devices"):
         fit(

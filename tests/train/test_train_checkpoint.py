@@ -1,0 +1,326 @@
+import json
+import os
+import random
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxssl.train import checkpoint, manifest
+from jaxssl.types import TrainState, UserError
+
+
+def _quiet(line):
+    del line
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A folder with checkpoints of steps 1, 2 and 3 and the states in them."""
+    workdir = tmp_path_factory.mktemp("run")
+    states = {step: _state(step) for step in (1, 2, 3)}
+    with checkpoint.open_store(workdir, keep=3) as store:
+        for state in states.values():
+            checkpoint.save(store, state)
+    return workdir, states
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    shutil.copytree(run[0] / "checkpoints", tmp_path / "checkpoints")
+    return tmp_path
+
+
+def _state(step, width=300, classes=4, dtype=jnp.float32):
+    rng = np.random.default_rng(step)
+    weights = rng.normal(size=(width, 7)).astype(np.float32)
+    params = {
+        "classifier": {
+            "conv": {"kernel": jnp.asarray(weights, dtype)},
+            "logits": {"bias": jnp.full((classes,), float(step))},
+        },
+        "critic": {"logits": {"bias": jnp.full((2,), 7.0 * step)}},
+    }
+    stats = {"classifier": {"mean": jnp.full((5,), float(step))}, "critic": {}}
+    return TrainState(jnp.int32(step), params, stats, {"classifier": {}, "critic": {}})
+
+
+def _abstract(state):
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), state
+    )
+
+
+def _folder(workdir, step):
+    return workdir / "checkpoints" / str(step)
+
+
+def _flip(path, bit):
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+def _tree(folder):
+    return {
+        p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    }
+
+
+def test_restores_the_bits_that_were_saved(run, bits):
+    workdir, states = run
+    assert checkpoint.steps(workdir) == [1, 2, 3]
+    for step, state in states.items():
+        found = checkpoint.restore(workdir, step, _abstract(state))
+        assert type(found) is TrainState
+        assert bits(found) == bits(state)
+    assert not (workdir / "checkpoints" / "saving").exists()
+
+
+def test_keeps_the_newest(tmp_path):
+    with checkpoint.open_store(tmp_path, keep=2) as store:
+        for step in (5, 6, 7, 8):
+            checkpoint.save(store, _state(step))
+    assert checkpoint.steps(tmp_path) == [7, 8]
+
+
+def test_every_flipped_bit_is_found(copy, bits, run):
+    """Orbax restores most of these silently wrong; 60 places in all kinds of files."""
+    folder = _folder(copy, 3)
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.stat().st_size)
+    assert len(paths) >= 8
+    rng = random.Random(0)
+    for number in range(60):
+        path = paths[number % len(paths)]
+        bit = rng.randrange(8 * path.stat().st_size)
+        _flip(path, bit)
+        newest, damage = checkpoint.find_newest(copy)
+        assert newest == 2, f"bit {bit} of {path}"
+        assert list(damage) == [3]
+        _flip(path, bit)
+        assert checkpoint.find_newest(copy) == (3, {})
+
+
+@pytest.mark.parametrize(
+    ("harm", "word"),
+    [
+        (lambda p: p.write_bytes(p.read_bytes()[:-1]), "has changed"),
+        (lambda p: p.write_bytes(bytes(p.stat().st_size)), "has changed"),
+        (lambda p: p.unlink(), "is missing"),
+        (lambda p: p.with_name("more").write_bytes(b""), "was added"),
+    ],
+)
+def test_other_damage_is_named(copy, harm, word):
+    largest = max(_folder(copy, 3).rglob("d/*"), key=lambda p: p.stat().st_size)
+    harm(largest)
+    newest, damage = checkpoint.find_newest(copy)
+    assert newest == 2
+    assert word in damage[3]
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"sha256": 1}', "\udcff{"])
+def test_a_damaged_manifest_vouches_for_nothing(copy, text):
+    path = _folder(copy, 3) / manifest.NAME
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    newest, damage = checkpoint.find_newest(copy)
+    assert newest == 2
+    assert damage[3] == f"{manifest.NAME} is damaged"
+
+
+def test_damaged_checkpoints_are_set_aside_and_an_older_one_goes_on(copy, run, bits):
+    lines = []
+    for step in (2, 3):
+        _flip(next(_folder(copy, step).rglob("d/*")), 99)
+    state = checkpoint.restore_newest(copy, _abstract(_state(1)), lines.append)
+    assert bits(state) == bits(run[1][1])
+    assert checkpoint.steps(copy) == [1]
+    names = {path.name for path in (copy / "checkpoints").iterdir()}
+    assert names == {"1", "2.corrupt", "3.corrupt"}
+    assert [line.split(":")[0] for line in lines] == [
+        "CHECKPOINT 3 IS DAMAGED",
+        "CHECKPOINT 2 IS DAMAGED",
+    ]
+    with checkpoint.open_store(copy, keep=3) as store:
+        checkpoint.save(store, _state(2))
+    assert checkpoint.steps(copy) == [1, 2]
+    _flip(next(_folder(copy, 2).rglob("d/*")), 99)
+    checkpoint.restore_newest(copy, _abstract(_state(1)), _quiet)
+    assert (copy / "checkpoints" / "2.corrupt-2").is_dir()
+
+
+def test_nothing_good_is_an_error_and_stays_untouched(copy):
+    for step in (1, 2, 3):
+        _flip(next(_folder(copy, step).rglob("d/*")), 7)
+    before = _tree(copy)
+    for _ in range(2):  # A second try must not start from scratch either.
+        with pytest.raises(checkpoint.NoValidCheckpointError, match=r"3 \(.* changed"):
+            checkpoint.restore_newest(copy, _abstract(_state(1)), _quiet)
+        assert _tree(copy) == before
+
+
+def test_only_checkpoints_set_aside_is_an_error_too(copy):
+    for step in (1, 2, 3):
+        _folder(copy, step).rename(_folder(copy, step).with_name(f"{step}.corrupt"))
+    with pytest.raises(checkpoint.NoValidCheckpointError, match=r"1\.corrupt"):
+        checkpoint.find_newest(copy)
+
+
+def test_an_empty_folder_is_a_fresh_start(tmp_path):
+    assert checkpoint.restore_newest(tmp_path, _abstract(_state(1)), _quiet) is None
+
+
+def test_a_save_that_was_cut_short_is_removed(copy, run, bits):
+    """A crash between Orbax's commit and the manifest: nobody relied on that step."""
+    (_folder(copy, 3) / manifest.NAME).unlink()
+    (copy / "checkpoints" / "saving").write_text("3")
+    lines = []
+    state = checkpoint.restore_newest(copy, _abstract(_state(1)), lines.append)
+    assert bits(state) == bits(run[1][2])
+    assert lines == ["checkpoint 3: the save was interrupted; removed."]
+    assert checkpoint.steps(copy) == [1, 2]
+    assert not (copy / "checkpoints" / "saving").exists()
+
+
+def test_a_cut_first_save_is_a_fresh_start(copy):
+    for step in (1, 2):
+        shutil.rmtree(_folder(copy, step))
+    (_folder(copy, 3) / manifest.NAME).unlink()
+    (copy / "checkpoints" / "saving").write_text("3")
+    assert checkpoint.restore_newest(copy, _abstract(_state(1)), _quiet) is None
+
+
+def test_a_lost_manifest_is_damage(copy, run, bits):
+    (_folder(copy, 3) / manifest.NAME).unlink()
+    state = checkpoint.restore_newest(copy, _abstract(_state(1)), _quiet)
+    assert bits(state) == bits(run[1][2])
+    assert (copy / "checkpoints" / "3.corrupt").is_dir()
+
+
+def test_leftovers_of_orbax_go_away(copy):
+    leftover = copy / "checkpoints" / "9.orbax-checkpoint-tmp"
+    leftover.mkdir()
+    (leftover / "_CHECKPOINT_METADATA").write_text("{}")
+    with checkpoint.open_store(copy, keep=3) as store:
+        checkpoint.save(store, _state(4))
+    assert not leftover.exists()
+    assert checkpoint.steps(copy) == [2, 3, 4]
+
+
+def test_a_failed_save_is_heard(tmp_path, monkeypatch):
+    def fail(*args):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(manifest, "write", fail)
+    with checkpoint.open_store(tmp_path, keep=2) as store:
+        checkpoint.save(store, _state(1))
+        with pytest.raises(OSError, match="no space left"):
+            checkpoint.save(store, _state(2))
+
+
+def test_a_step_is_saved_once(tmp_path):
+    with checkpoint.open_store(tmp_path, keep=2) as store:
+        checkpoint.save(store, _state(2))
+        with pytest.raises(RuntimeError, match="did not save step 1"):
+            checkpoint.save(store, _state(1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 301}, r"classifier/conv/kernel is float32\[300, 7\] there"),
+        ({"dtype": jnp.bfloat16}, r"asks for bfloat16\[300, 7\]"),
+        ({"classes": 9}, r"logits/bias is float32\[4\] there, .* float32\[9\]"),
+    ],
+)
+def test_another_architecture_is_named(copy, changes, message):
+    before = _tree(copy)
+    with pytest.raises(UserError, match=message):
+        checkpoint.restore_newest(copy, _abstract(_state(1, **changes)), _quiet)
+    assert _tree(copy) == before
+
+
+@pytest.mark.parametrize("missing", ["critic", "extra"])
+def test_another_set_of_leaves_is_named(copy, missing):
+    wanted = _state(1)
+    if missing == "critic":
+        del wanted.params["critic"]
+    else:
+        wanted.params["extra"] = {"kernel": jnp.zeros(1)}
+    with pytest.raises(UserError, match=rf"params/{missing}/.* is .*absent"):
+        checkpoint.restore_newest(copy, _abstract(wanted), _quiet)
+
+
+def test_players_come_from_another_run(copy, bits):
+    mine, lines = _state(50), []
+    state = checkpoint.restore_players(copy, ["classifier"], mine, lines.append)
+    theirs = _state(3)
+    assert bits(state.params["classifier"]) == bits(theirs.params["classifier"])
+    assert bits(state.stats["classifier"]) == bits(theirs.stats["classifier"])
+    assert bits(state.params["critic"]) == bits(mine.params["critic"])
+    assert int(state.step) == 50
+    assert jax.tree.structure(state) == jax.tree.structure(mine)
+    assert lines == [f"classifier: initialised from step 3 of {copy}."]
+
+
+def test_a_head_of_another_size_stays_fresh(copy, bits):
+    mine, lines = _state(50, classes=9), []
+    state = checkpoint.restore_players(copy, ["classifier"], mine, lines.append)
+    found = state.params["classifier"]
+    assert bits(found["conv"]) == bits(_state(3).params["classifier"]["conv"])
+    assert bits(found["logits"]) == bits(mine.params["classifier"]["logits"])
+    assert "logits/bias keeps its fresh values: it was float32[4] there." in lines[-1]
+
+
+def test_a_trunk_without_head_is_filled(copy, bits):
+    mine = _state(50)
+    del mine.params["classifier"]["logits"]
+    state = checkpoint.restore_players(copy, ["classifier"], mine, _quiet)
+    assert list(state.params["classifier"]) == ["conv"]
+    theirs = _state(3).params["classifier"]["conv"]
+    assert bits(state.params["classifier"]["conv"]) == bits(theirs)
+
+
+def test_players_that_do_not_fit_are_refused(copy, tmp_path):
+    with pytest.raises(
+        UserError, match=r"conv/kernel is float32\[300, 7\] in .*\[4, 7"
+    ):
+        checkpoint.restore_players(copy, ["classifier"], _state(1, width=4), _quiet)
+    with pytest.raises(
+        UserError, match="no player 'painter'; it has classifier, critic"
+    ):
+        checkpoint.restore_players(copy, ["painter"], _state(1), _quiet)
+    other = _state(1)
+    other.params["painter"] = other.params["critic"]
+    with pytest.raises(UserError, match=r"3 has no player 'painter'"):
+        checkpoint.restore_players(copy, ["painter"], other, _quiet)
+    with pytest.raises(UserError, match="has no checkpoint; train that run first"):
+        checkpoint.restore_players(tmp_path / "none", ["critic"], _state(1), _quiet)
+
+
+def test_tables_for_people(copy, tmp_path):
+    assert checkpoint.verify_text(copy) == (
+        "         1  good\n         2  good\n         3  good",
+        True,
+    )
+    _flip(next(_folder(copy, 2).rglob("d/*")), 5)
+    text, good = checkpoint.verify_text(copy)
+    assert not good
+    assert "has changed" in text.splitlines()[1]
+    _folder(copy, 1).rename(_folder(copy, 1).with_name("1.corrupt"))
+    lines = checkpoint.list_text(copy).splitlines()
+    assert [line.split()[0] for line in lines] == ["step", "2", "3", "1"]
+    assert "no checkpoints yet" in checkpoint.list_text(tmp_path / "none")
+
+
+def test_the_manifest_lists_every_leaf_and_file(run):
+    workdir, states = run
+    folder = _folder(workdir, 3)
+    body = json.loads((folder / manifest.NAME).read_text())
+    files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert set(body["files"]) == files - {manifest.NAME}
+    assert body["leaves"]["params/classifier/conv/kernel"] == ["float32", [300, 7]]
+    assert len(body["leaves"]) == len(jax.tree.leaves(states[3]))
+    assert os.stat(folder / manifest.NAME).st_mode & 0o777 == 0o644
