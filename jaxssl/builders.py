@@ -5,12 +5,13 @@ its optimizers and its evaluations, and read every section of the config on the 
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import optax
 from ml_collections import ConfigDict
 
+from jaxssl.data import sources
 from jaxssl.data.sources import Source
 from jaxssl.data.subset import subset
 from jaxssl.evals import classification, features, knn, pretext, retrieval, suite
@@ -20,6 +21,7 @@ from jaxssl.models.critic import critic
 from jaxssl.models.inpainter import inpainter
 from jaxssl.optim import adam
 from jaxssl.settings import choice, from_config
+from jaxssl.train import loop
 from jaxssl.types import Eval, Network, Task, UserError
 
 MakeNetwork = Callable[[int | None], Network]
@@ -156,6 +158,72 @@ def _init_from(config: ConfigDict, players: Sequence[str]) -> dict[str, str]:
             choice("init_from", player, players)
             runs[player] = run
     return runs
+
+
+# --- Sections of a config
+
+
+def split_variant(
+    variant: str, rows: Iterable[str], sides: Iterable[str]
+) -> tuple[str, str]:
+    """Split ``row,side`` and check both.
+
+    Raises:
+      UserError: a part is missing or not among the allowed ones.
+    """
+    row, _, side = variant.partition(",")
+    choice("the variant's row", row, rows)
+    choice("the variant's side (after a comma)", side, sides)
+    return row, side
+
+
+def method_section(**changes: Any) -> ConfigDict:
+    """Return chapter 4's section ``method``: its defaults with some changes."""
+    return ConfigDict(dataclasses.asdict(transformations.Config(**changes)))
+
+
+def probe_section(**changes: Any) -> ConfigDict:
+    """Return the section ``method`` of the thesis' linear classifiers."""
+    return ConfigDict(dataclasses.asdict(probe.Config(**changes)))
+
+
+def test_section(**changes: Any) -> ConfigDict:
+    """Return a section ``eval`` of tasks that are tested by their own logits."""
+    return ConfigDict({"test": dataclasses.asdict(suite.LogitsConfig(**changes))})
+
+
+def optim_section(*, critic_rate: float = 8e-4, **classifier: Any) -> ConfigDict:
+    """Return the section ``optim`` of section 4.4, with changes to the classifier's."""
+    return ConfigDict(
+        {
+            "classifier": dataclasses.asdict(adam.AdamWConfig(**classifier)),
+            "inpainter": dataclasses.asdict(adam.AdamConfig()),
+            "critic": dataclasses.asdict(adam.AdamConfig(learning_rate=critic_rate)),
+        }
+    )
+
+
+def train_section(**changes: Any) -> ConfigDict:
+    """Return the section ``train``: the loop's defaults with some changes."""
+    return ConfigDict(dataclasses.asdict(loop.Config(**changes)))
+
+
+def load_splits(section: ConfigDict, *splits: str) -> list[Source]:
+    """Load splits of one data set.
+
+    Args:
+      section: the config's ``data``: ``name``, ``data_dir`` (empty: where its files
+        usually are) and the data set's own options.
+      *splits: which.
+
+    Returns:
+      One source a split.
+    """
+    options = section.to_dict()
+    name = options.pop("name")
+    if not options.get("data_dir"):
+        options.pop("data_dir", None)
+    return [sources.load(name, split=split, **options) for split in splits]
 
 
 # --- Optimizers
