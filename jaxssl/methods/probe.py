@@ -148,13 +148,21 @@ def pooled(maps: Outputs, config: Config) -> Outputs:
     """Average-pool each tap as the protocol has it, in float32.
 
     Raises:
-      UserError: the network lacks one of the taps.
+      UserError: the network lacks one of the taps, or a map is too small for its pool.
     """
     for tap in config.taps:
         settings.choice("taps", tap, maps)
     maps = {tap: maps[tap].astype(jnp.float32) for tap in config.taps}
     if config.pooling == "none":
         return maps
+    for tap, x in maps.items():
+        pool = POOLS[tap]
+        if pool.padding == "VALID" and pool.size > min(x.shape[1:3]):
+            raise UserError(
+                f"crop_size is {config.crop_size}: the map of {tap} is "
+                f"{x.shape[1]}x{x.shape[2]}, smaller than its pool of {pool.size}. "
+                "Use larger crops, or pooling=none."
+            )
     return {tap: average_pool(x, POOLS[tap]) for tap, x in maps.items()}
 
 
@@ -323,7 +331,7 @@ def make_task(
         return backbone.apply(params, stats, from_pixels(images), train=False)[0]
 
     def logits(state, images):
-        maps = frozen_maps(state, images, **parts)
+        maps = frozen_maps(state, jnp.asarray(images), **parts)
         params, stats = state.params["probe"], state.stats["probe"]
         return apply_probe(params, stats, maps, train=False, config=config)[0]
 

@@ -194,6 +194,12 @@ def test_a_network_without_the_tap(backbone, batch):
         make_task(backbone, config).init(jax.random.key(0), batch)
 
 
+def test_maps_smaller_than_their_pool(backbone, batch):
+    config = dataclasses.replace(CONFIG, crop_size=6)
+    with pytest.raises(UserError, match="the map of conv2 is 3x3, smaller than its"):
+        make_task(backbone, config).init(jax.random.key(0), batch)
+
+
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
