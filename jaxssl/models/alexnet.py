@@ -1,0 +1,168 @@
+"""The AlexNet variant of chapter 4: batch norm everywhere, no dropout, no LRN."""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxssl import ops, settings
+from jaxssl.models import layers
+from jaxssl.models.network import from_linen
+from jaxssl.types import Array, Float, Network, UserError
+
+RGB_MEAN = (123.68, 116.78, 103.94)
+"""Mean colour of ImageNet in 0..255, subtracted inside the network."""
+
+CHANNELS = (96, 256, 384, 384, 256)
+KERNELS = (None, 5, 3, 3, 3)
+GROUPED = (False, True, False, True, True)
+"""conv1 .. conv5; the kernel of conv1 is a setting."""
+
+INITS = {
+    "thesis": (
+        nn.initializers.truncated_normal(0.01),
+        nn.initializers.truncated_normal(0.005),
+    ),
+    "he": (layers.he_normal, layers.he_normal),
+}
+"""Initializers of convolutions and of dense layers by name."""
+
+
+class AlexNet(nn.Module):
+    """See ``alexnet`` for the settings."""
+
+    num_classes: int | None
+    channels: tuple[int, ...]
+    groups: int
+    stem_kernel: int
+    stem_stride: int
+    fc_features: int
+    padding: str
+    pool5: bool
+    init_scheme: str
+    bn_momentum: float
+    bn_epsilon: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w 3"], *, train: bool):
+        """Return the taps conv1 .. conv5 and, with classes, the logits."""
+        mean = jnp.asarray(RGB_MEAN, jnp.float32)[None, None, None, :]
+        x = ((x.astype(jnp.float32) + 1.0) * 127.5 - mean).astype(self.dtype)
+        taps = {}
+        for i in range(5):
+            x = taps[f"conv{i + 1}"] = self._convolution(i)(x, train=train)
+            if i < 2 or (i == 4 and self.pool5):
+                x = ops.max_pool(x, (3, 3), (2, 2), self.padding)
+        if self.num_classes is None:
+            return taps
+        x = x.reshape(x.shape[0], -1)
+        _, dense_init = INITS[self.init_scheme]
+        for name in ("fc1", "fc2"):
+            x = layers.DenseNorm(
+                self.fc_features,
+                kernel_init=dense_init,
+                bn_momentum=self.bn_momentum,
+                bn_epsilon=self.bn_epsilon,
+                dtype=self.dtype,
+                name=name,
+            )(x, train=train)
+        logits = nn.Dense(
+            self.num_classes, kernel_init=dense_init, dtype=self.dtype, name="logits"
+        )(x)
+        return taps | {"logits": logits.astype(jnp.float32)}
+
+    def _convolution(self, i: int) -> layers.ConvNorm:
+        kernel = KERNELS[i] or self.stem_kernel
+        stride = self.stem_stride if i == 0 else 1
+        return layers.ConvNorm(
+            self.channels[i],
+            (kernel, kernel),
+            (stride, stride),
+            padding=self.padding if i == 0 else "SAME",
+            groups=self.groups if GROUPED[i] else 1,
+            kernel_init=INITS[self.init_scheme][0],
+            bn_momentum=self.bn_momentum,
+            bn_epsilon=self.bn_epsilon,
+            dtype=self.dtype,
+            name=f"conv{i + 1}",
+        )
+
+
+def alexnet(
+    num_classes: int | None,
+    *,
+    width: float = 1.0,
+    groups: int = 2,
+    stem_kernel: int = 11,
+    stem_stride: int = 4,
+    fc_features: int = 4096,
+    padding: str = "SAME",
+    pool5: bool = False,
+    init: str = "thesis",
+    bn_momentum: float = 0.975,
+    bn_epsilon: float = 1e-3,
+    dtype: Any = jnp.float32,
+) -> Network:
+    """Make the transformation classifier of chapter 4.
+
+    Five convolutions, each followed by batch norm and ReLU; 3x3/2 max pooling after the
+    first two; two dense layers with batch norm and ReLU; logits. Inputs are in [-1, 1]
+    and are brought to 0..255 minus the mean colour inside. The defaults are those of
+    the thesis; the CPU-sized network is ``width=0.25, groups=1, stem_kernel=5,
+    stem_stride=2, fc_features=256, init="he", bn_momentum=0.95``.
+
+    Args:
+      num_classes: width of the logits; ``None`` leaves the three dense layers out, and
+        the convolutions keep their parameter names, so the trunk runs on the parameters
+        of a whole network at any image size.
+      width: factor on the channels of the convolutions.
+      groups: groups of channels in conv2, conv4 and conv5.
+      stem_kernel: side of conv1's kernel.
+      stem_stride: stride of conv1.
+      fc_features: width of the first two dense layers.
+      padding: of conv1 and of the pools: "SAME" for small images, "VALID" for 227.
+      pool5: max pooling between conv5 and the dense layers; the thesis leaves it out
+        for small images. The tap ``conv5`` lies before it.
+      init: "thesis" (truncated normal, 0.01 for convolutions, 0.005 for dense layers)
+        or "he".
+      bn_momentum: weight of the old value in the running averages.
+      bn_epsilon: added to variances.
+      dtype: type to compute in; parameters, statistics and logits are float32.
+
+    Returns:
+      A network with outputs ``conv1`` .. ``conv5`` (after ReLU, before pooling) and
+      ``logits``.
+
+    Raises:
+      UserError: a setting is not allowed.
+
+    References:
+      Jenni, Jin, Favaro, "Steering Self-Supervised Feature Learning Beyond Local Pixel
+      Statistics", CVPR 2020; thesis section 4.4.
+    """
+    settings.choice("padding", padding, ("SAME", "VALID"))
+    settings.choice("init", init, INITS)
+    channels = tuple(math.floor(width * c + 0.5) for c in CHANNELS)
+    if min(channels) < 1 or any(c % groups for c in channels):
+        raise UserError(
+            f"width is {width} and groups is {groups}: the channels {channels} must be "
+            "multiples of the groups. Change one of the two."
+        )
+    return from_linen(
+        AlexNet(
+            num_classes=num_classes,
+            channels=channels,
+            groups=groups,
+            stem_kernel=stem_kernel,
+            stem_stride=stem_stride,
+            fc_features=fc_features,
+            padding=padding,
+            pool5=pool5,
+            init_scheme=init,
+            bn_momentum=bn_momentum,
+            bn_epsilon=bn_epsilon,
+            dtype=dtype,
+        )
+    )

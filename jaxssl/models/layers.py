@@ -1,0 +1,244 @@
+"""Layers that several networks share: convolution with batch or spectral norm.
+
+Parameters and statistics are float32 everywhere; ``dtype`` is the type that a layer
+computes in. Batch norm takes its means in float32 whatever ``dtype`` is.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax import lax
+
+from jaxssl import ops
+from jaxssl.types import Array, Float
+
+glorot = nn.initializers.glorot_uniform()
+he_normal = nn.initializers.he_normal()
+
+Padding = str | Sequence[tuple[int, int]]
+
+
+def leaky_relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Apply a leaky ReLU of slope 0.1, that of the inpainter and of the critic."""
+    return nn.leaky_relu(x, 0.1)
+
+
+class ConvNorm(nn.Module):
+    """Convolution without bias, batch norm with scale and shift, activation.
+
+    Attributes:
+      features: output channels.
+      kernel: rows and columns of the kernel.
+      strides: rows and columns between windows.
+      padding: "SAME", "VALID" or (low, high) for rows and columns.
+      groups: groups of channels.
+      activation: applied last; ``None`` for none.
+      kernel_init: initializer of the kernel.
+      scale_init: initializer of the batch-norm scale.
+      bn_momentum: weight of the old value in the running averages.
+      bn_epsilon: added to the variance.
+      dtype: type to compute in.
+    """
+
+    features: int
+    kernel: tuple[int, int] = (3, 3)
+    strides: tuple[int, int] = (1, 1)
+    padding: Padding = "SAME"
+    groups: int = 1
+    activation: Callable[[Array], Array] | None = nn.relu
+    kernel_init: Callable[..., Array] = he_normal
+    scale_init: Callable[..., Array] = nn.initializers.ones
+    bn_momentum: float = 0.975
+    bn_epsilon: float = 1e-3
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"], *, train: bool):
+        """Return the activated maps (b, h', w', features)."""
+        x = nn.Conv(
+            self.features,
+            self.kernel,
+            strides=self.strides,
+            padding=self.padding,
+            feature_group_count=self.groups,
+            use_bias=False,
+            kernel_init=self.kernel_init,
+            dtype=self.dtype,
+            conv_general_dilated=ops.conv_general_dilated,
+            name="conv",
+        )(x)
+        x = nn.BatchNorm(
+            use_running_average=not train,
+            momentum=self.bn_momentum,
+            epsilon=self.bn_epsilon,
+            scale_init=self.scale_init,
+            dtype=self.dtype,
+            name="norm",
+        )(x)
+        return x if self.activation is None else self.activation(x)
+
+
+class DenseNorm(nn.Module):
+    """Dense layer without bias, batch norm with scale and shift, ReLU.
+
+    Attributes:
+      features: output width.
+      kernel_init: initializer of the kernel.
+      bn_momentum: weight of the old value in the running averages.
+      bn_epsilon: added to the variance.
+      dtype: type to compute in.
+    """
+
+    features: int
+    kernel_init: Callable[..., Array] = he_normal
+    bn_momentum: float = 0.975
+    bn_epsilon: float = 1e-3
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b d"], *, train: bool):
+        """Return the activations (b, features)."""
+        x = nn.Dense(
+            self.features,
+            use_bias=False,
+            kernel_init=self.kernel_init,
+            dtype=self.dtype,
+            name="dense",
+        )(x)
+        x = nn.BatchNorm(
+            use_running_average=not train,
+            momentum=self.bn_momentum,
+            epsilon=self.bn_epsilon,
+            dtype=self.dtype,
+            name="norm",
+        )(x)
+        return nn.relu(x)
+
+
+class DeconvNorm(nn.Module):
+    """4x4 transposed convolution of stride 2, batch norm, activation.
+
+    Attributes:
+      features: output channels.
+      activation: applied last.
+      bn_momentum: weight of the old value in the running averages.
+      bn_epsilon: added to the variance.
+      dtype: type to compute in.
+    """
+
+    features: int
+    activation: Callable[[Array], Array] = leaky_relu
+    bn_momentum: float = 0.975
+    bn_epsilon: float = 1e-3
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"], *, train: bool):
+        """Return the activated maps (b, 2h, 2w, features)."""
+        shape = (4, 4, x.shape[-1], self.features)
+        kernel = self.param("kernel", glorot, shape, jnp.float32)
+        x = ops.conv_transpose(
+            x.astype(self.dtype), kernel.astype(self.dtype), strides=(2, 2)
+        )
+        x = nn.BatchNorm(
+            use_running_average=not train,
+            momentum=self.bn_momentum,
+            epsilon=self.bn_epsilon,
+            dtype=self.dtype,
+            name="norm",
+        )(x)
+        return self.activation(x)
+
+
+class SpectralConv(nn.Module):
+    """Convolution with bias whose kernel has spectral norm 1 (as a matrix).
+
+    Attributes:
+      features: output channels.
+      kernel: rows and columns of the kernel.
+      strides: rows and columns between windows.
+      dtype: type to compute in; the norm is taken in float32.
+    """
+
+    features: int
+    kernel: tuple[int, int] = (3, 3)
+    strides: tuple[int, int] = (1, 1)
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w i"], *, train: bool):
+        """Return the maps (b, h', w', features), SAME padding."""
+        shape = (*self.kernel, x.shape[-1], self.features)
+        weight = _spectral_weight(self, shape, train)
+        x = ops.conv_general_dilated(
+            x.astype(self.dtype), weight.astype(self.dtype), self.strides, "SAME"
+        )
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        return x + bias.astype(self.dtype)[None, None, None, :]
+
+
+class SpectralDense(nn.Module):
+    """Dense layer with bias whose kernel has spectral norm 1.
+
+    Attributes:
+      features: output width.
+      dtype: type to compute in; the norm is taken in float32.
+    """
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b d"], *, train: bool):
+        """Return the activations (b, features)."""
+        weight = _spectral_weight(self, (x.shape[-1], self.features), train)
+        x = x.astype(self.dtype) @ weight.astype(self.dtype)
+        bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
+        return x + bias.astype(self.dtype)[None, :]
+
+
+def spectral_normalize(
+    kernel: Float[Array, "... o"], u: Float[Array, " o"]
+) -> tuple[Float[Array, "... o"], Float[Array, " o"]]:
+    """Divide a kernel by an estimate of its largest singular value.
+
+    One power iteration refines the left vector ``u``. The gradient flows through the
+    estimate; the two singular vectors count as constants.
+
+    Args:
+      kernel: weights; all axes but the last are the rows of the matrix.
+      u: last estimate of the singular vector over output features.
+
+    Returns:
+      The normalised kernel and the refined ``u``.
+
+    References:
+      Miyato et al., "Spectral Normalization for Generative Adversarial Networks", 2018.
+    """
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    fixed = lax.stop_gradient(matrix)
+    v = _unit(fixed @ u)
+    u = _unit(v @ fixed)
+    sigma = v @ matrix @ u
+    return kernel / sigma, u
+
+
+def _unit(x: Array) -> Array:
+    return x * lax.rsqrt(jnp.sum(x * x) + 1e-12)
+
+
+def _spectral_weight(module: nn.Module, shape: tuple[int, ...], train: bool) -> Array:
+    """Return the normalised kernel of ``module``; advance ``u`` where ``train``."""
+    kernel = module.param("kernel", glorot, shape, jnp.float32)
+    u = module.variable(
+        "batch_stats",
+        "u",
+        lambda: _unit(jax.random.normal(module.make_rng("params"), shape[-1:])),
+    )
+    weight, advanced = spectral_normalize(kernel, lax.stop_gradient(u.value))
+    if train:
+        u.value = advanced
+    return weight
