@@ -8,11 +8,11 @@ of the thesis means another thing there: 3,333 times less at a rate of 3e-4.
 
 import dataclasses
 
-import jax
 import optax
 
 from jaxssl import settings
-from jaxssl.types import Params, UserError
+from jaxssl.optim import masks
+from jaxssl.types import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,31 +80,13 @@ def adamw(config: AdamWConfig, *, num_steps: int) -> optax.GradientTransformatio
         # optax multiplies by learning_rate * cosine(t); only the cosine stays.
         decay = decay / config.learning_rate
     return optax.adamw(
-        rate, b1=config.b1, b2=config.b2, weight_decay=decay, mask=all_but_norms
+        rate, b1=config.b1, b2=config.b2, weight_decay=decay, mask=masks.all_but_norm
     )
 
 
 def adam(config: AdamConfig) -> optax.GradientTransformation:
     """Return Adam at a constant rate."""
     return optax.adam(config.learning_rate, b1=config.b1, b2=config.b2)
-
-
-def all_but_norms(params: Params) -> Params:
-    """Mark what is decayed: all parameters but those of normalisation layers.
-
-    The bias of the last layer *is* decayed, as in the released code.
-
-    Args:
-      params: nested dicts whose normalisation layers are called ``norm``.
-
-    Returns:
-      A tree of booleans of the same structure.
-    """
-
-    def decayed(path, _):
-        return not any(getattr(entry, "key", None) == "norm" for entry in path)
-
-    return jax.tree_util.tree_map_with_path(decayed, params)
 
 
 def _check_moments(config, *fields: str) -> None:
