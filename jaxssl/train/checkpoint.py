@@ -340,7 +340,7 @@ def list_text(workdir: Path) -> str:
         folder = workdir / FOLDER / str(step)
         size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
         written = datetime.datetime.fromtimestamp(folder.stat().st_mtime)
-        rows.append(f"{step:>10}  {size / 1e6:8.1f}  {written:%Y-%m-%d %H:%M:%S}")
+        rows.append(f"{step:>10}  {size / 1e6:8.2f}  {written:%Y-%m-%d %H:%M:%S}")
     aside = sorted(path.name for path in (workdir / FOLDER).glob("*.corrupt*"))
     rows += [f"{re.split('[.]', name)[0]:>10}  set aside as {name}" for name in aside]
     return "\n".join(rows if len(rows) > 1 else [f"{workdir} has no checkpoints yet."])

@@ -182,6 +182,7 @@ def train(
                 stream=out,
             )
         )
+        say(_introduce(source, state, mesh, config))
         began = time.monotonic()
         say(
             f"{'going on after' if restored else 'starting at'} step {first}; compiling"
@@ -236,6 +237,19 @@ def _make_say(stream: metrics.Stream) -> checkpoint.Say:
         stream.flush()
 
     return say
+
+
+def _introduce(source: Any, state: TrainState, mesh: Mesh, config: Config) -> str:
+    """Say in one line what is about to be trained, on what and where."""
+    counts = {
+        p: sum(x.size for x in jax.tree.leaves(t)) for p, t in state.params.items()
+    }
+    players = ", ".join(f"{player} {count:,}" for player, count in counts.items())
+    kind = mesh.devices.flat[0].device_kind
+    return (
+        f"{source.name}: {len(source):,} records, batches of {config.batch_size} on "
+        f"{mesh.size} x {kind}; parameters: {players}"
+    )
 
 
 def _open_rows(
