@@ -2,6 +2,7 @@
 
 import numbers
 from collections.abc import Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -35,7 +36,7 @@ def image_size(image: Shaped[Array, "..."]) -> Size:
     return height, width
 
 
-def size_pair(size: int | Sequence[int], name: str = "size") -> Size:
+def size_pair(size: Any, name: str = "size") -> Size:
     """Return ``(height, width)`` from a side or a pair of sides.
 
     Raises:
@@ -101,13 +102,13 @@ def square(size: Size, what: str) -> None:
         )
 
 
-def non_negative(value: object, name: str) -> None:
+def non_negative(value: Any, name: str) -> None:
     """Raise a ValueError if ``value`` is a Python number below zero."""
     if isinstance(value, int | float | np.floating) and not value >= 0:
         raise ValueError(f"{name} must be at least 0; got {value}. Use 0 for none.")
 
 
-def probability(value: object, name: str) -> None:
+def probability(value: Any, name: str) -> None:
     """Raise a ValueError if ``value`` is a Python number outside [0, 1]."""
     if isinstance(value, int | float | np.floating) and not 0 <= value <= 1:
         raise ValueError(
@@ -115,7 +116,7 @@ def probability(value: object, name: str) -> None:
         )
 
 
-def choice(value: object, allowed: tuple, name: str) -> None:
+def choice(value: Any, allowed: tuple, name: str) -> None:
     """Raise a ValueError if ``value`` is none of the allowed ones."""
     if value not in allowed:
         listed = ", ".join(repr(item) for item in allowed)

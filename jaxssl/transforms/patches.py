@@ -1,5 +1,7 @@
 """Cut patches out, erase their centre, and put them back (thesis section 4.2.1)."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -132,7 +134,7 @@ def erase_center(
     return jax.lax.dynamic_update_slice(patch, noise, start)
 
 
-def _check_border(size: checks.Size, border: int) -> None:
+def _check_border(size: checks.Size, border: Any) -> None:
     checks.size_pair(border, "border")
     if 2 * border >= min(size):
         raise ValueError(

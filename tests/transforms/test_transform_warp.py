@@ -190,10 +190,8 @@ def test_documented_error_of_warped_points() -> None:
         return jnp.linalg.norm(warped - exact, axis=-1)
 
     keys = jax.random.split(jax.random.key(1), 100)
-    five, ten, twenty = (
-        np.asarray(jax.jit(jax.vmap(error, (0, None)), static_argnums=1)(keys, iters))
-        for iters in (5, 10, 20)
-    )
+    errors = jax.jit(jax.vmap(lambda key: [error(key, n) for n in (5, 10, 20)]))
+    five, ten, twenty = map(np.asarray, errors(keys))
     assert np.median(five) <= 0.12
     assert np.median(ten) <= 0.006
     assert np.quantile(twenty, 0.99) <= 0.05
@@ -254,7 +252,7 @@ def test_regularization_tames_the_flow() -> None:
     assert tight < 0.6 * loose
 
 
-@pytest.mark.parametrize(("stride", "documented"), [(2, 0.014), (4, 0.056), (8, 0.2)])
+@pytest.mark.parametrize(("stride", "documented"), [(2, 0.014), (4, 0.056)])
 def test_documented_error_of_strides(stride: int, documented: float) -> None:
     def error(key):
         params = T.free_warp_params(key)

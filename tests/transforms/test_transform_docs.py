@@ -1,0 +1,25 @@
+"""The examples in the docstrings are run."""
+
+import doctest
+import importlib
+
+import pytest
+
+MODULES = ("compose", "crops", "freewarp", "geometric", "patches", "sampling", "warp")
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples(module: str) -> None:
+    imported = importlib.import_module(f"jaxssl.transforms.{module}")
+    assert doctest.testmod(imported).failed == 0
+
+
+def test_examples_are_found() -> None:
+    finder = doctest.DocTestFinder(recurse=True)
+    found = [
+        test
+        for name in MODULES
+        for test in finder.find(importlib.import_module(f"jaxssl.transforms.{name}"))
+        if test.examples
+    ]
+    assert len(found) >= 5

@@ -1,0 +1,134 @@
+"""Bad input is told at trace time: what was given, what is allowed, what to do.
+
+The functions are called without the shape checks that pytest adds, as users have none.
+"""
+
+import inspect
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from jaxssl import transforms as T  # noqa: N812
+
+KEY = jax.random.key(0)
+IMAGE = jnp.zeros((6, 8, 3))
+SQUARE = jnp.zeros((6, 6, 3))
+FLAT = jnp.zeros((6, 8))
+WARP = T.WarpParams(jnp.zeros((4, 4, 2)))
+FREE = T.FreeWarpParams(jnp.zeros((4, 2)), jnp.zeros((4, 2)))
+
+
+def _bare(name: str):
+    return inspect.unwrap(getattr(T, name))
+
+
+def _chain(*maps):
+    return lambda: T.geometric_chain(IMAGE, list(maps))
+
+
+CASES = {
+    "sample rank": (lambda: _bare("bilinear_sample")(FLAT, IMAGE[..., :2]), "(6, 8)"),
+    "sample coords": (lambda: _bare("bilinear_sample")(IMAGE, IMAGE), "(6, 8, 3)"),
+    "sample border": (
+        lambda: T.bilinear_sample(IMAGE, IMAGE[..., :2], border="wrap"),
+        "'edge', 'constant', 'reflect'; got 'wrap'",
+    ),
+    "empty image": (lambda: T.hflip(jnp.zeros((0, 4, 3))), "at least one pixel"),
+    "hflip rank": (lambda: _bare("hflip")(FLAT), "image[..., None]"),
+    "vflip rank": (lambda: _bare("vflip")(FLAT), "image[..., None]"),
+    "rot90 rank": (lambda: _bare("rot90")(FLAT), "image[..., None]"),
+    "crop rank": (lambda: _bare("crop")(FLAT, (0, 0), 3), "image[..., None]"),
+    "warp rank": (lambda: _bare("warp")(FLAT, WARP), "image[..., None]"),
+    "free rank": (lambda: _bare("free_warp")(FLAT, FREE), "image[..., None]"),
+    "chain rank": (lambda: _bare("geometric_chain")(FLAT, []), "image[..., None]"),
+    "rot90 traced": (lambda: T.rot90(IMAGE, jnp.array(1)), "square image"),
+    "rot90 random": (lambda: T.random_rot90(KEY, IMAGE), "got 6x8"),
+    "rot90 chain": (_chain(T.rot90_coords(jnp.array(1))), "got 6x8"),
+    "all_rotations": (lambda: T.all_rotations(IMAGE), "got 6x8"),
+    "crop size": (lambda: T.crop(IMAGE, jnp.zeros(2, int), 7), "image of 6x8; got 7x7"),
+    "crop sizes": (lambda: _bare("crop")(IMAGE, (0, 0), (2, 3, 4)), "(2, 3, 4)"),
+    "crop of nothing": (lambda: T.crop(IMAGE, (0, 0), 0), "at least 1; got 0"),
+    "crop outside": (lambda: T.crop(IMAGE, (4, 0), (3, 3)), "(0, 0) and (3, 5)"),
+    "crop negative": (lambda: T.crop(IMAGE, (-1, 0), (3, 3)), "got (-1, 0)"),
+    "crop chain": (_chain(T.crop_coords((0, 0), (6, 9))), "image of 6x8; got 6x9"),
+    "crop random": (lambda: T.random_crop(KEY, IMAGE, size=9), "got 9x9"),
+    "crop params": (lambda: T.crop_params(KEY, image_size=4, size=5), "4x4; got 5x5"),
+    "prob": (lambda: T.hflip_params(KEY, prob=50), "in [0, 1]; got 50"),
+    "prob nan": (lambda: T.vflip_params(KEY, prob=float("nan")), "got nan"),
+    "max_angle": (lambda: T.random_rotate(KEY, IMAGE, max_angle=-0.1), "got -0.1"),
+    "grid": (lambda: T.warp_params(KEY, grid=(1, 4)), "at least 2 control points"),
+    "grid of three": (lambda: _bare("warp_params")(KEY, grid=(4, 4, 4)), "(4, 4, 4)"),
+    "grid offsets": (lambda: T.warp(IMAGE, T.WarpParams(jnp.zeros((1, 4, 2)))), "(1"),
+    "offsets": (lambda: T.warp(IMAGE, T.WarpParams(jnp.zeros((16, 2)))), "jax.vmap"),
+    "magnitude": (lambda: T.random_warp(KEY, IMAGE, magnitude=-0.1), "got -0.1"),
+    "order": (lambda: T.warp(IMAGE, WARP, order=4), "1, 2, 3; got 4"),
+    "warp border": (lambda: T.warp(IMAGE, WARP, border="zeros"), "got 'zeros'"),
+    "warp of a row": (lambda: T.warp(IMAGE[:1], WARP), "at least 2x2"),
+    "points": (lambda: _bare("warp_points")(jnp.zeros((3, 3)), WARP, size=8), "(3, 3)"),
+    "free points": (lambda: T.free_warp_params(KEY, num_points=2), "at least 3"),
+    "free magnitude": (lambda: T.free_warp_params(KEY, magnitude=-1), "got -1"),
+    "stride": (lambda: T.free_warp(IMAGE, FREE, stride=0), "got 0"),
+    "patch size": (lambda: T.extract_patch(SQUARE, (0, 0), 7), "6x6; got 7x7"),
+    "paste size": (lambda: T.paste_patch(SQUARE, IMAGE, (0, 0)), "6x6; got 6x8"),
+    "paste outside": (lambda: T.paste_patch(IMAGE, SQUARE, (0, 3)), "got (0, 3)"),
+    "border": (lambda: T.border_mask(6, 3), "2 * border < 6"),
+    "no border": (lambda: T.border_mask(6, 0), "at least 1; got 0"),
+    "erase border": (lambda: T.erase_center(SQUARE, SQUARE, 3), "6x6; got border=3"),
+    "noise": (lambda: T.erase_center(SQUARE, SQUARE, 2), "(..., 2, 2, 3)"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_value_errors(case: str) -> None:
+    call, told = CASES[case]
+    with pytest.raises(ValueError, match=r".") as caught:
+        call()
+    message = str(caught.value)
+    assert told in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (
+            lambda: _bare("crop")(IMAGE, jnp.zeros(2), 3),
+            "geometric_chain(image, [crop_coords(top_left, size)])",
+        ),
+        (lambda: _bare("crop")(IMAGE, (0.5, 1.0), 3), "whole pixels"),
+        (lambda: _bare("crop")(IMAGE, (0, 0), 2.5), "Python integers"),
+        (lambda: T.paste_patch(IMAGE, SQUARE.astype(jnp.uint8), (0, 0)), "uint8"),
+        (lambda: T.erase_center(IMAGE, IMAGE.astype(jnp.uint8), 1), "astype"),
+        (lambda: _bare("border_mask")(6, 1.5), "border must be Python integers"),
+    ],
+)
+def test_type_errors(call, told: str) -> None:
+    with pytest.raises(TypeError, match=r".") as caught:
+        call()
+    assert told in str(caught.value)
+
+
+def test_shapes_are_checked_under_jit() -> None:
+    with pytest.raises(ValueError, match="must fit into the image"):
+        jax.eval_shape(lambda image: T.crop(image, (0, 0), 9), IMAGE)
+
+
+def test_import_needs_only_jax_and_numpy() -> None:
+    """Nothing else that the package or its extras bring is imported."""
+    script = (
+        "import sys, numpy, jax\n"
+        "before = set(sys.modules)\n"
+        "for name in ('optax', 'flax', 'scipy.interpolate', 'jaxtyping', 'PIL'):\n"
+        "    sys.modules[name] = None\n"
+        "from jaxssl import transforms as T\n"
+        "new = {name.split('.')[0] for name in set(sys.modules) - before}\n"
+        "ours = {'jaxssl', 'optax', 'flax', 'scipy', 'jaxtyping', 'PIL'}\n"
+        "extra = new - ours - set(sys.stdlib_module_names) - {'jax', 'numpy'}\n"
+        "assert not extra, extra\n"
+        "image = jax.numpy.zeros((4, 4, 3))\n"
+        "assert T.warp(image, T.warp_params(jax.random.key(0))).shape == (4, 4, 3)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
