@@ -84,8 +84,8 @@ def make_table(
     for name, result in trained.items():
         other = untrained[name].scalars if name in untrained else {}
         for key, value in result.scalars.items():
-            beside = f"{other[key]:.4g}" if key in other else ""
-            rows.append((f"{name}/{key}", f"{value:.4g}", beside))
+            beside = f"{other[key]:#.4g}" if key in other else ""
+            rows.append((f"{name}/{key}", f"{value:#.4g}", beside))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     return "\n".join(
         f"{name:<{widths[0]}}  {a:>{widths[1]}}  {b:>{widths[2]}}".rstrip()

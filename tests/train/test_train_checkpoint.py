@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import random
@@ -218,6 +219,16 @@ def test_a_failed_save_is_heard(tmp_path, monkeypatch):
         checkpoint.save(store, _state(1))
         with pytest.raises(OSError, match="no space left"):
             checkpoint.save(store, _state(2))
+
+
+def test_a_failed_last_save_is_heard(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "write", lambda *args: 1 / 0)
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(checkpoint.open_store(tmp_path, keep=2))
+        checkpoint.save(store, _state(1))
+        leave = stack.pop_all()
+    with pytest.raises(ZeroDivisionError):
+        leave.close()
 
 
 def test_a_step_is_saved_once(tmp_path):
