@@ -1,0 +1,58 @@
+"""Table 4.1: ablations of limited context inpainting, LCI against untransformed.
+
+--size cpu    on Fashion-on-Photos, 3,000 steps each, CPU-sized network; patches of 16,
+              20, 24 (baseline) and 28 px stand for the thesis' 32, 40, 48 and 56
+--size paper  on STL-10 as in the thesis (needs the data and GPUs)
+
+Row (d) freezes the inpainter of the run "(e) No adversarial loss w.r.t. C" of the same
+seed: trained on reconstruction and by the patch critic, then left alone.
+"""
+
+import runner
+
+FILES = {
+    "cpu": "configs/transformations_fashion_on_photos.py:lci",
+    "paper": "configs/transformations_stl10.py",
+}
+STEPS = 3_000
+NO_ADVERSARY = "(e) No adversarial loss w.r.t. C"
+ROWS = {
+    "(a) 32x32 patches": ("patch_32", {"patch_size": 16}, 61.2),
+    "(b) 40x40 patches": ("patch_40", {"patch_size": 20}, 70.6),
+    "(c) 56x56 patches": ("patch_56", {"patch_size": 28}, 75.1),
+    "(d) Pre-trained and frozen F": ("frozen", {"inpainter": "frozen"}, 63.7),
+    NO_ADVERSARY: ("no_adversary", {"lambda_classifier": 0.0}, 68.0),
+    "(f) No patch autoencoding": (
+        "no_autoencoding",
+        {"patch_autoencoding": False},
+        69.5,
+    ),
+    "Baseline (48x48 patches)": ("lci", {}, 76.2),
+}
+"""Row to its variant on STL-10, its changes at CPU size and the thesis' conv5."""
+
+
+def rows(size: str) -> list[runner.Row]:
+    """Return the thesis' rows in its order."""
+    table = []
+    for name, (variant, changes, thesis) in ROWS.items():
+        if size == "paper":
+            spec, overrides = f"{FILES[size]}:{variant},released", ()
+        else:
+            spec = FILES[size]
+            overrides = (
+                f"--config.train.num_steps={STEPS}",
+                f"--config.train.save_every={STEPS // 3}",
+                f"--config.train.eval_every={STEPS}",
+                *(f"--config.method.{key}={value}" for key, value in changes.items()),
+            )
+        needs = {"inpainter": NO_ADVERSARY} if variant == "frozen" else {}
+        table.append(
+            runner.Row(name, spec, overrides, needs=needs, thesis={"conv5": thesis})
+        )
+    return table
+
+
+if __name__ == "__main__":
+    args = runner.parse_args(__doc__, tuple(FILES))
+    print(runner.markdown(runner.measure("table_4_1", rows(args.size), args)))
