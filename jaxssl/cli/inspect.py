@@ -18,6 +18,12 @@ def _define_report(values: flags.FlagValues) -> None:
         "runs to compare with: NAME=WORKDIR,NAME=WORKDIR",
         flag_values=values,
     )
+    flags.DEFINE_list(
+        "stored",
+        [],
+        "results measured elsewhere to compare with, as experiments/results/NAME.json",
+        flag_values=values,
+    )
 
 
 def _report(values: flags.FlagValues, rest: list[str]) -> int:
@@ -31,7 +37,9 @@ def _report(values: flags.FlagValues, rest: list[str]) -> int:
         if not (name and equals and folder):
             raise UserError(f"--baselines has {word!r}; write NAME=WORKDIR.")
         baselines[name] = Path(folder)
-    print(f"report: {page.write(workdir, baselines=baselines).absolute()}")
+    stored = [Path(name) for name in get(values, "stored")]
+    page_path = page.write(workdir, baselines=baselines, stored=stored)
+    print(f"report: {page_path.absolute()}")
     return 0
 
 
@@ -54,7 +62,7 @@ def _checkpoint(values: flags.FlagValues, rest: list[str]) -> int:
 REPORT = Verb(
     _report,
     _define_report,
-    "report --workdir=DIR [--baselines=NAME=DIR,...]",
+    "report --workdir=DIR [--baselines=NAME=DIR,...] [--stored=FILE.json,...]",
     "Write DIR/report.html: one page that needs no network.\n",
 )
 

@@ -73,14 +73,16 @@ def few_shot_eval(
       config: shots, draws and penalty.
 
     Returns:
-      An evaluation whose scalars are ``<tap>`` and ``<tap>_sd`` over the draws.
+      An evaluation whose scalars are ``<tap>`` and, of several draws, ``<tap>_sd``.
     """
 
     def run(state: TrainState) -> EvalResult:
         train, test = bank(state, train_source), bank(state, test_source)
         scalars = {}
         for tap, found in classification.few_shot(train, test, config=config).items():
-            scalars |= {tap: found.mean, f"{tap}_sd": found.deviation}
+            scalars[tap] = found.mean
+            if config.num_draws > 1:
+                scalars[f"{tap}_sd"] = found.deviation
         return EvalResult(scalars, {})
 
     return run

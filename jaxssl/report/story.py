@@ -220,6 +220,9 @@ def _groups(metrics: Mapping[str, Series]) -> dict[str, dict[str, Series]]:
     groups: dict[str, dict[str, Series]] = {}
     for name, series in metrics.items():
         group, _, rest = name.rpartition("/")
+        # The duration is among the facts; bad records are drawn where there are any.
+        if rest == "elapsed_seconds" or (group == "data" and not any(series.values)):
+            continue
         if not group or group == "speed":
             group, rest = rest, rest
         groups.setdefault(group, {})[rest] = series

@@ -18,7 +18,6 @@ from jaxssl.train import files
 
 JSONL = "metrics.jsonl"
 BOARD = "tb"
-SHOWN = 5
 
 
 @runtime_checkable
@@ -194,9 +193,9 @@ def show(
       scalars: the metrics of the interval, with those of ``Pace.scalars``.
       seconds_left: the estimated time to the end.
     """
-    names = sorted(scalars, key=lambda name: not name.startswith("loss/"))
-    shown = [name for name in names if not name.startswith(("speed/", "data/"))]
-    words = format_scalars({name: scalars[name] for name in shown[:SHOWN]})
+    words = format_groups(
+        {k: v for k, v in scalars.items() if not k.startswith(("speed/", "data/"))}
+    )
     speed = (
         f"{scalars['speed/images_per_second']:.0f} img/s  "
         f"input wait {100 * scalars['speed/input_wait_share']:.0f}%"
@@ -212,6 +211,15 @@ def show(
             writer,
             f"step {step:>{width}}/{writer.total}  {words}  {speed}  {left} left",
         )
+
+
+def format_groups(scalars: Mapping[str, float]) -> str:
+    """Return ``group/thing`` metrics in one line: losses first, a group named once."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted(scalars, key=lambda name: not name.startswith("loss/")):
+        group, _, thing = name.rpartition("/")
+        groups.setdefault(group, []).append(f"{thing} {scalars[name]:.3f}")
+    return "  ".join(f"{group}: {', '.join(all_)}" for group, all_ in groups.items())
 
 
 def format_scalars(scalars: Mapping[str, float]) -> str:

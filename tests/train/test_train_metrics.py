@@ -74,9 +74,9 @@ def test_a_line_reads_well(tmp_path):
         metrics.show(writer, 40, SCALARS, 185.0)
         metrics.show(writer, 300, {**SCALARS, "data/bad_records": 2.0}, 0.0)
     assert out.getvalue().splitlines() == [
-        "step  40/300  loss/a 1.250  acc/a 0.5000  812 img/s  input wait 1%  "
+        "step  40/300  loss: a 1.250  acc: a 0.500  812 img/s  input wait 1%  "
         "3 min 05 s left",
-        "step 300/300  loss/a 1.250  acc/a 0.5000  812 img/s  input wait 1%  "
+        "step 300/300  loss: a 1.250  acc: a 0.500  812 img/s  input wait 1%  "
         "2 bad records  0 s left",
     ]
 
@@ -94,7 +94,7 @@ def test_a_terminal_gets_a_bar(tmp_path):
         metrics.show(writer, 6, SCALARS, 3.0)
         metrics.say(writer, "a word")
     assert "a word\n" in out.getvalue()
-    assert "loss/a 1.250" in out.getvalue()
+    assert "loss: a 1.250" in out.getvalue()
     assert "step  6" not in out.getvalue()
 
 
