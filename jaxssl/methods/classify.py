@@ -32,6 +32,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxssl import keys, losses, settings
+from jaxssl import transforms as T  # noqa: N812
 from jaxssl.models.network import from_pixels
 from jaxssl.types import (
     Array,
@@ -89,8 +90,8 @@ def random_views(
 ) -> Shaped[Array, "b s s c"]:
     """Cut one random square from each image and mirror half of them.
 
-    Crop and flip are composed into one gather, so the pixels are exact and keep their
-    type.
+    Crop and flip are composed and sampled once, at pixel centres: the pixels are exact
+    and keep their type.
 
     Args:
       key: the step's key; each sample's randomness comes from its id.
@@ -113,13 +114,12 @@ def random_views(
         )
 
     def view(sample_key, image):
-        top_key, left_key, flip_key = jax.random.split(sample_key, 3)
-        top = jax.random.randint(top_key, (), 0, height - size + 1)
-        left = jax.random.randint(left_key, (), 0, width - size + 1)
-        steps = jnp.arange(size)
-        mirrored = flip & jax.random.bernoulli(flip_key)
-        columns = left + jnp.where(mirrored, size - 1 - steps, steps)
-        return image[(top + steps)[:, None], columns[None, :]]
+        crop_key, flip_key = jax.random.split(sample_key)
+        corner = T.crop_params(crop_key, image_size=(height, width), size=size).top_left
+        maps = [T.crop_coords(corner, size)]
+        if flip:
+            maps.append(T.hflip_coords(*T.hflip_params(flip_key)))
+        return T.geometric_chain(image, maps)
 
     return jax.vmap(view)(keys.per_example(key, ids), images)
 

@@ -6,8 +6,6 @@ and ``bias`` of convolutions and dense layers, ``scale`` and ``bias`` of norms.
 
 from typing import Any
 
-import jax
-
 from jaxssl.types import Params
 
 
@@ -24,20 +22,6 @@ def all_but_norm(params: Params) -> Any:
       The same tree of booleans, true where the parameter decays.
     """
     return _mark(params, norm=False)
-
-
-def kernels_only(params: Params) -> Any:
-    """Mark the leaves named ``kernel``: no biases, no norms.
-
-    This is the decay of chapter 5.
-
-    Args:
-      params: nested dicts of parameters.
-
-    Returns:
-      The same tree of booleans, true where the parameter decays.
-    """
-    return jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
 def _mark(tree: Any, *, norm: bool) -> Any:

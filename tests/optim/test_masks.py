@@ -42,12 +42,6 @@ def test_a_norm_without_scale_is_a_norm():
     assert marked == {"norm": {"bias": False}, "dense": {"kernel": True}}
 
 
-def test_kernels_only():
-    marked = flat(alexnet(6), masks.kernels_only)
-    for path, value in marked.items():
-        assert value == path.endswith("/kernel")
-
-
 def test_optax_takes_a_mask():
     params = {"norm": {"scale": jnp.ones(2), "bias": jnp.ones(2)}, "w": jnp.ones(2)}
     decay = optax.add_decayed_weights(0.5, mask=masks.all_but_norm)
