@@ -27,10 +27,10 @@ demo: $(VENV)/.train  ## Learn features from embedded real images and write a re
 	$(BIN)/jaxssl report --workdir=$(WORKDIR)
 
 test: $(VENV)/.test check  ## Lint, types, layers and the default test suite.
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.test  ## The long suites: accuracy gates, full-size configs, kill -9.
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
 
 check: $(VENV)/.test  ## Lint, types and the import layers.
 	$(BIN)/ruff check .

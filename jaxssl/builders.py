@@ -230,7 +230,7 @@ def load_splits(section: ConfigDict, *splits: str) -> list[Source]:
 
 
 def make_txs(
-    section: Mapping[str, Any], players: Sequence[str], num_steps: int
+    section: ConfigDict, players: Sequence[str], num_steps: int
 ) -> dict[str, optax.GradientTransformation]:
     """Return an optimizer a player: AdamW for the classifier, Adam for the others.
 
