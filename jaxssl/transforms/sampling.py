@@ -65,9 +65,9 @@ def bilinear_sample(
     Any value range. The weights are accumulated in float32 (float64 if an input is)
     and the dtype is kept; integers are rounded to the nearest. A position at a pixel
     centre returns the pixel bit by bit. Differentiable in the image and in the
-    coordinates; the gradients are finite for finite inputs (at a pixel centre, where
-    the interpolant has a kink, the derivative is the one-sided one to the right).
-    Positions may lie anywhere; NaN gives NaN (in integer images: any pixel's value).
+    coordinates; at a pixel centre, where the interpolant has a kink, the derivative is
+    a one-sided one, and gradients are finite for finite inputs. Positions may lie
+    anywhere; NaN gives NaN (in integer images: any value).
 
     Args:
       image: one image, or several that share the coordinates.
