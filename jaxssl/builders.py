@@ -24,6 +24,9 @@ from jaxssl.settings import choice, from_config
 from jaxssl.train import loop
 from jaxssl.types import Eval, Network, Task, UserError
 
+Section = Any
+"""An ``ml_collections.ConfigDict``; its fields are known at run time only."""
+
 MakeNetwork = Callable[[int | None], Network]
 """Makes a network with so many classes; with None, its trunk on the same parameters."""
 
@@ -32,7 +35,7 @@ MakeNetwork = Callable[[int | None], Network]
 
 
 def recognition(
-    config: ConfigDict,
+    config: Section,
     network: MakeNetwork,
     *,
     train: Source,
@@ -81,7 +84,7 @@ def recognition(
 
 
 def supervised(
-    config: ConfigDict, network: MakeNetwork, *, train: Source, test: Source
+    config: Section, network: MakeNetwork, *, train: Source, test: Source
 ) -> Experiment:
     """Put training from labels together: the baseline, or fine-tuning.
 
@@ -112,7 +115,7 @@ def supervised(
 
 
 def linear_probes(
-    config: ConfigDict, backbone: Network, *, train: Source, test: Source
+    config: Section, backbone: Network, *, train: Source, test: Source
 ) -> Experiment:
     """Put the thesis' linear classifiers on frozen features together.
 
@@ -150,7 +153,7 @@ def linear_probes(
     )
 
 
-def _init_from(config: ConfigDict, players: Sequence[str]) -> dict[str, str]:
+def _init_from(config: Section, players: Sequence[str]) -> dict[str, str]:
     """Read the section ``init_from``: player to workdir, empty for a fresh start."""
     runs = {}
     for player, run in config.init_from.items():
@@ -208,7 +211,7 @@ def train_section(**changes: Any) -> ConfigDict:
     return ConfigDict(dataclasses.asdict(loop.Config(**changes)))
 
 
-def load_splits(section: ConfigDict, *splits: str) -> list[Source]:
+def load_splits(section: Section, *splits: str) -> list[Source]:
     """Load splits of one data set.
 
     Args:
@@ -230,7 +233,7 @@ def load_splits(section: ConfigDict, *splits: str) -> list[Source]:
 
 
 def make_txs(
-    section: ConfigDict, players: Sequence[str], num_steps: int
+    section: Section, players: Sequence[str], num_steps: int
 ) -> dict[str, optax.GradientTransformation]:
     """Return an optimizer a player: AdamW for the classifier, Adam for the others.
 
@@ -289,7 +292,7 @@ def eval_section(*, crop_size: int, **sections: Any) -> ConfigDict:
 
 
 def feature_evals(
-    task: Task, train: Source, test: Source, section: ConfigDict
+    task: Task, train: Source, test: Source, section: Section
 ) -> dict[str, Eval]:
     """Return the evaluations on frozen features, and the first layer's filters.
 
@@ -329,7 +332,7 @@ def feature_evals(
 
 
 def online_probe(
-    task: Task, train: Source, test: Source, section: ConfigDict
+    task: Task, train: Source, test: Source, section: Section
 ) -> dict[str, Eval]:
     """Return the few-shot probe on a part of the data, cheap enough for training.
 
@@ -350,6 +353,7 @@ def online_probe(
         classification.FewShotConfig, section.few_shot, where="eval.few_shot"
     )
     few_shot = dataclasses.replace(few_shot, shots=online.shots, num_draws=1)
-    parts = (subset(source, online.num_images) for source in (train, test))
     bank = features.FeatureBank(task.readouts["features"], look)
-    return {"probe": suite.few_shot_eval(bank, *parts, few_shot)}
+    num = online.num_images
+    probed = suite.few_shot_eval(bank, subset(train, num), subset(test, num), few_shot)
+    return {"probe": probed}

@@ -116,10 +116,12 @@ class ArraySource:
         _, h, w, c = self.images.shape
         return h, w, c
 
-    @functools.cached_property
+    @property
     def fingerprint(self) -> str:
         """Return a hash of the content, or the one given at construction."""
-        return self._fingerprint or digest(self.images.tobytes(), self.labels.tobytes())
+        if self._fingerprint is None:
+            self._fingerprint = digest(self.images.tobytes(), self.labels.tobytes())
+        return self._fingerprint
 
     def __len__(self) -> int:
         return len(self.images)

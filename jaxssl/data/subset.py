@@ -6,7 +6,7 @@ from jaxssl.data.sources import ArraySource, Source, digest
 from jaxssl.types import UserError
 
 
-def subset(source: Source, num: int) -> ArraySource:
+def subset(source: Source, num: int) -> Source:
     """Load evenly spaced records of a source into memory.
 
     Args:

@@ -73,14 +73,14 @@ class Networks(NamedTuple):
     Attributes:
       classifier: C; ``logits`` has one column for each class.
       backbone: C without its fully connected layers, on the same parameters.
-      inpainter: F; ``image`` is its output in [-1, 1].
-      critic: D; ``logits`` is one score for each stack of patches.
+      inpainter: F; ``image`` is its output in [-1, 1]. Idle without the class ``lci``.
+      critic: D; ``logits`` is one score for each stack of patches. Idle likewise.
     """
 
     classifier: Network
     backbone: Network
-    inpainter: Network | None = None
-    critic: Network | None = None
+    inpainter: Network
+    critic: Network
 
 
 # --- Sec. 4.2.1 Limited context inpainting
@@ -196,7 +196,7 @@ def joint_gradients(
         )
 
     def run_classifier(classifier_params, painted):
-        views = make_examples(draws, canvases, patches, painted, config)
+        views = make_examples(draws, canvases, (patches, painted), config)
         return classifier_loss(
             classifier_params, stats["classifier"], views, networks.classifier
         )
@@ -259,7 +259,7 @@ def classifier_gradients(
     state: TrainState, draws: Draws, canvases: Array, config: Config, networks: Networks
 ) -> Gradients:
     """Differentiate L_SSL alone, for classes that need no inpainter."""
-    views = make_examples(draws, canvases, None, None, config)
+    views = make_examples(draws, canvases, None, config)
     (loss, (stats, logits)), grads = jax.value_and_grad(classifier_loss, has_aux=True)(
         state.params["classifier"],
         state.stats["classifier"],
@@ -357,14 +357,15 @@ def make_readouts(config: Config, networks: Networks) -> dict:
     def pretext(state, batch, key):
         draws = draw_keys(key, batch["id"])
         canvases = cut_canvases(draws, batch["image"], config)
-        patches = painted = None
+        inpainted = None
         if config.inpaints:
             patches = jax.vmap(lambda k, x: draw_patch(k, x, config))(
                 draws.patch, canvases
             )
             params, stats = state.params["inpainter"], state.stats["inpainter"]
             painted, _ = paint(networks.inpainter, params, stats, patches, config)
-        views = make_examples(draws, canvases, patches, painted, config)
+            inpainted = patches, painted
+        views = make_examples(draws, canvases, inpainted, config)
         b, k = views.shape[:2]
         answers = logits(state, views.reshape(b * k, *views.shape[2:]))
         pixels = jnp.round((views + 1) * 127.5).astype(jnp.uint8)
@@ -382,7 +383,7 @@ def make_task(
 
     Args:
       config: what is recognised and how examples are made.
-      networks: the players; inpainter and critic may be None without the class ``lci``.
+      networks: the players.
       txs: one optimizer for each of ``config.trained_players`` (Sec. 4.4: AdamW for C,
         Adam for F and D).
 

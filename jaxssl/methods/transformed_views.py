@@ -197,7 +197,7 @@ def random_view(
     maps = [random_warp_coords(warp_key, config)] if warped else []
     angle = config.tilt * jnp.pi * jax.random.uniform(tilt_key, (), minval=-1, maxval=1)
     size = (config.crop_size, config.crop_size)
-    corner = T.crop_params(crop_key, image_size=canvas.shape[:2], size=size).top_left
+    corner = T.crop_params(crop_key, image_size=config.canvas_size, size=size).top_left
     maps += [
         T.rotate_coords(jnp.where(may_tilt, angle, 0.0)),
         T.crop_coords(corner, size),
@@ -246,8 +246,7 @@ def cut_canvases(
 def make_examples(
     draws: Draws,
     canvases: Float[Array, "b s s c"],
-    patches: Patches | None,
-    painted: Painted | None,
+    inpainted: tuple[Patches, Painted] | None,
     config: Config,
 ) -> Float[Array, "b k t t c"]:
     """Make one view of each canvas for each class, T_y o x_i for all y.
@@ -258,8 +257,8 @@ def make_examples(
     Args:
       draws: the samples' keys.
       canvases: x_i, values in [-1, 1].
-      patches: where F painted; None without LCI.
-      painted: what F painted; gradients flow back through it.
+      inpainted: where F painted, and what; gradients flow back through it. None
+        without the class ``lci``.
       config: sizes, ranges and classes.
 
     Returns:
@@ -269,8 +268,10 @@ def make_examples(
     # the batch, so that this holds on any number of devices.
     odd = jnp.arange(len(canvases)) % 2 == 1
     sources = canvases
-    if painted is not None and painted.copied is not None:
-        pasted = jax.vmap(T.paste_patch)(canvases, painted.copied, patches.top_left)
+    copied = None if inpainted is None else inpainted[1].copied
+    if inpainted is not None and copied is not None:
+        corners = inpainted[0].top_left
+        pasted = jax.vmap(T.paste_patch)(canvases, copied, corners)
         sources = jnp.where(odd[:, None, None, None], pasted, canvases)
 
     def views(stream_keys, images, warped=False):
@@ -290,11 +291,10 @@ def make_examples(
     for name in config.classes:
         if name == "warp":
             streams.append(views(draws.warp, canvases, warped=True))
-        elif name == "lci":
-            inpainted = jax.vmap(T.paste_patch)(
-                canvases, painted.filled, patches.top_left
-            )
-            streams.append(views(draws.lci, inpainted))
+        elif name == "lci" and inpainted is not None:
+            patches, painted = inpainted
+            pasted = jax.vmap(T.paste_patch)(canvases, painted.filled, patches.top_left)
+            streams.append(views(draws.lci, pasted))
         else:
             turns = ("none", "rot90", "rot180", "rot270").index(name)
             streams.append(jnp.rot90(base, turns, axes=(1, 2)))

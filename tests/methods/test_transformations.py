@@ -62,7 +62,7 @@ def test_lci_view_is_the_canvas_outside_of_the_patch():
     cfg = config("none", "lci", tilt=0.0, crop_size=24, patch_autoencoding=False)
     draws, canvases, patches = drawn(cfg)
     painted = fake_paint(patches)._replace(copied=None)
-    made = views.make_examples(draws, canvases, patches, painted, cfg)
+    made = views.make_examples(draws, canvases, (patches, painted), cfg)
     for canvas, corner, plain, inpainted in zip(
         canvases, patches.top_left, made[:, 0], made[:, 1], strict=True
     ):
@@ -81,7 +81,7 @@ def test_every_other_base_view_carries_an_autoencoded_patch_and_lci_none():
     cfg = config(tilt=0.0, crop_size=24)
     draws, canvases, patches = drawn(cfg)
     made = np.asarray(
-        views.make_examples(draws, canvases, patches, fake_paint(patches), cfg)
+        views.make_examples(draws, canvases, (patches, fake_paint(patches)), cfg)
     )
     copied = np.isclose(made, -0.9).all(-1).sum((2, 3)) >= 144
     filled = np.isclose(made, 0.9).all(-1).sum((2, 3)) >= 144
@@ -98,7 +98,7 @@ def test_every_other_base_view_carries_an_autoencoded_patch_and_lci_none():
 def test_rotated_views_are_exact_quarter_turns_of_the_base_view():
     cfg = config("rot180", "none", "rot90", "rot270")
     draws, canvases, _ = drawn(cfg)
-    made = np.asarray(views.make_examples(draws, canvases, None, None, cfg))
+    made = np.asarray(views.make_examples(draws, canvases, None, cfg))
     for row in made:
         for column, turns in enumerate((2, 0, 1, 3)):
             np.testing.assert_array_equal(row[column], np.rot90(row[1], turns))
@@ -111,7 +111,7 @@ def test_a_samples_views_depend_on_its_id_alone():
         batch = {k: np.asarray(v)[order] for k, v in BATCH.items()}
         draws = views.draw_keys(KEY, jnp.asarray(batch["id"]))
         canvases = views.cut_canvases(draws, jnp.asarray(batch["image"]), cfg)
-        return views.make_examples(draws, canvases, None, None, cfg)
+        return views.make_examples(draws, canvases, None, cfg)
 
     whole = make(np.arange(8))
     order = np.array([5, 2, 7])
@@ -135,7 +135,7 @@ def test_warped_view_is_the_warp_of_the_transform_library():
 def test_tilt_falls_on_the_rows_that_the_setting_names(tilted):
     cfg = config("none", "rot90", tilted=tilted, crop_size=24, tilt=0.07)
     draws, canvases, _ = drawn(cfg)
-    made = views.make_examples(draws, canvases, None, None, cfg)[:, 0]
+    made = views.make_examples(draws, canvases, None, cfg)[:, 0]
     straight = [
         np.array_equal(view, canvas) or np.array_equal(view, np.array(canvas)[:, ::-1])
         for view, canvas in zip(made, canvases, strict=True)
@@ -202,7 +202,7 @@ def test_inpainter_gradient_is_that_of_its_whole_loss():
         )
         border = jnp.square(painted.filled - patches.patch)[:, rim].mean()
         copied = jnp.square(painted.copied - patches.patch).mean()
-        made = views.make_examples(draws, canvases, patches, painted, cfg)
+        made = views.make_examples(draws, canvases, (patches, painted), cfg)
         outputs, _ = networks.classifier.apply(
             state.params["classifier"],
             state.stats["classifier"],
