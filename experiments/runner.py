@@ -36,6 +36,7 @@ class Row(NamedTuple):
       needs: ``init_from`` player to the name of the row whose run of the same seed
         gives it.
       thesis: the thesis' numbers by layer, in percent.
+      evals: what is measured; ``linear_probe`` is always among it.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Row(NamedTuple):
     untrained: bool = False
     needs: Mapping[str, str] = {}
     thesis: Mapping[str, float] = {}
+    evals: tuple[str, ...] = ("linear_probe", "knn", "pretext")
 
 
 def parse_args(doc: str, sizes: Sequence[str]) -> argparse.Namespace:
@@ -67,31 +69,44 @@ def measure(
     Args:
       table: name of the table, as in ``table_4_2``.
       rows: its rows.
-      args: what ``parse_args`` returned.
+      args: what ``parse_args`` returned; ``args.rows`` says which of them are run. The
+        file holds every row that all seeds have finished, now or earlier.
 
     Returns:
       The results, as written.
     """
-    wanted = args.rows.split(",") if args.rows else [row.name for row in rows]
-    chosen = [row for row in rows if row.name in wanted]
-    folder = args.runs / f"{table}_{args.size}"
     by_name = {row.name: row for row in rows}
+    wanted = args.rows.split(",") if args.rows else list(by_name)
+    if unknown := [name for name in wanted if name not in by_name]:
+        raise SystemExit(f"--rows has {unknown[0]!r}; allowed: {', '.join(by_name)}.")
+    folder = args.runs / f"{table}_{args.size}"
+    code = {"commit": _git("rev-parse", "HEAD"), "code_sha256": code_hash()}
     for waiting in (False, True):
-        batch = [row for row in chosen if bool(row.needs) == waiting]
+        batch = [
+            by_name[name] for name in wanted if bool(by_name[name].needs) == waiting
+        ]
         # All rows of a seed before the next seed: a cut run leaves whole tables behind.
-        jobs = [(row, seed) for seed in range(args.seeds) for row in batch]
+        # Two rows may read one run ("Random" is another row before its first step).
+        jobs = {
+            _workdir(row, seed, folder): (row, seed)
+            for seed in range(args.seeds)
+            for row in batch
+        }
         with ThreadPoolExecutor(args.jobs) as pool:
-            list(pool.map(lambda job: _run(*job, by_name, folder), jobs))
-    found = [_collect(row, args.seeds, folder) for row in chosen]
+            list(pool.map(lambda job: _run(*job, by_name, folder), jobs.values()))
+    complete = [
+        row
+        for row in rows
+        if all(_is_done(row, seed, folder) for seed in range(args.seeds))
+    ]
     result = {
         "table": table,
         "size": args.size,
         "hardware": _hardware(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "commit": _git("rev-parse", "HEAD"),
-        "code_sha256": code_hash(),
+        **code,
         "command": f"python experiments/{table}.py --size {args.size}",
-        "rows": found,
+        "rows": [_collect(row, args.seeds, folder) for row in complete],
     }
     RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{table}_{args.size}.json"
@@ -129,9 +144,18 @@ def _workdir(row: Row, seed: int, folder: Path) -> Path:
     return folder / f"{Path(row.config.split(':')[0]).stem}-{own}-seed{seed}"
 
 
+def _is_done(row: Row, seed: int, folder: Path) -> bool:
+    evals = _workdir(row, seed, folder) / "evals"
+    return all(
+        (place / f"{name}.json").exists()
+        for place in (evals, evals / "random_init")
+        for name in row.evals
+    )
+
+
 def _run(row: Row, seed: int, by_name: Mapping[str, Row], folder: Path) -> None:
     workdir = _workdir(row, seed, folder)
-    if (workdir / "evals" / "random_init" / "linear_probe.json").exists():
+    if _is_done(row, seed, folder):
         return
     words = [f"--config.seed={seed}", *row.overrides]
     for player, other in row.needs.items():
@@ -139,7 +163,7 @@ def _run(row: Row, seed: int, by_name: Mapping[str, Row], folder: Path) -> None:
         words.append(f"--config.init_from.{player}={source}")
     print(f"{row.name}, seed {seed}: {workdir}", flush=True)
     _jaxssl("train", f"--config={row.config}", f"--workdir={workdir}", *words)
-    _jaxssl("evaluate", f"--workdir={workdir}", "--evals=linear_probe,knn,pretext")
+    _jaxssl("evaluate", f"--workdir={workdir}", f"--evals={','.join(row.evals)}")
 
 
 def _jaxssl(*words: str) -> None:
@@ -150,13 +174,16 @@ def _jaxssl(*words: str) -> None:
 
 
 def _collect(row: Row, seeds: int, folder: Path) -> dict[str, Any]:
-    probes, pretexts, times, configs = [], [], [], []
+    probes, pretexts, times, configs, commits = [], [], [], [], set()
     for seed in range(seeds):
         workdir = _workdir(row, seed, folder)
         evals = workdir / "evals" / ("random_init" if row.untrained else "")
         probes.append(_scalars(evals / "linear_probe.json"))
-        pretexts.append(_scalars(evals / "pretext.json")["accuracy"])
+        if "pretext" in row.evals and not row.untrained:
+            pretexts.append(_scalars(evals / "pretext.json")["accuracy"])
         configs.append(json.loads((workdir / "config.json").read_text())["config"])
+        launch = json.loads((workdir / "run.json").read_text())
+        commits.add((launch["git"] or {}).get("commit", "not a checkout"))
         lines = (workdir / "metrics.jsonl").read_text().splitlines()
         elapsed = [json.loads(line).get("speed/elapsed_seconds") for line in lines]
         times.append(max(filter(None, elapsed)))
@@ -165,9 +192,10 @@ def _collect(row: Row, seeds: int, folder: Path) -> dict[str, Any]:
         "seeds": list(range(seeds)),
         "linear_probe": {tap: _mean_sd([p[tap] for p in probes]) for tap in TAPS},
         "each_seed": probes,
-        "pretext": None if row.untrained else _mean_sd(pretexts),
+        "pretext": _mean_sd(pretexts) if pretexts else None,
         "steps": 0 if row.untrained else configs[0]["train"]["num_steps"],
         "train_seconds": None if row.untrained else times,
+        "trained_at_commits": sorted(commits),
         "thesis": dict(row.thesis),
         "config": {"file": row.config, "overrides": row.overrides, "seed0": configs[0]},
     }

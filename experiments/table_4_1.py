@@ -1,7 +1,8 @@
 """Table 4.1: ablations of limited context inpainting, LCI against untransformed.
 
 --size cpu    on Fashion-on-Photos, 3,000 steps each, CPU-sized network; patches of 16,
-              20, 24 (baseline) and 28 px stand for the thesis' 32, 40, 48 and 56
+              20, 24 (baseline) and 28 px stand for the thesis' 32, 40, 48 and 56; they
+              are multiples of 4, so F scales down twice here, not three times
 --size paper  on STL-10 as in the thesis (needs the data and GPUs)
 
 Row (d) freezes the inpainter of the run "(e) No adversarial loss w.r.t. C" of the same
@@ -44,6 +45,7 @@ def rows(size: str) -> list[runner.Row]:
                 f"--config.train.num_steps={STEPS}",
                 f"--config.train.save_every={STEPS // 3}",
                 f"--config.train.eval_every={STEPS}",
+                "--config.inpainter.num_layers=3",
                 *(f"--config.method.{key}={value}" for key, value in changes.items()),
             )
         needs = {"inpainter": NO_ADVERSARY} if variant == "frozen" else {}

@@ -1,10 +1,13 @@
 """The experiments' scripts: what they would run, and the tables they print."""
 
+import argparse
 import importlib.util
 import json
 import sys
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 
 from jaxssl.train import recipe
@@ -41,6 +44,70 @@ def test_every_row_resolves_to_a_config_at_equal_budget(table, size):
         for other in row.needs.values():
             assert other in names
     assert len(steps) == 1
+
+
+@pytest.mark.parametrize("table", ["table_4_1", "table_4_2"])
+def test_every_row_of_cpu_size_builds_and_has_its_evaluations(table):
+    for row in load(table).rows("cpu"):
+        words = [*row.overrides]
+        words += [f"--config.init_from.{player}=random" for player in row.needs]
+        chosen = recipe.load(str(ROOT / row.config), words)
+        experiment = recipe.build(chosen)
+        assert set(row.evals) <= set(experiment.evals), row.name
+        record, size = experiment.train_set[0], chosen.config.train.batch_size
+        batch = {
+            "image": jax.ShapeDtypeStruct((size, *record["image"].shape), np.uint8),
+            "label": jax.ShapeDtypeStruct((size,), np.int32),
+            "id": jax.ShapeDtypeStruct((size,), np.int32),
+        }
+        state = jax.eval_shape(experiment.task.init, jax.random.key(0), batch)
+        assert set(state.opt_state) <= set(state.params), row.name
+
+
+def test_rows_are_run_once_and_every_finished_row_is_kept(tmp_path, monkeypatch):
+    runner = load("runner")
+    monkeypatch.setattr(runner, "RESULTS", tmp_path / "results")
+    ran = []
+
+    def fake(verb, *words):
+        flags = dict(word.split("=", 1) for word in words)
+        workdir = Path(flags["--workdir"])
+        if verb == "train":
+            ran.append(workdir.name)
+            (workdir / "evals" / "random_init").mkdir(parents=True)
+            config = {"config": {"train": {"num_steps": 9}}}
+            (workdir / "config.json").write_text(json.dumps(config))
+            (workdir / "run.json").write_text('{"git": {"commit": "abc"}}')
+            (workdir / "metrics.jsonl").write_text('{"speed/elapsed_seconds": 2.0}\n')
+            return
+        scalars = {"scalars": {"accuracy": 0.5, **dict.fromkeys(runner.TAPS, 0.4)}}
+        for name in flags["--evals"].split(","):
+            for place in ("evals", "evals/random_init"):
+                (workdir / place / f"{name}.json").write_text(json.dumps(scalars))
+
+    monkeypatch.setattr(runner, "_jaxssl", fake)
+    rows = [
+        runner.Row("Random", "a.py", untrained=True),
+        runner.Row("A", "a.py"),
+        runner.Row("B", "b.py", evals=("linear_probe",)),
+    ]
+    args = argparse.Namespace(
+        size="cpu", seeds=2, jobs=2, runs=tmp_path / "runs", rows="Random,A"
+    )
+    assert [row["name"] for row in runner.measure("t", rows, args)["rows"]] == [
+        "Random",
+        "A",
+    ]
+    assert len(ran) == 2
+    args.rows = "B"
+    found = runner.measure("t", rows, args)["rows"]
+    assert len(ran) == 4
+    assert [row["name"] for row in found] == ["Random", "A", "B"]
+    assert [row["pretext"] for row in found] == [None, [0.5, 0.0], None]
+    assert found[1]["trained_at_commits"] == ["abc"]
+    args.rows = "C"
+    with pytest.raises(SystemExit, match="'C'; allowed: Random, A, B"):
+        runner.measure("t", rows, args)
 
 
 def test_table_4_2_has_the_thesis_eight_rows_in_its_order():
