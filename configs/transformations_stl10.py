@@ -4,7 +4,7 @@ Paper: Jenni, Jin and Favaro, CVPR 2020. Thesis, linear classifiers on conv1 ...
 Rot + Warp + LCI 59.2 69.7 71.9 73.1 73.7 %; Table 4.1, LCI alone, conv5 at 96 px: 76.2 %.
 Expected hours: not run (312,500 steps of 384 views of 64 px; one modern GPU).
 
-    jaxssl data prepare stl10
+    jaxssl data prepare tfds:stl10
     jaxssl train --workdir=runs/stl10 --config=configs/transformations_stl10.py
     jaxssl train --workdir=runs/stl10-probe --config=configs/probe_stl10.py \
         --config.init_from.classifier=runs/stl10

@@ -1,0 +1,162 @@
+"""Write the tables of README.md from experiments/results, between their markers.
+
+    python docs/make_tables.py           # after a table has been run
+    python docs/make_tables.py --check   # exit code 1 if README.md is not up to date
+
+A row without a measured number says "not run". Numbers of a CPU-sized run never stand
+in a line with the thesis', which are of another data set.
+"""
+
+import argparse
+import importlib
+import json
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+RESULTS = ROOT / "experiments" / "results"
+TAPS = ("conv1", "conv2", "conv3", "conv4", "conv5")
+NOT_RUN = "not run"
+
+THESIS = (
+    ("4.1", "STL-10, LCI alone", "transformations_stl10", "76.2 (conv5)"),
+    ("4.2", "STL-10", "transformations_stl10", "59.2 69.7 71.9 73.1 73.7"),
+    ("4.3", "CelebA, mAP", "transformations_celeb_a", "71.8 74.0 73.5 72.5 69.2"),
+    ("4.5", "ImageNet", "transformations_imagenet2012", "20.8 34.5 40.2 43.1 41.4"),
+    ("4.6", "Places", "probe_places365", "24.1 33.3 37.9 39.5 37.7"),
+    ("4.7", "STL-10, ResNet-34", "classify_resnet34_stl10", "91.8 (fine-tuned)"),
+)
+"""Table, data, config and the thesis' own best row in percent, on conv1 ... conv5."""
+
+BEST = {"4.1": "Baseline (48x48 patches)", "4.2": "Rot + Warp + LCI"}
+"""The row of that result in experiments/results/table_<n>_paper.json."""
+
+
+def read(results: Path, name: str) -> dict[str, Any] | None:
+    """Return a stored result, or None where nothing was run."""
+    path = results / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def expected_rows(table: str) -> list[Any]:
+    """Return the rows that an experiment's script runs at CPU size."""
+    folder = str(ROOT / "experiments")
+    if folder not in sys.path:
+        sys.path.append(folder)
+    return importlib.import_module(table).rows("cpu")
+
+
+def percent(pair: Sequence[float] | None) -> str:
+    """Write a mean and its standard deviation over seeds, in percent."""
+    if pair is None:
+        return NOT_RUN
+    return f"{100 * pair[0]:.1f} ± {100 * pair[1]:.1f}"
+
+
+def provenance(result: Mapping[str, Any] | None, table: str) -> str:
+    """Say where the numbers come from, or how to get them."""
+    if result is None:
+        return f"Not run yet; run: `python experiments/{table}.py --size cpu`."
+    seeds = sorted({len(row["seeds"]) for row in result["rows"]})
+    return (
+        f"{result['hardware']}, {result['date']}, commit {result['commit'][:7]}, "
+        f"{' or '.join(map(str, seeds))} seeds; accuracy in %, mean ± standard "
+        f"deviation. `experiments/results/{table}_cpu.json`"
+    )
+
+
+def cpu_table(results: Path, table: str, taps: Sequence[str]) -> str:
+    """Return a CPU-sized table with every row of its script, measured or not."""
+    result = read(results, f"{table}_cpu")
+    found = {row["name"]: row for row in result["rows"]} if result else {}
+    lines = [
+        f"| row | {' | '.join(taps)} | pretext | steps | minutes |",
+        "|---|" + "---|" * (len(taps) + 3),
+    ]
+    for row in expected_rows(table):
+        got = found.get(row.name)
+        cells = [percent(got["linear_probe"].get(tap) if got else None) for tap in taps]
+        if got is None:
+            cells += [NOT_RUN] * 3
+        else:
+            told, seconds = got["pretext"], got["train_seconds"]
+            cells.append(percent(told) if told else "")
+            cells.append(f"{got['steps']:,}")
+            minutes = sum(seconds) / len(seconds) / 60 if seconds else None
+            cells.append("" if minutes is None else f"{minutes:.0f}")
+        lines.append(f"| {row.name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", provenance(result, table)])
+
+
+def thesis_table(results: Path) -> str:
+    """Return the thesis' tables with our number at the same size, measured or not."""
+    lines = [
+        "| table | data | config | thesis | ours |",
+        "|---|---|---|---|---|",
+    ]
+    for table, where, config, thesis in THESIS:
+        ours = NOT_RUN
+        result = read(results, f"table_{table.replace('.', '_')}_paper")
+        for row in result["rows"] if result else ():
+            if row["name"] == BEST.get(table):
+                taps = ("conv5",) if table == "4.1" else TAPS
+                ours = " ".join(f"{100 * row['linear_probe'][t][0]:.1f}" for t in taps)
+        link = f"[`{config}`](configs/{config}.py)"
+        lines.append(f"| {table} | {where} | {link} | {thesis} | {ours} |")
+    return "\n".join(lines)
+
+
+TABLES: dict[str, Callable[[Path], str]] = {
+    "table_4_2_cpu": lambda results: cpu_table(results, "table_4_2", TAPS),
+    "table_4_1_cpu": lambda results: cpu_table(results, "table_4_1", ("conv5",)),
+    "thesis": thesis_table,
+}
+"""Marker in README.md to what stands between it and its end."""
+
+
+def fill(text: str, results: Path = RESULTS) -> str:
+    """Return README.md's text with every table written anew.
+
+    Args:
+      text: with ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` around each table.
+      results: folder of the stored results.
+
+    Raises:
+      ValueError: a marker is missing.
+    """
+    for name, make in TABLES.items():
+        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+        pattern = re.compile(f"{begin}\n.*?{end}", re.S)
+        if not pattern.search(text):
+            raise ValueError(f"README.md lacks the markers of the table {name}.")
+        block = f"{begin}\n{make(results)}\n{end}"
+        text = pattern.sub(lambda _, block=block: block, text)
+    return text
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Write README.md, or check it.
+
+    Raises:
+      SystemExit: with ``--check``, if the tables are not those of the results.
+    """
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing")
+    args = parser.parse_args(argv)
+    old = README.read_text()
+    new = fill(old)
+    if args.check:
+        if old != new:
+            sys.exit("README.md is out of date; run: python docs/make_tables.py")
+        return
+    README.write_text(new)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,88 @@
+"""README's tables hold what was measured, and its figure what the transforms do."""
+
+import functools
+import importlib.util
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+README = ROOT / "README.md"
+
+
+def load_script(name):
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@functools.cache
+def make_tables():
+    return load_script("make_tables")
+
+
+def test_tables_are_those_of_the_stored_results():
+    make_tables().main(["--check"])
+
+
+def test_a_stored_result_fills_its_rows_and_leaves_the_others(tmp_path):
+    taps = {f"conv{i}": [0.5 + i / 100, 0.002] for i in range(1, 6)}
+    row = {
+        "name": "Rot",
+        "seeds": [0, 1, 2],
+        "linear_probe": taps,
+        "pretext": [0.8, 0.01],
+        "steps": 3000,
+        "train_seconds": [60.0, 120.0, 180.0],
+    }
+    untrained = row | {"name": "Random", "pretext": None, "steps": 0}
+    result = {
+        "hardware": "2 CPU cores",
+        "date": "2026-01-01",
+        "commit": "0123456789",
+        "rows": [row, untrained | {"train_seconds": None}],
+    }
+    (tmp_path / "table_4_2_cpu.json").write_text(json.dumps(result))
+    best = row | {"name": "Rot + Warp + LCI"}
+    (tmp_path / "table_4_2_paper.json").write_text(json.dumps({"rows": [best]}))
+    text = make_tables().fill(README.read_text(), tmp_path)
+    lines = text.splitlines()
+    conv = "51.0 ± 0.2 | 52.0 ± 0.2 | 53.0 ± 0.2 | 54.0 ± 0.2 | 55.0 ± 0.2"
+    assert f"| Rot | {conv} | 80.0 ± 1.0 | 3,000 | 2 |" in lines
+    assert f"| Random | {conv} |  | 0 |  |" in lines
+    assert sum(line.startswith("| Warp | not run |") for line in lines) == 1
+    assert "2 CPU cores, 2026-01-01, commit 0123456, 3 seeds" in text
+    table = next(line for line in lines if line.startswith("| 4.2 |"))
+    assert table.endswith("| 59.2 69.7 71.9 73.1 73.7 | 51.0 52.0 53.0 54.0 55.0 |")
+    assert make_tables().fill(text, tmp_path) == text
+
+
+def test_an_outdated_table_is_noticed(tmp_path, monkeypatch):
+    old = tmp_path / "README.md"
+    old.write_text(README.read_text().replace("| Random |", "| Chance |"))
+    monkeypatch.setattr(make_tables(), "README", old)
+    with pytest.raises(SystemExit, match=r"make_tables\.py"):
+        make_tables().main(["--check"])
+    make_tables().main([])
+    assert old.read_text() == README.read_text()
+
+
+def test_the_figure_shows_every_transformation():
+    module = load_script("make_figures")
+    image = np.random.default_rng(0).integers(0, 256, (module.SIDE,) * 2 + (3,))
+    image = image.astype(np.uint8)
+    shown = list(module.panels(image, seed=0).values())
+    for turns in range(4):
+        np.testing.assert_array_equal(shown[turns], np.rot90(image, turns))
+    changed = (shown[5] != image).any(-1)
+    hole = module.PATCH - 2 * module.BORDER
+    assert 0.99 * hole**2 < changed.sum() <= hole**2
+    assert (shown[4] != image).mean() > 0.5
+    file = ROOT / "docs" / "images" / "transformations.png"
+    assert file.stat().st_size < 300_000
+    with Image.open(file) as drawn:
+        assert drawn.size[0] > 800
