@@ -38,6 +38,7 @@ def get_config(variant: str = "released") -> ConfigDict:
         num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH, num_workers=8
     )
     config.eval = builders.eval_section(crop_size=128)
+    config.eval.online.num_images = 5000
     return config.lock()
 
 

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import optax
 from ml_collections import ConfigDict
 
@@ -56,8 +57,17 @@ def recognition(
 
     Returns:
       The experiment.
+
+    Raises:
+      UserError: the inpainter is frozen and no run is named that trained it.
     """
     method = from_config(transformations.Config, config.method, where="method")
+    frozen = method.inpaints and method.inpainter == "frozen"
+    if frozen and not config.init_from.get("inpainter"):
+        raise UserError(
+            "config.init_from.inpainter is empty, but method.inpainter is 'frozen'; "
+            "name the workdir of a run that trained one, or 'random'."
+        )
     networks = transformations.Networks(
         classifier=network(len(method.classes)),
         backbone=network(None),
@@ -96,7 +106,12 @@ def supervised(
 
     Returns:
       The experiment.
+
+    Raises:
+      UserError: the images have no labels.
     """
+    if not train.class_names:
+        raise UserError(f"{train.name} has no labels; give images sorted into classes.")
     method = from_config(classify.Config, config.method, where="method")
     networks = classify.Networks(network(len(train.class_names)), network(None))
     txs = make_txs(config.optim, ("classifier",), config.train.num_steps)
@@ -130,7 +145,7 @@ def linear_probes(
       The experiment.
 
     Raises:
-      UserError: no run is named.
+      UserError: no run is named, or the data has another number of classes.
     """
     if not config.init_from.classifier:
         raise UserError(
@@ -138,6 +153,12 @@ def linear_probes(
             "run, or 'random' for an untrained network."
         )
     method = from_config(probe.Config, config.method, where="method")
+    if method.num_classes != len(train.class_names):
+        raise UserError(
+            f"method.num_classes is {method.num_classes}, but {train.name} has "
+            f"{len(train.class_names)}; give that number."
+        )
+    _check_classes(train, test)
     txs = {"probe": probe.make_tx(method, num_steps=config.train.num_steps)}
     task = probe.make_task(method, backbone, txs)
     ask = from_config(suite.LogitsConfig, config.eval.test, where="eval.test")
@@ -263,7 +284,7 @@ class OnlineConfig:
 
     Attributes:
       num_images: evenly spaced images of each labelled set that are used.
-      shots: labelled images a class.
+      shots: labelled images a class; fewer where a class has fewer among them.
     """
 
     num_images: int = 1000
@@ -304,8 +325,12 @@ def feature_evals(
 
     Returns:
       ``linear_probe``, ``few_shot``, ``knn``, ``retrieval`` and ``filters``; for images
-      with several labels ``attributes`` and ``filters``.
+      with several labels ``attributes`` and ``filters``; without labels ``filters``.
+
+    Raises:
+      UserError: label j means another class in ``test``.
     """
+    _check_classes(train, test)
 
     def read(cls, name):
         return from_config(cls, section[name], where=f"eval.{name}")
@@ -315,11 +340,14 @@ def feature_evals(
     )
     fit = read(classification.LinearProbeConfig, "linear_probe")
     filters = suite.filters_eval("classifier", ("conv1", "conv", "kernel"))
-    if test[0]["label"].ndim:
+    label = subset(test, 1)[0]["label"]
+    if label.ndim:
         return {
             "attributes": suite.attributes_eval(bank, train, test, fit),
             "filters": filters,
         }
+    if label == sources.NO_LABEL:
+        return {"filters": filters}
     few = read(classification.FewShotConfig, "few_shot")
     found = read(retrieval.RetrievalConfig, "retrieval")
     return {
@@ -343,17 +371,28 @@ def online_probe(
       section: the config's ``eval``.
 
     Returns:
-      One evaluation, ``probe``; none for images with several labels.
+      One evaluation, ``probe``; none for images with several labels or without any.
     """
-    if test[0]["label"].ndim:
+    label = subset(test, 1)[0]["label"]
+    if label.ndim or label == sources.NO_LABEL:
         return {}
     online = from_config(OnlineConfig, section.online, where="eval.online")
     look = from_config(features.FeatureConfig, section.features, where="eval.features")
     few_shot = from_config(
         classification.FewShotConfig, section.few_shot, where="eval.few_shot"
     )
-    few_shot = dataclasses.replace(few_shot, shots=online.shots, num_draws=1)
+    train, test = (subset(source, online.num_images) for source in (train, test))
+    labels = [int(train[i]["label"]) for i in range(len(train))]
+    shots = min(online.shots, *np.unique(labels, return_counts=True)[1].tolist())
+    few_shot = dataclasses.replace(few_shot, shots=shots, num_draws=1)
     bank = features.FeatureBank(task.readouts["features"], look)
-    num = online.num_images
-    probed = suite.few_shot_eval(bank, subset(train, num), subset(test, num), few_shot)
-    return {"probe": probed}
+    return {"probe": suite.few_shot_eval(bank, train, test, few_shot)}
+
+
+def _check_classes(train: Source, test: Source) -> None:
+    pairs = zip(train.class_names, test.class_names, strict=False)
+    if clash := [f"{a!r} and {b!r}" for a, b in pairs if a != b]:
+        raise UserError(
+            f"{train.name} and {test.name} need the same classes in the same order; "
+            f"one label means {clash[0]}."
+        )

@@ -92,6 +92,8 @@ def test_pretraining_takes_a_step_and_an_evaluation(name, monkeypatch):
     assert int(state.step) == 1
     for key, value in metrics.items():
         assert np.isfinite(value), key
+    for name, evaluate in experiment.online_evals.items():
+        assert evaluate(state).scalars, name
     found = experiment.evals["pretext"](state)
     assert 0 <= found.scalars["accuracy"] <= 1
     assert found.arrays["confusion"].sum() == GENERATED * len(

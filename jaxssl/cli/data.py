@@ -26,7 +26,7 @@ def _data(values: flags.FlagValues, rest: list[str]) -> int:
     data_dir, config = get(values, "data_dir"), get(values, "config")
     if what[0] == "list":
         refuse_words(what[1:])
-        print(doctor.list_text())
+        print(doctor.list_text(data_dir=data_dir))
         return 0
     if what[0] == "doctor" and config:
         refuse_words(what[1:])

@@ -134,10 +134,15 @@ def doctor_text(
     return render(doctor(source))
 
 
-def list_text() -> str:
-    """Return a table of the data sets that jaxssl knows and where each one is."""
+def list_text(*, data_dir: str | None = None) -> str:
+    """Return a table of the data sets that jaxssl knows and where each one is.
+
+    Args:
+      data_dir: where to look for them; see ``where``.
+    """
     rows = [("name", "images", "licence", "where")]
-    rows += [(name, size, licence, where(name)) for name, size, licence in CATALOGUE]
+    for name, size, licence in CATALOGUE:
+        rows.append((name, size, licence, where(name, data_dir=data_dir)))
     widths = [max(len(row[k]) for row in rows) for k in range(3)]
     lines = [
         "  ".join([*(row[k].ljust(widths[k]) for k in range(3)), row[3]])

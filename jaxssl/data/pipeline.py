@@ -27,8 +27,8 @@ MAX_THREADS = 8
 ENDLESS = 1 << 60
 
 
-class _Rows(NamedTuple):
-    """One batch on one host, and the records that could not be read.
+class Rows(NamedTuple):
+    """Some records, and those that could not be read.
 
     Attributes:
       batch: ``image``, ``label`` and ``id``.
@@ -83,7 +83,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
 
     def __init__(
         self,
-        rows: "grain.DatasetIterator[_Rows]",
+        rows: "grain.DatasetIterator[Rows]",
         *,
         step: int,
         bad: BadRecords,
@@ -99,7 +99,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         """
         self.step = step
         self.wait_seconds = 0.0
-        self._rows: Iterator[_Rows] = rows
+        self._rows: Iterator[Rows] = rows
         self._bad = bad
         self._in_shared_memory = in_shared_memory
         # Grain's own clean-up is noisy when the interpreter ends first.
@@ -141,7 +141,7 @@ def steps_per_epoch(source: Source, batch_size: int) -> int:
     """Return how many whole batches of ``batch_size`` one epoch has.
 
     Raises:
-      UserError: none.
+      UserError: there is no whole batch, or ``batch_size`` is below one.
     """
     if not 1 <= batch_size <= len(source):
         raise UserError(
@@ -285,13 +285,13 @@ class _Steps:
     def __len__(self) -> int:
         return ENDLESS
 
-    def __getitem__(self, index: int) -> _Rows:
+    def __getitem__(self, index: int) -> Rows:
         per_epoch = len(self._source) // self._batch_size
         epoch, step = divmod(self._first + index, per_epoch)
         order = epoch_order(self._seed, epoch, len(self._source))
         start = step * self._batch_size
         ids = order[start : start + self._batch_size][self._rows]
-        return _fetch(self._source, ids, self._max_bad)
+        return fetch(self._source, ids, self._max_bad)
 
 
 class _Pages:
@@ -305,15 +305,15 @@ class _Pages:
     def __len__(self) -> int:
         return -(-len(self._source) // self._batch_size)
 
-    def __getitem__(self, index: int) -> _Rows:
+    def __getitem__(self, index: int) -> Rows:
         ids = index * self._batch_size + np.arange(self._batch_size)
         ids = np.minimum(ids, len(self._source) - 1)
-        return _fetch(self._source, ids, self._max_bad)
+        return fetch(self._source, ids, self._max_bad)
 
 
 def _iterate(
     pages: "_Steps | _Pages", source: Source, num_workers: int
-) -> "grain.DatasetIterator[_Rows]":
+) -> "grain.DatasetIterator[Rows]":
     in_memory = isinstance(source, ArraySource)
     threads = 1 if in_memory else max(1, min(MAX_THREADS, os.cpu_count() or 1))
     options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)
@@ -325,9 +325,22 @@ def _iterate(
     return iter(dataset)
 
 
-def _fetch(source: Source, ids: Int[np.ndarray, " b"], max_bad: int) -> _Rows:
+def fetch(source: Source, ids: Int[np.ndarray, " b"], max_bad: int) -> Rows:
+    """Read records; one that cannot be decoded is replaced by the next readable one.
+
+    Args:
+      source: the data set.
+      ids: which records, in order.
+      max_bad: how many neighbours in a row may be unreadable.
+
+    Returns:
+      The records as ``batches`` gives them.
+
+    Raises:
+      UserError: more than ``max_bad`` in a row cannot be decoded; names the last.
+    """
     if isinstance(source, ArraySource):
-        return _Rows({**source.take(ids), "id": ids.astype(np.int32)}, {})
+        return Rows({**source.take(ids), "id": ids.astype(np.int32)}, {})
     bad: dict[int, str] = {}
     found = [_readable(source, int(i), max_bad, bad) for i in ids]
     batch = {
@@ -335,7 +348,7 @@ def _fetch(source: Source, ids: Int[np.ndarray, " b"], max_bad: int) -> _Rows:
         "label": np.stack([record["label"] for _, record in found]).astype(np.int32),
         "id": np.array([index for index, _ in found], np.int32),
     }
-    return _Rows(batch, bad)
+    return Rows(batch, bad)
 
 
 def _readable(

@@ -2,8 +2,11 @@
 
 import numpy as np
 
+from jaxssl.data import pipeline
 from jaxssl.data.sources import ArraySource, Source, digest
 from jaxssl.types import UserError
+
+MAX_BAD = 16
 
 
 def subset(source: Source, num: int) -> Source:
@@ -14,20 +17,20 @@ def subset(source: Source, num: int) -> Source:
       num: how many; all of them if the source has fewer.
 
     Returns:
-      The records, in their order.
+      The records, in their order; one that cannot be decoded is replaced by the next
+      readable one.
 
     Raises:
-      UserError: ``num`` is below one.
-      BadRecord: one of them cannot be decoded.
+      UserError: ``num`` is below one, or too many records in a row are damaged.
     """
     if num < 1:
         raise UserError(f"a subset of {num} records was asked for; use 1 or more.")
     count = min(num, len(source))
     indices = np.linspace(0, len(source), count, endpoint=False, dtype=int)
-    records = [source[int(i)] for i in indices]
+    records = pipeline.fetch(source, indices, MAX_BAD).batch
     return ArraySource(
-        np.stack([record["image"] for record in records]),
-        np.stack([record["label"] for record in records]),
+        records["image"],
+        records["label"],
         name=f"{source.name}[{count}]",
         class_names=source.class_names,
         fingerprint=digest(source.fingerprint, str(count)),

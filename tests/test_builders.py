@@ -1,0 +1,123 @@
+"""What the experiments' builders refuse, and what they leave out."""
+
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from jaxssl import builders
+from jaxssl.data.sources import ArraySource, BadRecord
+from jaxssl.models.alexnet import alexnet
+from jaxssl.types import EvalResult, UserError
+
+SMALL = {"canvas_size": 24, "crop_size": 20, "patch_size": 16, "border": 2}
+
+
+def source(labels, names=("cat", "dog"), count=12):
+    images = np.random.default_rng(0).integers(0, 256, (count, 24, 24, 3), np.uint8)
+    labels = np.resize(labels, count)
+    return ArraySource(images, labels, name="pets", class_names=names)
+
+
+class Damaged:
+    """A source on disk whose first record cannot be decoded."""
+
+    def __init__(self, good):
+        self.good = good
+        self.name, self.class_names = good.name, good.class_names
+        self.image_shape, self.fingerprint = good.image_shape, "damaged"
+
+    def __len__(self):
+        return len(self.good)
+
+    def __getitem__(self, index):
+        if index == 0:
+            raise BadRecord("cut short")
+        return self.good[index]
+
+    def record_name(self, index):
+        return f"pets[{index}]"
+
+
+def config(**method):
+    return ConfigDict(
+        {
+            "method": builders.method_section(**SMALL, **method),
+            "inpainter": {"depth": 8, "num_layers": 3},
+            "critic": {"depth": 8, "num_stages": 2},
+            "optim": builders.optim_section(),
+            "train": builders.train_section(num_steps=2, batch_size=4),
+            "eval": builders.eval_section(crop_size=20),
+            "init_from": {"inpainter": ""},
+        }
+    )
+
+
+def recognition(settings, train, test):
+    return builders.recognition(
+        settings,
+        lambda num: alexnet(num, width=0.125, fc_features=8),
+        train=train,
+        labelled=train,
+        test=test,
+    )
+
+
+def test_a_frozen_inpainter_must_come_from_somewhere():
+    settings = config(classes=("none", "lci"), inpainter="frozen")
+    with pytest.raises(UserError, match=r"init_from.inpainter is empty.*'random'"):
+        recognition(settings, source([0, 1]), source([0, 1]))
+    settings.init_from.inpainter = "random"
+    assert recognition(settings, source([0, 1]), source([0, 1])).init_from == {}
+    settings = config(classes=("none", "warp"), inpainter="frozen")
+    assert recognition(settings, source([0, 1]), source([0, 1])).init_from == {}
+
+
+def test_images_without_labels_are_asked_for_none():
+    plain = source([-1], names=())
+    experiment = recognition(config(classes=("none", "warp")), plain, plain)
+    assert sorted(experiment.evals) == ["filters", "pretext"]
+    assert experiment.online_evals == {}
+
+
+def test_a_damaged_record_does_not_stop_the_experiment():
+    damaged = Damaged(source([0, 1]))
+    experiment = recognition(config(classes=("none", "warp")), damaged, damaged)
+    assert "linear_probe" in experiment.evals
+    assert list(experiment.online_evals) == ["probe"]
+
+
+def test_the_probe_during_training_takes_the_shots_there_are(monkeypatch):
+    asked = []
+
+    def note(bank, train, test, few_shot):
+        asked.append(few_shot.shots)
+        return lambda state: EvalResult({}, {})
+
+    monkeypatch.setattr(builders.suite, "few_shot_eval", note)
+    settings = config(classes=("none", "warp"))
+    for labels, shots in (([0, 1], 6), ([0, 0, 1], 4)):
+        recognition(settings, source(labels), source(labels))
+        assert asked[-1] == shots
+
+
+def test_classes_in_another_order_are_refused():
+    train, test = source([0, 1]), source([0, 1], names=("dog", "cat"))
+    with pytest.raises(UserError, match="one label means 'cat' and 'dog'"):
+        recognition(config(classes=("none", "warp")), train, test)
+    fewer = source([0], names=("cat",))
+    assert recognition(config(classes=("none", "warp")), train, fewer).evals
+
+
+def test_labels_that_do_not_fit_the_task_are_refused():
+    plain = source([-1], names=())
+    with pytest.raises(UserError, match="pets has no labels"):
+        builders.supervised(config(), lambda num: alexnet(num), train=plain, test=plain)
+    settings = ConfigDict(
+        {
+            "method": builders.probe_section(num_classes=3, crop_size=20),
+            "init_from": {"classifier": "random"},
+        }
+    )
+    pets = source([0, 1])
+    with pytest.raises(UserError, match="num_classes is 3, but pets has 2"):
+        builders.linear_probes(settings, alexnet(None), train=pets, test=pets)
