@@ -139,7 +139,7 @@ def train(
     out = stream or sys.stdout
     sharding.check_batch(config.batch_size, mesh)
     if recipe is not None:
-        records.check(workdir, recipe)
+        records.check(workdir, recipe, fingerprint=source.fingerprint)
 
     # Shapes first: what does not fit is found before anything is written.
     spec = start.make_spec(batches, source, batch_size=config.batch_size, seed=seed)
@@ -169,7 +169,7 @@ def train(
         if recipe is not None:
             for change in records.check(workdir, recipe):
                 say(f"changed since the last start: {change}")
-            records.write(workdir, recipe, command)
+            records.write(workdir, recipe, command, fingerprint=source.fingerprint)
 
         store = stack.enter_context(
             checkpoint.open_store(workdir, keep=config.keep_checkpoints)

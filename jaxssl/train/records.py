@@ -36,18 +36,20 @@ MAY_CHANGE = (
 """What a restart may change: nothing here moves a parameter."""
 
 
-def check(workdir: Path, wanted: Recipe) -> list[str]:
+def check(workdir: Path, wanted: Recipe, *, fingerprint: str = "") -> list[str]:
     """Raise if ``workdir`` is not free for this run; nothing is written.
 
     Args:
       workdir: the run's folder; may not exist yet.
       wanted: what is about to be trained.
+      fingerprint: of the training set; empty where it is not known yet.
 
     Returns:
       One line for each setting that differs from the last start and may.
 
     Raises:
-      UserError: it is a file, holds something else, or another run's config.
+      UserError: it is a file, holds something else, another run's config, or a run
+        on other data.
     """
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir: {workdir} is a file; give a folder.")
@@ -62,7 +64,22 @@ def check(workdir: Path, wanted: Recipe) -> list[str]:
             f"{workdir} holds a run with another config: {'; '.join(refused[:6])}"
             f"{more}. Give the old values back, or another --workdir."
         )
+    known = _read_launch(workdir).get("data_fingerprint")
+    if fingerprint and known and fingerprint != known:
+        raise UserError(
+            f"{workdir} holds a run on other data: the training set's fingerprint was "
+            f"{known}, now {fingerprint}. Bring the old files back, or give another "
+            "--workdir."
+        )
     return list(changes.values())
+
+
+def _read_launch(workdir: Path) -> dict[str, Any]:
+    path = workdir / RUN
+    try:
+        return json.loads(path.read_bytes()) if path.exists() else {}
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: {error}; remove it.") from error
 
 
 def _check_empty(workdir: Path) -> None:
@@ -109,21 +126,23 @@ def read(workdir: Path) -> Recipe:
         raise UserError(f"{path} is damaged: {error!r}.") from error
 
 
-def write(workdir: Path, wanted: Recipe, command: Sequence[str]) -> None:
+def write(
+    workdir: Path, wanted: Recipe, command: Sequence[str], *, fingerprint: str = ""
+) -> None:
     """Write ``config.json`` and ``run.json``.
 
     Args:
       workdir: the run's folder, locked by this process.
       wanted: what is trained.
       command: the words that started it.
+      fingerprint: of the training set.
     """
     files.write_atomically(workdir / CONFIG, recipe.dumps(wanted))
-    launch = describe_launch(command)
-    path = workdir / RUN
-    if path.exists():
-        last = json.loads(path.read_bytes())
+    launch = {**describe_launch(command), "data_fingerprint": fingerprint}
+    if last := _read_launch(workdir):
         launch["earlier"] = [*last.pop("earlier", []), last]
-    files.write_atomically(path, (json.dumps(launch, indent=2) + "\n").encode())
+    data = (json.dumps(launch, indent=2) + "\n").encode()
+    files.write_atomically(workdir / RUN, data)
 
 
 def describe_launch(command: Sequence[str]) -> dict[str, Any]:

@@ -75,6 +75,18 @@ def test_check_then_write_then_check(tmp_path):
     assert [launch["command"] for launch in run["earlier"]] == [["first"]]
 
 
+def test_a_run_does_not_go_on_with_other_data(tmp_path):
+    wanted = _load()
+    records.write(tmp_path, wanted, [], fingerprint="aa")
+    assert records.check(tmp_path, wanted, fingerprint="aa") == []
+    assert records.check(tmp_path, wanted) == []
+    with pytest.raises(UserError, match="fingerprint was aa, now bb"):
+        records.check(tmp_path, wanted, fingerprint="bb")
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(UserError, match=r"run.json is damaged.*remove it"):
+        records.check(tmp_path, wanted)
+
+
 @pytest.mark.parametrize(
     ("word", "text"),
     [
