@@ -126,23 +126,6 @@ def bounded_pools(*, max_cells: int = 4, max_dims: int = 1536) -> PoolRule:
     return rule
 
 
-def table_pools(table: dict[str, Pool]) -> PoolRule:
-    """Return the rule that looks each tap up, as the thesis' table has it.
-
-    Args:
-      table: pooling by tap.
-
-    Returns:
-      A rule for `extract`; a tap that the table lacks raises UserError.
-    """
-
-    def rule(tap: str, shape: tuple[int, int, int]) -> Pool:
-        settings.choice("tap", tap, table)
-        return table[tap]
-
-    return rule
-
-
 # --- Extraction
 
 

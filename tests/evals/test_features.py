@@ -94,13 +94,6 @@ def test_demo_maps_are_pooled_to_the_measured_sizes():
     assert rule("stage4", (2, 2, 2048)) == Pool(2)  # One cell is the least.
 
 
-def test_a_table_of_pools_knows_its_taps():
-    rule = features.table_pools({"conv1": Pool(6)})
-    assert rule("conv1", (16, 16, 24)) == Pool(6)
-    with pytest.raises(UserError, match="tap is 'conv9'"):
-        rule("conv9", (16, 16, 24))
-
-
 def test_standardised_by_the_training_statistics():
     rng = np.random.default_rng(0)
     train = rng.normal(3, 2, (50, 4)).astype(np.float32)
