@@ -45,7 +45,7 @@ class Row(NamedTuple):
     untrained: bool = False
     needs: Mapping[str, str] = {}
     thesis: Mapping[str, float] = {}
-    evals: tuple[str, ...] = ("linear_probe", "knn", "pretext")
+    evals: tuple[str, ...] = ("linear_probe", "pretext")
 
 
 def parse_args(doc: str, sizes: Sequence[str]) -> argparse.Namespace:
@@ -87,11 +87,14 @@ def measure(
         ]
         # All rows of a seed before the next seed: a cut run leaves whole tables behind.
         # Two rows may read one run ("Random" is another row before its first step).
-        jobs = {
-            _workdir(row, seed, folder): (row, seed)
-            for seed in range(args.seeds)
-            for row in batch
-        }
+        jobs: dict[Path, tuple[Row, int]] = {}
+        for seed in range(args.seeds):
+            for row in batch:
+                place = _workdir(row, seed, folder)
+                untrained = row.untrained or (
+                    place in jobs and jobs[place][0].untrained
+                )
+                jobs[place] = row._replace(untrained=untrained), seed
         with ThreadPoolExecutor(args.jobs) as pool:
             list(pool.map(lambda job: _run(*job, by_name, folder), jobs.values()))
     complete = [
@@ -146,10 +149,9 @@ def _workdir(row: Row, seed: int, folder: Path) -> Path:
 
 def _is_done(row: Row, seed: int, folder: Path) -> bool:
     evals = _workdir(row, seed, folder) / "evals"
+    places = (evals, evals / "random_init") if row.untrained else (evals,)
     return all(
-        (place / f"{name}.json").exists()
-        for place in (evals, evals / "random_init")
-        for name in row.evals
+        (place / f"{name}.json").exists() for place in places for name in row.evals
     )
 
 
@@ -163,7 +165,8 @@ def _run(row: Row, seed: int, by_name: Mapping[str, Row], folder: Path) -> None:
         words.append(f"--config.init_from.{player}={source}")
     print(f"{row.name}, seed {seed}: {workdir}", flush=True)
     _jaxssl("train", f"--config={row.config}", f"--workdir={workdir}", *words)
-    _jaxssl("evaluate", f"--workdir={workdir}", f"--evals={','.join(row.evals)}")
+    both = "--random_init" if row.untrained else "--norandom_init"
+    _jaxssl("evaluate", f"--workdir={workdir}", f"--evals={','.join(row.evals)}", both)
 
 
 def _jaxssl(*words: str) -> None:
