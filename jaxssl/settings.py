@@ -51,6 +51,17 @@ def positive(settings: Any, *fields: str) -> None:
             raise UserError(f"{field} is {value}; it must be above 0.")
 
 
+def at_least_one(**values: int) -> None:
+    """Raise unless each value is 1 or more.
+
+    Raises:
+      UserError: names the first that is not.
+    """
+    for name, value in values.items():
+        if not value >= 1:
+            raise UserError(f"{name} is {value}; it must be at least 1.")
+
+
 def from_config(cls: type[T], config: Section, *, where: str) -> T:
     """Build the frozen dataclass ``cls`` from one section of a config.
 

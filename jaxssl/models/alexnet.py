@@ -144,6 +144,12 @@ def alexnet(
     """
     settings.choice("padding", padding, ("SAME", "VALID"))
     settings.choice("init", init, INITS)
+    settings.at_least_one(
+        groups=groups,
+        stem_kernel=stem_kernel,
+        stem_stride=stem_stride,
+        fc_features=fc_features,
+    )
     channels = tuple(math.floor(width * c + 0.5) for c in CHANNELS)
     if min(channels) < 1 or any(c % groups for c in channels):
         raise UserError(

@@ -161,6 +161,7 @@ def resnet(
     if depth not in BLOCKS:
         raise UserError(f"depth is {depth}; allowed: {', '.join(map(str, BLOCKS))}.")
     settings.choice("stem", stem, STEMS)
+    settings.at_least_one(width=width)
     return from_linen(
         ResNet(depth, num_classes, stem, width, bn_momentum, bn_epsilon, dtype)
     )

@@ -170,3 +170,6 @@ def test_settings_that_cannot_be_are_refused():
         alexnet(6, init="thesi")
     with pytest.raises(UserError, match="multiples of the groups"):
         alexnet(6, width=1 / 32)
+    for name in ("groups", "stem_kernel", "stem_stride", "fc_features"):
+        with pytest.raises(UserError, match=f"{name} is 0; it must be at least 1"):
+            alexnet(6, **{name: 0})
