@@ -1,7 +1,8 @@
 """Run the rows of a table through the command line and keep what they measured.
 
-A row is a config with overrides, run once a seed in a folder of its own. Both commands
-go on where they stopped, so an interrupted table is finished by the same command.
+A row is a config with overrides, run once a seed in a folder of its own. What a run
+measured is kept in ``results/ledger``, one small file a run, so a table may be finished
+by the same command later and on another machine: runs in the ledger are not repeated.
 """
 
 import argparse
@@ -79,39 +80,46 @@ def measure(
     wanted = args.rows.split(",") if args.rows else list(by_name)
     if unknown := [name for name in wanted if name not in by_name]:
         raise SystemExit(f"--rows has {unknown[0]!r}; allowed: {', '.join(by_name)}.")
-    folder = args.runs / f"{table}_{args.size}"
-    code = {"commit": _git("rev-parse", "HEAD"), "code_sha256": code_hash()}
+    name = f"{table}_{args.size}"
+    bench = Bench(args.runs / name, RESULTS / "ledger" / name, by_name)
     for waiting in (False, True):
-        batch = [
-            by_name[name] for name in wanted if bool(by_name[name].needs) == waiting
-        ]
         # All rows of a seed before the next seed: a cut run leaves whole tables behind.
         # Two rows may read one run ("Random" is another row before its first step).
-        jobs: dict[Path, tuple[Row, int]] = {}
+        jobs: dict[str, tuple[Row, int]] = {}
         for seed in range(args.seeds):
-            for row in batch:
-                place = _workdir(row, seed, folder)
-                untrained = row.untrained or (
-                    place in jobs and jobs[place][0].untrained
-                )
-                jobs[place] = row._replace(untrained=untrained), seed
+            for row in map(by_name.__getitem__, wanted):
+                if bool(row.needs) == waiting:
+                    label = _label(row, seed)
+                    both = row.untrained or (label in jobs and jobs[label][0].untrained)
+                    jobs[label] = row._replace(untrained=both), seed
         with ThreadPoolExecutor(args.jobs) as pool:
-            list(pool.map(lambda job: _run(*job, by_name, folder), jobs.values()))
-    complete = [
-        row
-        for row in rows
-        if all(_is_done(row, seed, folder) for seed in range(args.seeds))
-    ]
+            list(pool.map(lambda job: _run(*job, bench), jobs.values()))
+    return write(table, rows, args)
+
+
+def write(table: str, rows: Sequence[Row], args: argparse.Namespace) -> dict[str, Any]:
+    """Write ``results/<table>_<size>.json`` from the ledger and return it.
+
+    Args:
+      table: name of the table.
+      rows: its rows; those that lack a seed are left out.
+      args: says the size and how many seeds a row needs.
+    """
+    ledger = RESULTS / "ledger" / f"{table}_{args.size}"
+    seeds = range(args.seeds)
+    complete = [row for row in rows if all(_is_done(row, s, ledger) for s in seeds)]
+    found = [_collect(row, seeds, ledger) for row in complete]
+    shared = ("hardware", "date", "commit", "code_sha256")
     result = {
         "table": table,
         "size": args.size,
-        "hardware": _hardware(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        **code,
+        **{
+            key: ", ".join(sorted({v for row in found for v in row["measured"][key]}))
+            for key in shared
+        },
         "command": f"python experiments/{table}.py --size {args.size}",
-        "rows": [_collect(row, args.seeds, folder) for row in complete],
+        "rows": found,
     }
-    RESULTS.mkdir(exist_ok=True)
     path = RESULTS / f"{table}_{args.size}.json"
     path.write_text(json.dumps(result, indent=1) + "\n")
     return result
@@ -129,7 +137,7 @@ def markdown(result: Mapping[str, Any], layers: Sequence[str] = TAPS) -> str:
     for row in result["rows"]:
         cells = [_percent(row["linear_probe"].get(tap)) for tap in layers]
         thesis = " ".join(f"{value:.1f}" for value in row["thesis"].values())
-        told = _percent(row["pretext"])
+        told = _percent(row["pretext"]) if row["pretext"] else "-"
         steps = row["steps"]
         lines.append(
             f"| {row['name']} | {' | '.join(cells)} | {told} | {steps} | {thesis} |"
@@ -141,32 +149,81 @@ def _percent(pair: Sequence[float] | None) -> str:
     return "not run" if pair is None else f"{100 * pair[0]:.1f} ± {100 * pair[1]:.1f}"
 
 
-def _workdir(row: Row, seed: int, folder: Path) -> Path:
+class Bench(NamedTuple):
+    """Where runs are made, and where what they measured is kept."""
+
+    runs: Path
+    ledger: Path
+    by_name: Mapping[str, Row]
+
+
+def _label(row: Row, seed: int) -> str:
     words = (row.config, *row.overrides)
     own = hashlib.sha256(" ".join(words).encode()).hexdigest()[:8]
-    return folder / f"{Path(row.config.split(':')[0]).stem}-{own}-seed{seed}"
+    return f"{Path(row.config.split(':')[0]).stem}-{own}-seed{seed}"
 
 
-def _is_done(row: Row, seed: int, folder: Path) -> bool:
-    evals = _workdir(row, seed, folder) / "evals"
-    places = (evals, evals / "random_init") if row.untrained else (evals,)
-    return all(
-        (place / f"{name}.json").exists() for place in places for name in row.evals
-    )
+def _read(row: Row, seed: int, ledger: Path) -> dict[str, Any]:
+    return json.loads((ledger / f"{_label(row, seed)}.json").read_text())
 
 
-def _run(row: Row, seed: int, by_name: Mapping[str, Row], folder: Path) -> None:
-    workdir = _workdir(row, seed, folder)
-    if _is_done(row, seed, folder):
+def _is_done(row: Row, seed: int, ledger: Path) -> bool:
+    if not (ledger / f"{_label(row, seed)}.json").exists():
+        return False
+    return not row.untrained or _read(row, seed, ledger)["untrained"] is not None
+
+
+def _run(row: Row, seed: int, bench: Bench) -> None:
+    if _is_done(row, seed, bench.ledger):
         return
+    code = {"commit": _git("rev-parse", "HEAD"), "code_sha256": code_hash()}
+    workdir = _train(row, seed, bench)
+    both = "--random_init" if row.untrained else "--norandom_init"
+    _jaxssl("evaluate", f"--workdir={workdir}", f"--evals={','.join(row.evals)}", both)
+
+    def measured(place):
+        files = {name: place / f"{name}.json" for name in row.evals}
+        return {n: json.loads(file.read_text())["scalars"] for n, file in files.items()}
+
+    config = json.loads((workdir / "config.json").read_text())["config"]
+    entry = {
+        "row": row.name,
+        "config_file": row.config,
+        "overrides": row.overrides,
+        "seed": seed,
+        "trained": measured(workdir / "evals"),
+        "untrained": measured(workdir / "evals/random_init") if row.untrained else None,
+        "train_seconds": _seconds(workdir / "metrics.jsonl"),
+        "hardware": _hardware(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        **code,
+        "config": config,
+    }
+    bench.ledger.mkdir(parents=True, exist_ok=True)
+    path = bench.ledger / f"{_label(row, seed)}.json"
+    path.write_text(json.dumps(entry, indent=1) + "\n")
+
+
+def _train(row: Row, seed: int, bench: Bench) -> Path:
+    """Train, or go on; return the run's folder."""
+    workdir = bench.runs / _label(row, seed)
     words = [f"--config.seed={seed}", *row.overrides]
     for player, other in row.needs.items():
-        source = _workdir(by_name[other], seed, folder)
+        source = _train(bench.by_name[other], seed, bench)
         words.append(f"--config.init_from.{player}={source}")
     print(f"{row.name}, seed {seed}: {workdir}", flush=True)
     _jaxssl("train", f"--config={row.config}", f"--workdir={workdir}", *words)
-    both = "--random_init" if row.untrained else "--norandom_init"
-    _jaxssl("evaluate", f"--workdir={workdir}", f"--evals={','.join(row.evals)}", both)
+    return workdir
+
+
+def _seconds(log: Path) -> float:
+    """Return the time in training steps, added up over restarts."""
+    total = last = 0.0
+    for line in log.read_text().splitlines():
+        now = json.loads(line).get("speed/elapsed_seconds")
+        if now is not None:
+            total, last = (total + last if now < last else total), now
+    return round(total + last, 1)
 
 
 def _jaxssl(*words: str) -> None:
@@ -176,36 +233,34 @@ def _jaxssl(*words: str) -> None:
         raise SystemExit(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
 
 
-def _collect(row: Row, seeds: int, folder: Path) -> dict[str, Any]:
-    probes, pretexts, times, configs, commits = [], [], [], [], set()
-    for seed in range(seeds):
-        workdir = _workdir(row, seed, folder)
-        evals = workdir / "evals" / ("random_init" if row.untrained else "")
-        probes.append(_scalars(evals / "linear_probe.json"))
-        if "pretext" in row.evals and not row.untrained:
-            pretexts.append(_scalars(evals / "pretext.json")["accuracy"])
-        configs.append(json.loads((workdir / "config.json").read_text())["config"])
-        launch = json.loads((workdir / "run.json").read_text())
-        commits.add((launch["git"] or {}).get("commit", "not a checkout"))
-        lines = (workdir / "metrics.jsonl").read_text().splitlines()
-        elapsed = [json.loads(line).get("speed/elapsed_seconds") for line in lines]
-        times.append(max(filter(None, elapsed)))
+def _collect(row: Row, seeds: Sequence[int], ledger: Path) -> dict[str, Any]:
+    entries = [_read(row, seed, ledger) for seed in seeds]
+    found = [entry["untrained" if row.untrained else "trained"] for entry in entries]
+    probes = [evals["linear_probe"] for evals in found]
+    pretexts = [evals["pretext"]["accuracy"] for evals in found if "pretext" in evals]
+    told = {
+        key: sorted({entry[key] for entry in entries})
+        for key in ("hardware", "date", "commit", "code_sha256")
+    }
+    first = entries[0]
     return {
         "name": row.name,
-        "seeds": list(range(seeds)),
+        "seeds": list(seeds),
         "linear_probe": {tap: _mean_sd([p[tap] for p in probes]) for tap in TAPS},
         "each_seed": probes,
-        "pretext": _mean_sd(pretexts) if pretexts else None,
-        "steps": 0 if row.untrained else configs[0]["train"]["num_steps"],
-        "train_seconds": None if row.untrained else times,
-        "trained_at_commits": sorted(commits),
+        "pretext": None if row.untrained or not pretexts else _mean_sd(pretexts),
+        "steps": 0 if row.untrained else first["config"]["train"]["num_steps"],
+        "train_seconds": None
+        if row.untrained
+        else [e["train_seconds"] for e in entries],
         "thesis": dict(row.thesis),
-        "config": {"file": row.config, "overrides": row.overrides, "seed0": configs[0]},
+        "measured": told,
+        "config": {
+            "file": first["config_file"],
+            "overrides": first["overrides"],
+            "seed0": first["config"],
+        },
     }
-
-
-def _scalars(path: Path) -> dict[str, float]:
-    return json.loads(path.read_text())["scalars"]
 
 
 def _mean_sd(values: Sequence[float]) -> list[float]:

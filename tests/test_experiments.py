@@ -77,8 +77,9 @@ def test_rows_are_run_once_and_every_finished_row_is_kept(tmp_path, monkeypatch)
             (workdir / "evals" / "random_init").mkdir(parents=True)
             config = {"config": {"train": {"num_steps": 9}}}
             (workdir / "config.json").write_text(json.dumps(config))
-            (workdir / "run.json").write_text('{"git": {"commit": "abc"}}')
-            (workdir / "metrics.jsonl").write_text('{"speed/elapsed_seconds": 2.0}\n')
+            lines = [{"speed/elapsed_seconds": t} for t in (3.0, 5.0, 1.0, 2.0)]
+            log = "".join(json.dumps(line) + "\n" for line in lines)
+            (workdir / "metrics.jsonl").write_text(log)
             return
         scalars = {"scalars": {"accuracy": 0.5, **dict.fromkeys(runner.TAPS, 0.4)}}
         for name in flags["--evals"].split(","):
@@ -105,7 +106,8 @@ def test_rows_are_run_once_and_every_finished_row_is_kept(tmp_path, monkeypatch)
     assert len(ran) == 4
     assert [row["name"] for row in found] == ["Random", "A", "B"]
     assert [row["pretext"] for row in found] == [None, [0.5, 0.0], None]
-    assert found[1]["trained_at_commits"] == ["abc"]
+    assert len(found[1]["measured"]["commit"]) == 1
+    assert found[1]["train_seconds"] == [7.0, 7.0]  # Two sittings: 5 and 2 seconds.
     args.rows = "C"
     with pytest.raises(SystemExit, match="'C'; allowed: Random, A, B"):
         runner.measure("t", rows, args)
