@@ -81,7 +81,8 @@ def measure(
     if unknown := [name for name in wanted if name not in by_name]:
         raise SystemExit(f"--rows has {unknown[0]!r}; allowed: {', '.join(by_name)}.")
     name = f"{table}_{args.size}"
-    bench = Bench(args.runs / name, RESULTS / "ledger" / name, by_name)
+    code = {"commit": _git("rev-parse", "HEAD"), "code_sha256": code_hash()}
+    bench = Bench(args.runs / name, RESULTS / "ledger" / name, by_name, code)
     for waiting in (False, True):
         # All rows of a seed before the next seed: a cut run leaves whole tables behind.
         # Two rows may read one run ("Random" is another row before its first step).
@@ -150,11 +151,12 @@ def _percent(pair: Sequence[float] | None) -> str:
 
 
 class Bench(NamedTuple):
-    """Where runs are made, and where what they measured is kept."""
+    """Where runs are made, where what they measured is kept, and by which code."""
 
     runs: Path
     ledger: Path
     by_name: Mapping[str, Row]
+    code: Mapping[str, str]
 
 
 def _label(row: Row, seed: int) -> str:
@@ -176,7 +178,6 @@ def _is_done(row: Row, seed: int, ledger: Path) -> bool:
 def _run(row: Row, seed: int, bench: Bench) -> None:
     if _is_done(row, seed, bench.ledger):
         return
-    code = {"commit": _git("rev-parse", "HEAD"), "code_sha256": code_hash()}
     workdir = _train(row, seed, bench)
     both = "--random_init" if row.untrained else "--norandom_init"
     _jaxssl("evaluate", f"--workdir={workdir}", f"--evals={','.join(row.evals)}", both)
@@ -196,7 +197,7 @@ def _run(row: Row, seed: int, bench: Bench) -> None:
         "train_seconds": _seconds(workdir / "metrics.jsonl"),
         "hardware": _hardware(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        **code,
+        **bench.code,
         "config": config,
     }
     bench.ledger.mkdir(parents=True, exist_ok=True)
