@@ -3,6 +3,7 @@ PYTHON ?= python3
 CONSTRAINTS ?= requirements/constraints.txt
 VENV ?= .venv
 WORKDIR ?= runs/demo
+STORED := $(wildcard experiments/results/baselines_cpu.json)
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
@@ -24,7 +25,7 @@ $(VENV)/.test: $(VENV)/.train
 demo: $(VENV)/.train  ## Learn features from embedded real images and write a report.
 	$(BIN)/jaxssl train --config=configs/transformations_fashion_on_photos.py --workdir=$(WORKDIR)
 	$(BIN)/jaxssl evaluate --workdir=$(WORKDIR)
-	$(BIN)/jaxssl report --workdir=$(WORKDIR)
+	$(BIN)/jaxssl report --workdir=$(WORKDIR) $(STORED:%=--stored=%)
 
 test: $(VENV)/.test check  ## Lint, types, layers and the default test suite.
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)

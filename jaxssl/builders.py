@@ -89,7 +89,6 @@ def recognition(
         evals=evals,
         online_evals=online_probe(task, labelled, test, config.eval),
         init_from=_init_from(config, method.players),
-        transform_names=method.classes,
     )
 
 
@@ -125,7 +124,6 @@ def supervised(
         evals=evals,
         online_evals=online_probe(task, train, test, config.eval),
         init_from=_init_from(config, ("classifier",)),
-        transform_names=(),
     )
 
 
@@ -170,7 +168,6 @@ def linear_probes(
         evals={"linear_classifiers": found},
         online_evals={},
         init_from=_init_from(config, ("classifier",)),
-        transform_names=(),
     )
 
 

@@ -18,7 +18,6 @@ class Experiment(NamedTuple):
         steps.
       init_from: player to the workdir of another run; that run's newest checkpoint
         gives the player its first parameters and statistics.
-      transform_names: the pretext classes in label order; empty for supervised tasks.
     """
 
     task: Task
@@ -26,4 +25,3 @@ class Experiment(NamedTuple):
     evals: Mapping[str, Eval]
     online_evals: Mapping[str, Eval]
     init_from: Mapping[str, str]
-    transform_names: tuple[str, ...]

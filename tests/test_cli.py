@@ -155,6 +155,8 @@ def test_a_mistake_is_one_line_and_writes_nothing(folder, capsys, line):
         ("evaluate --workdir={run} --evals=shade", "'shades'"),
         ("evaluate --workdir={run} --config={tiny}.py", "no file"),
         ("evaluate --workdir={run} extra", "'extra' is not expected"),
+        ("evaluate --workdir={run} --config.seed=1", "evaluate takes --config.eval"),
+        ("evaluate --workdir={run} --config.eval.frist=1", "Did you mean 'first'"),
     ],
 )
 def test_a_mistake_changes_no_run(copy, capsys, words, told):
@@ -224,6 +226,18 @@ def test_evaluate_writes_both_states(copy, capsys):
         assert body["scalars"]["accuracy"] == pytest.approx(accuracy)
     assert main(["report", f"--workdir={copy}"]) == 0
     assert (copy / "report.html").stat().st_size > 0
+
+
+def test_evaluate_takes_other_settings_of_evaluations_and_says_so(copy):
+    word = "--config.eval.first=20"
+    assert main(["evaluate", f"--workdir={copy}", "--norandom_init", word]) == 0
+    body = json.loads((copy / "evals" / "shades.json").read_text())
+    assert body["changed"] == [word]
+    with np.load(copy / "evals" / "shades.npz", allow_pickle=False) as arrays:
+        hits = arrays["logits"].argmax(-1) == np.arange(24) % 3
+    assert body["scalars"]["accuracy"] == pytest.approx(hits[20:].mean())
+    config = json.loads((copy / "config.json").read_text())["config"]
+    assert config["eval"]["first"] == 0
 
 
 def test_evaluate_can_leave_the_untrained_state_out(copy, capsys):

@@ -96,9 +96,7 @@ def test_pretraining_takes_a_step_and_an_evaluation(name, monkeypatch):
         assert evaluate(state).scalars, name
     found = experiment.evals["pretext"](state)
     assert 0 <= found.scalars["accuracy"] <= 1
-    assert found.arrays["confusion"].sum() == GENERATED * len(
-        experiment.transform_names
-    )
+    assert found.arrays["confusion"].sum() == GENERATED * len(config.method.classes)
 
 
 @pytest.mark.slow

@@ -6,9 +6,9 @@ from absl import flags
 
 from jaxssl import settings
 from jaxssl.cli.setup import Setup, set_up, use_compilation_cache
-from jaxssl.cli.verb import Verb, define_workdir, get, refuse_words, require
+from jaxssl.cli.verb import Verb, define_workdir, get, require
 from jaxssl.data import pipeline
-from jaxssl.train import checkpoint, evaluation, records, sharding, start
+from jaxssl.train import checkpoint, evaluation, recipe, records, sharding, start
 from jaxssl.types import TrainState, UserError
 
 
@@ -27,11 +27,8 @@ def _define_evaluate(values: flags.FlagValues) -> None:
 
 
 def _evaluate(values: flags.FlagValues, rest: list[str]) -> int:
-    refuse_words(rest)
     workdir = Path(require(values, "workdir", "runs/NAME"))
-    chosen = records.read(workdir)
-    if get(values, "config"):
-        chosen = chosen._replace(file=Path(get(values, "config")).absolute())
+    chosen = _choose(workdir, get(values, "config"), rest)
     use_compilation_cache()
     setup = set_up(chosen)
     available = setup.experiment.evals
@@ -41,15 +38,31 @@ def _evaluate(values: flags.FlagValues, rest: list[str]) -> int:
     folder = workdir / evaluation.FOLDER
     state = _restore(setup, workdir)
     print(f"step {int(state.step)} of {setup.train.num_steps}")
-    trained = evaluation.run(evals, state, folder, print)
+    trained = evaluation.run(evals, state, folder, print, words=rest)
     untrained = {}
     if get(values, "random_init"):
         print("untrained")
         state = _make_untrained(setup)
-        untrained = evaluation.run(evals, state, folder / evaluation.RANDOM_INIT, print)
+        beside = folder / evaluation.RANDOM_INIT
+        untrained = evaluation.run(evals, state, beside, print, words=rest)
     print(f"\n{evaluation.make_table(trained, untrained)}\n")
     print(f"results are in {folder}; next: jaxssl report --workdir={workdir}")
     return 0
+
+
+def _choose(workdir: Path, moved: str | None, words: list[str]) -> recipe.Recipe:
+    """Read the run's recipe; settings of its evaluations may differ from training."""
+    chosen = records.read(workdir)
+    if moved:
+        chosen = chosen._replace(file=Path(moved).absolute())
+    for word in words:
+        if not word.startswith("--config.eval."):
+            raise UserError(
+                f"{word!r} is not expected; evaluate takes --config.eval.KEY=VALUE, "
+                "all else is as the run was trained."
+            )
+    values = recipe.to_plain(recipe.override(chosen.config, words))
+    return chosen._replace(config=recipe.from_plain(values))
 
 
 def _restore(setup: Setup, workdir: Path) -> TrainState:
@@ -85,9 +98,11 @@ def _make_untrained(setup: Setup) -> TrainState:
 VERB = Verb(
     _evaluate,
     _define_evaluate,
-    "evaluate --workdir=DIR [--evals=a,b] [--norandom_init]",
+    "evaluate --workdir=DIR [--evals=a,b] [--norandom_init] [--config.eval.K=V]",
     """\
 Run the evaluations of the run's config on its newest good checkpoint, and on the
 untrained network of the same seed. Results: DIR/evals/NAME.json and NAME.npz.
+--config.eval.KEY changes how they are done, as --config.eval.test.views=ten does;
+the results say so.
 """,
 )

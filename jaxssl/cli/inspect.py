@@ -21,7 +21,7 @@ def _define_report(values: flags.FlagValues) -> None:
     flags.DEFINE_list(
         "stored",
         [],
-        "results measured elsewhere to compare with, as experiments/results/NAME.json",
+        "results to compare with: experiments/results/NAME.json",
         flag_values=values,
     )
 
@@ -62,7 +62,7 @@ def _checkpoint(values: flags.FlagValues, rest: list[str]) -> int:
 REPORT = Verb(
     _report,
     _define_report,
-    "report --workdir=DIR [--baselines=NAME=DIR,...] [--stored=FILE.json,...]",
+    "report --workdir=DIR [--baselines=NAME=DIR,...] [--stored=FILE,...]",
     "Write DIR/report.html: one page that needs no network.\n",
 )
 

@@ -20,14 +20,12 @@ class Setup(NamedTuple):
     """A recipe, checked and built.
 
     Attributes:
-      recipe: the file and the values.
       seed: of the run.
       train: the section ``train``.
       mesh: the section ``mesh``.
       experiment: what the file's ``build`` returned.
     """
 
-    recipe: recipe.Recipe
     seed: int
     train: loop.Config
     mesh: sharding.Config
@@ -56,7 +54,7 @@ def set_up(chosen: recipe.Recipe) -> Setup:
             f"build() of {chosen.file} returned {type(built).__name__}; "
             "it must return a jaxssl.experiment.Experiment."
         )
-    return Setup(chosen, config.seed, train, mesh, built)
+    return Setup(config.seed, train, mesh, built)
 
 
 def use_compilation_cache() -> None:

@@ -94,7 +94,8 @@ class Config:
             self._check_patch()
         if self.warp_grid < 2:
             raise UserError(f"warp_grid is {self.warp_grid}; it must be 2 or more.")
-        for field in ("warp_magnitude", "tilt", "noise_std"):
+        weights = ("lambda_border", "lambda_autoencode", "lambda_classifier")
+        for field in ("warp_magnitude", "tilt", "noise_std", *weights):
             if getattr(self, field) < 0:
                 raise UserError(f"{field} is {getattr(self, field)}; it must be >= 0.")
 

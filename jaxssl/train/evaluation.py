@@ -3,7 +3,7 @@
 import io
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,12 @@ RANDOM_INIT = "random_init"
 
 
 def run(
-    evals: Mapping[str, Eval], state: TrainState, folder: Path, say: checkpoint.Say
+    evals: Mapping[str, Eval],
+    state: TrainState,
+    folder: Path,
+    say: checkpoint.Say,
+    *,
+    words: Sequence[str] = (),
 ) -> dict[str, EvalResult]:
     """Evaluate a state; write ``<name>.json`` and ``<name>.npz`` for each evaluation.
 
@@ -27,6 +32,7 @@ def run(
       state: what to evaluate.
       folder: where the results go; made if it is missing.
       say: hears the scalars of each evaluation.
+      words: settings that differ from the run's config; kept with the results.
 
     Returns:
       The results by name.
@@ -43,7 +49,8 @@ def run(
         result = evaluate(state)
         seconds = time.monotonic() - started
         check_untouched(before, state, name)
-        write(folder, name, result, step=int(state.step), seconds=seconds)
+        told = {"step": int(state.step), "seconds": round(seconds, 3)}
+        write(folder, name, result, told | ({"changed": [*words]} if words else {}))
         words = metrics.format_scalars(result.scalars)
         say(f"{name}: {words}  ({metrics.format_seconds(seconds)})")
         results[name] = result
@@ -62,16 +69,14 @@ def check_untouched(before: TrainState, state: TrainState, name: str) -> None:
             raise RuntimeError(f"the evaluation {name!r} changed {path} of the state")
 
 
-def write(
-    folder: Path, name: str, result: EvalResult, *, step: int, seconds: float
-) -> None:
+def write(folder: Path, name: str, result: EvalResult, told: Mapping[str, Any]) -> None:
     """Write what an evaluation found; numbers last, so they vouch for the arrays."""
     buffer = io.BytesIO()
     arrays: dict[str, Any] = dict(result.arrays)
     np.savez_compressed(buffer, **arrays)
     files.write_atomically(folder / f"{name}.npz", buffer.getvalue())
     scalars = {key: float(value) for key, value in result.scalars.items()}
-    body = {"step": step, "seconds": round(seconds, 3), "scalars": scalars}
+    body = {**told, "scalars": scalars}
     text = json.dumps(body, indent=2) + "\n"
     files.write_atomically(folder / f"{name}.json", text.encode())
 
