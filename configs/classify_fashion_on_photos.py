@@ -11,7 +11,7 @@ it reaches is in ``experiments/results``.
 from ml_collections import ConfigDict
 from transformations_fashion_on_photos import SMALL_ALEXNET
 
-from jaxssl import builders
+from jaxssl import builders, sections
 from jaxssl.experiment import Experiment
 from jaxssl.models.alexnet import alexnet
 
@@ -24,14 +24,12 @@ def get_config() -> ConfigDict:
     )
     config.method = ConfigDict({"crop_size": 32, "flip": True})
     config.model = ConfigDict(SMALL_ALEXNET)
-    config.optim = builders.optim_section(
-        learning_rate=3e-3, b1=0.9, decay_times_rate=True
-    )
-    config.train = builders.train_section(
+    config.optim = sections.optim(learning_rate=3e-3, b1=0.9, decay_times_rate=True)
+    config.train = sections.train(
         num_steps=1200, batch_size=128, save_every=300, eval_every=300
     )
     config.mesh = ConfigDict({"data": -1})
-    config.eval = builders.eval_section(crop_size=32)
+    config.eval = sections.supervised_evals(crop_size=32)
     config.init_from = ConfigDict({"classifier": ""})
     return config.lock()
 

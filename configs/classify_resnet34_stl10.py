@@ -11,8 +11,7 @@ ten crops. Without ``init_from`` this is the supervised baseline. Expected hours
 
 from ml_collections import ConfigDict
 
-from jaxssl import builders
-from jaxssl.evals.suite import LogitsConfig
+from jaxssl import builders, sections
 from jaxssl.experiment import Experiment
 from jaxssl.models.resnet import resnet
 
@@ -25,14 +24,10 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict({"name": "tfds:stl10", "data_dir": ""})
     config.method = ConfigDict({"crop_size": 64, "flip": True})
     config.model = ConfigDict({"depth": 34, "stem": "small"})
-    config.optim = builders.optim_section()
-    config.train = builders.train_section(
-        num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH
-    )
+    config.optim = sections.optim()
+    config.train = sections.train(num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH)
     config.mesh = ConfigDict({"data": -1})
-    config.eval = builders.eval_section(
-        crop_size=64, test=LogitsConfig(crop_size=64, views="ten")
-    )
+    config.eval = sections.supervised_evals(crop_size=64, views="ten")
     config.eval.knn.tap = config.eval.retrieval.tap = "stage4"
     config.init_from = ConfigDict({"classifier": ""})
     return config.lock()

@@ -12,7 +12,7 @@ Warp + LCI; random 68.9 70.1 66.7 65.3 63.2 %. Expected hours: not run.
 
 from ml_collections import ConfigDict
 
-from jaxssl import builders
+from jaxssl import builders, sections
 from jaxssl.experiment import Experiment
 from jaxssl.models.alexnet import alexnet
 
@@ -23,15 +23,11 @@ def get_config() -> ConfigDict:
     """Return the settings of the linear classifiers."""
     config = ConfigDict({"seed": 123})
     config.data = ConfigDict({"name": "tfds:celeb_a", "data_dir": "", "load_size": 128})
-    config.method = builders.probe_section(
-        num_classes=40, labels="attributes", crop_size=96
-    )
+    config.method = sections.probe(num_classes=40, labels="attributes", crop_size=96)
     config.model = ConfigDict({"width": 1.0, "groups": 2, "padding": "SAME"})
-    config.train = builders.train_section(
-        num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH
-    )
+    config.train = sections.train(num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH)
     config.mesh = ConfigDict({"data": -1})
-    config.eval = builders.test_section(crop_size=96)
+    config.eval = sections.probe_evals(crop_size=96)
     config.init_from = ConfigDict({"classifier": ""})
     return config.lock()
 

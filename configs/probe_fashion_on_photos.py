@@ -13,7 +13,7 @@ report uses the quicker cached probe (``jaxssl evaluate``). Minutes: not run.
 from ml_collections import ConfigDict
 from transformations_fashion_on_photos import SMALL_ALEXNET
 
-from jaxssl import builders
+from jaxssl import builders, sections
 from jaxssl.experiment import Experiment
 from jaxssl.models.alexnet import alexnet
 
@@ -26,13 +26,11 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict(
         {"name": "fashion_on_photos", "size": 40, "preset": "demo", "seed": 0}
     )
-    config.method = builders.probe_section(num_classes=10, crop_size=32, pooling="none")
+    config.method = sections.probe(num_classes=10, crop_size=32, pooling="none")
     config.model = ConfigDict(SMALL_ALEXNET)
-    config.train = builders.train_section(
-        num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH
-    )
+    config.train = sections.train(num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH)
     config.mesh = ConfigDict({"data": -1})
-    config.eval = builders.test_section(crop_size=32)
+    config.eval = sections.probe_evals(crop_size=32)
     config.init_from = ConfigDict({"classifier": ""})
     return config.lock()
 

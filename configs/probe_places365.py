@@ -15,7 +15,7 @@ The number of epochs is not in the thesis; RotNet's 35 are used.
 
 from ml_collections import ConfigDict
 
-from jaxssl import builders
+from jaxssl import builders, sections
 from jaxssl.experiment import Experiment
 from jaxssl.models.alexnet import alexnet
 
@@ -28,13 +28,11 @@ def get_config() -> ConfigDict:
     config.data = ConfigDict(
         {"name": "tfds:places365_small", "data_dir": "", "load_size": 256}
     )
-    config.method = builders.probe_section(num_classes=365, crop_size=227)
+    config.method = sections.probe(num_classes=365, crop_size=227)
     config.model = ConfigDict({"width": 1.0, "groups": 2, "padding": "VALID"})
-    config.train = builders.train_section(
-        num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH
-    )
+    config.train = sections.train(num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH)
     config.mesh = ConfigDict({"data": -1})
-    config.eval = builders.test_section(crop_size=227)
+    config.eval = sections.probe_evals(crop_size=227)
     config.init_from = ConfigDict({"classifier": ""})
     return config.lock()
 

@@ -14,7 +14,7 @@ released code pools them and trains 900 epochs.
 
 from ml_collections import ConfigDict
 
-from jaxssl import builders
+from jaxssl import builders, sections
 from jaxssl.experiment import Experiment
 from jaxssl.models.alexnet import alexnet
 
@@ -25,13 +25,11 @@ def get_config() -> ConfigDict:
     """Return the settings of the linear classifiers."""
     config = ConfigDict({"seed": 123})
     config.data = ConfigDict({"name": "tfds:stl10", "data_dir": ""})
-    config.method = builders.probe_section(num_classes=10, crop_size=64)
+    config.method = sections.probe(num_classes=10, crop_size=64)
     config.model = ConfigDict({"width": 1.0, "groups": 2, "padding": "SAME"})
-    config.train = builders.train_section(
-        num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH
-    )
+    config.train = sections.train(num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH)
     config.mesh = ConfigDict({"data": -1})
-    config.eval = builders.test_section(crop_size=64)
+    config.eval = sections.probe_evals(crop_size=64)
     config.init_from = ConfigDict({"classifier": ""})
     return config.lock()
 

@@ -14,7 +14,7 @@ assumed: images scaled to 128 px, canvas 120 and patch 72, in the proportions of
 import transformations_stl10
 from ml_collections import ConfigDict
 
-from jaxssl import builders
+from jaxssl import builders, sections
 from jaxssl.experiment import Experiment
 from jaxssl.models.alexnet import alexnet
 
@@ -26,10 +26,8 @@ def get_config(variant: str = "rot_warp_lci,released") -> ConfigDict:
     config = transformations_stl10.get_config(variant).unlock()
     config.data = ConfigDict({"name": "tfds:celeb_a", "data_dir": "", "load_size": 128})
     config.method.update(canvas_size=120, crop_size=96, patch_size=72)
-    config.train = builders.train_section(
-        num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH
-    )
-    config.eval = builders.eval_section(crop_size=96)
+    config.train = sections.train(num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH)
+    config.eval = sections.recognition_evals(crop_size=96)
     return config.lock()
 
 

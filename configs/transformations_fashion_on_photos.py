@@ -17,7 +17,7 @@ About two minutes on two cores. Variants: ``rot_warp`` (default), ``rot`` (RotNe
 
 from ml_collections import ConfigDict
 
-from jaxssl import builders
+from jaxssl import builders, sections
 from jaxssl.experiment import Experiment
 from jaxssl.models.alexnet import alexnet
 from jaxssl.settings import choice
@@ -55,7 +55,7 @@ def get_config(variant: str = "rot_warp") -> ConfigDict:
     config.data = ConfigDict(
         {"name": "fashion_on_photos", "size": 40, "preset": "demo", "seed": 0}
     )
-    config.method = builders.method_section(
+    config.method = sections.method(
         classes=("none", *VARIANTS[variant]),
         canvas_size=40,
         crop_size=32,
@@ -65,15 +65,15 @@ def get_config(variant: str = "rot_warp") -> ConfigDict:
     config.model = ConfigDict(SMALL_ALEXNET)
     config.inpainter = ConfigDict({"depth": 16, "num_layers": 4})
     config.critic = ConfigDict({"depth": 16, "num_stages": 3})
-    config.optim = builders.optim_section(
+    config.optim = sections.optim(
         learning_rate=3e-3, b1=0.9, decay_times_rate=True, critic_rate=2e-3
     )
     config.optim.inpainter.learning_rate = 1e-3
-    config.train = builders.train_section(
+    config.train = sections.train(
         num_steps=1200, batch_size=32, save_every=300, eval_every=300
     )
     config.mesh = ConfigDict({"data": -1})
-    config.eval = builders.eval_section(crop_size=32)
+    config.eval = sections.recognition_evals(crop_size=32)
     config.init_from = ConfigDict({"inpainter": ""})
     return config.lock()
 

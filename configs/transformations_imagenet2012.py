@@ -16,7 +16,7 @@ the released code's defaults.
 import transformations_stl10
 from ml_collections import ConfigDict
 
-from jaxssl import builders
+from jaxssl import builders, sections
 from jaxssl.experiment import Experiment
 from jaxssl.models.alexnet import alexnet
 from jaxssl.settings import choice
@@ -34,10 +34,10 @@ def get_config(variant: str = "released") -> ConfigDict:
     config.method.update(canvas_size=160, crop_size=128, patch_size=96, border=4)
     config.inpainter.num_layers = 5
     config.critic.num_stages = 4
-    config.train = builders.train_section(
+    config.train = sections.train(
         num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH, num_workers=8
     )
-    config.eval = builders.eval_section(crop_size=128)
+    config.eval = sections.recognition_evals(crop_size=128)
     config.eval.online.num_images = 5000
     return config.lock()
 

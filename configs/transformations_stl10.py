@@ -19,7 +19,7 @@ Rows of Table 4.2: ``warp``, ``lci``, ``rot``, ``warp_lci``, ``rot_warp``, ``rot
 
 from ml_collections import ConfigDict
 
-from jaxssl import builders
+from jaxssl import builders, sections
 from jaxssl.experiment import Experiment
 from jaxssl.models.alexnet import alexnet
 
@@ -67,22 +67,20 @@ EPOCHS, IMAGES, BATCH = 200, 100_000, 64  # Sec. 4.4.1
 
 def get_config(variant: str = "rot_warp_lci,released") -> ConfigDict:
     """Return the settings of one row."""
-    row, side = builders.split_variant(variant, ROWS, SIDES)
+    row, side = sections.split_variant(variant, ROWS, SIDES)
     config = ConfigDict({"seed": 123})
     config.data = ConfigDict({"name": "tfds:stl10", "data_dir": ""})
-    config.method = builders.method_section(**SIDES[side])
+    config.method = sections.method(**SIDES[side])
     config.method.update(ROWS[row])
     config.model = ConfigDict(
         {"width": 1.0, "groups": 2, "fc_features": 4096, "padding": "SAME"}
     )
     config.inpainter = ConfigDict({"depth": 48, "num_layers": 4})
     config.critic = ConfigDict({"depth": 64, "num_stages": 3})
-    config.optim = builders.optim_section(critic_rate=2e-4 if side == "paper" else 8e-4)
-    config.train = builders.train_section(
-        num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH
-    )
+    config.optim = sections.optim(critic_rate=2e-4 if side == "paper" else 8e-4)
+    config.train = sections.train(num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH)
     config.mesh = ConfigDict({"data": -1})
-    config.eval = builders.eval_section(crop_size=64)
+    config.eval = sections.recognition_evals(crop_size=64)
     config.init_from = ConfigDict({"inpainter": ""})
     return config.lock()
 

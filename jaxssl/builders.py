@@ -5,13 +5,13 @@ its optimizers and its evaluations, and read every section of the config on the 
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optax
-from ml_collections import ConfigDict
 
+from jaxssl import sections
 from jaxssl.data import sources
 from jaxssl.data.sources import Source
 from jaxssl.data.subset import subset
@@ -22,7 +22,6 @@ from jaxssl.models.critic import critic
 from jaxssl.models.inpainter import inpainter
 from jaxssl.optim import adam
 from jaxssl.settings import choice, from_config
-from jaxssl.train import loop
 from jaxssl.types import Eval, Network, Task, UserError
 
 Section = Any
@@ -181,52 +180,7 @@ def _init_from(config: Section, players: Sequence[str]) -> dict[str, str]:
     return runs
 
 
-# --- Sections of a config
-
-
-def split_variant(
-    variant: str, rows: Iterable[str], sides: Iterable[str]
-) -> tuple[str, str]:
-    """Split ``row,side`` and check both.
-
-    Raises:
-      UserError: a part is missing or not among the allowed ones.
-    """
-    row, _, side = variant.partition(",")
-    choice("the variant's row", row, rows)
-    choice("the variant's side (after a comma)", side, sides)
-    return row, side
-
-
-def method_section(**changes: Any) -> ConfigDict:
-    """Return chapter 4's section ``method``: its defaults with some changes."""
-    return ConfigDict(dataclasses.asdict(transformations.Config(**changes)))
-
-
-def probe_section(**changes: Any) -> ConfigDict:
-    """Return the section ``method`` of the thesis' linear classifiers."""
-    return ConfigDict(dataclasses.asdict(probe.Config(**changes)))
-
-
-def test_section(**changes: Any) -> ConfigDict:
-    """Return a section ``eval`` of tasks that are tested by their own logits."""
-    return ConfigDict({"test": dataclasses.asdict(suite.LogitsConfig(**changes))})
-
-
-def optim_section(*, critic_rate: float = 8e-4, **classifier: Any) -> ConfigDict:
-    """Return the section ``optim`` of section 4.4, with changes to the classifier's."""
-    return ConfigDict(
-        {
-            "classifier": dataclasses.asdict(adam.AdamWConfig(**classifier)),
-            "inpainter": dataclasses.asdict(adam.AdamConfig()),
-            "critic": dataclasses.asdict(adam.AdamConfig(learning_rate=critic_rate)),
-        }
-    )
-
-
-def train_section(**changes: Any) -> ConfigDict:
-    """Return the section ``train``: the loop's defaults with some changes."""
-    return ConfigDict(dataclasses.asdict(loop.Config(**changes)))
+# --- Data
 
 
 def load_splits(section: Section, *splits: str) -> list[Source]:
@@ -273,40 +227,6 @@ def make_txs(
 
 
 # --- Evaluations
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class OnlineConfig:
-    """The few-shot probe that runs during training.
-
-    Attributes:
-      num_images: evenly spaced images of each labelled set that are used.
-      shots: labelled images a class; fewer where a class has fewer among them.
-    """
-
-    num_images: int = 1000
-    shots: int = 50
-
-
-def eval_section(*, crop_size: int, **sections: Any) -> ConfigDict:
-    """Return a config's section ``eval`` with every default spelled out.
-
-    Args:
-      crop_size: side of the centre crops, in pixels.
-      **sections: dataclasses that replace or join the defaults.
-    """
-    defaults = {
-        "features": features.FeatureConfig(crop_size=crop_size),
-        "linear_probe": classification.LinearProbeConfig(),
-        "few_shot": classification.FewShotConfig(),
-        "knn": knn.KnnConfig(),
-        "retrieval": retrieval.RetrievalConfig(),
-        "pretext": pretext.PretextConfig(),
-        "online": OnlineConfig(),
-        "test": suite.LogitsConfig(crop_size=crop_size),
-    }
-    chosen = defaults | sections
-    return ConfigDict({k: dataclasses.asdict(v) for k, v in chosen.items()})
 
 
 def feature_evals(
@@ -373,7 +293,7 @@ def online_probe(
     label = subset(test, 1)[0]["label"]
     if label.ndim or label == sources.NO_LABEL:
         return {}
-    online = from_config(OnlineConfig, section.online, where="eval.online")
+    online = from_config(sections.OnlineConfig, section.online, where="eval.online")
     look = from_config(features.FeatureConfig, section.features, where="eval.features")
     few_shot = from_config(
         classification.FewShotConfig, section.few_shot, where="eval.few_shot"

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from jaxssl import builders
+from jaxssl import builders, sections
 from jaxssl.data.sources import ArraySource, BadRecord
 from jaxssl.models.alexnet import alexnet
 from jaxssl.types import EvalResult, UserError
@@ -41,12 +41,12 @@ class Damaged:
 def config(**method):
     return ConfigDict(
         {
-            "method": builders.method_section(**SMALL, **method),
+            "method": sections.method(**SMALL, **method),
             "inpainter": {"depth": 8, "num_layers": 3},
             "critic": {"depth": 8, "num_stages": 2},
-            "optim": builders.optim_section(),
-            "train": builders.train_section(num_steps=2, batch_size=4),
-            "eval": builders.eval_section(crop_size=20),
+            "optim": sections.optim(),
+            "train": sections.train(num_steps=2, batch_size=4),
+            "eval": sections.recognition_evals(crop_size=20),
             "init_from": {"inpainter": ""},
         }
     )
@@ -114,7 +114,7 @@ def test_labels_that_do_not_fit_the_task_are_refused():
         builders.supervised(config(), lambda num: alexnet(num), train=plain, test=plain)
     settings = ConfigDict(
         {
-            "method": builders.probe_section(num_classes=3, crop_size=20),
+            "method": sections.probe(num_classes=3, crop_size=20),
             "init_from": {"classifier": "random"},
         }
     )

@@ -95,7 +95,10 @@ def conv_general_dilated(
     if numbers == lax.conv_dimension_numbers(lhs.shape, rhs.shape, _NHWC) and (
         lhs.ndim == 4 and not dilated
     ):
-        fast = _choose_form(lhs, rhs, tuple(window_strides), padding, convolve)
+        group = rhs[..., : features // feature_group_count]
+        fast = _choose_form(
+            lhs, group, tuple(window_strides), padding, convolve, precision
+        )
     if feature_group_count > 1:
         axes = numbers.lhs_spec[1], numbers.rhs_spec[0], numbers.out_spec[1]
         fast = _by_group(fast or convolve, feature_group_count, axes)
@@ -117,7 +120,7 @@ def _by_group(convolve: Convolution, groups: int, axes) -> Convolution:
 
 
 def _choose_form(
-    lhs, rhs, strides, padding: Padding, convolve: Convolution
+    lhs, rhs, strides, padding: Padding, convolve: Convolution, precision
 ) -> Convolution | None:
     """Return a form that is faster than ``convolve`` on CPU, if one is known."""
     if isinstance(padding, str):
@@ -132,15 +135,14 @@ def _choose_form(
     if min(sizes) < 1:
         return None
     if math.prod(sizes) < math.prod(rhs.shape[:2]):
-        return functools.partial(
-            _product, strides=strides, padding=padding, sizes=sizes
-        )
+        geometry = {"strides": strides, "padding": padding, "sizes": sizes}
+        return functools.partial(_product, precision=precision, **geometry)
     if rhs.shape[2] % 2 and 1 < rhs.shape[2] and rhs.shape[3] <= NARROW:
         return _with_even_channels(convolve)
     return None
 
 
-def _product(x: Array, kernel: Array, *, strides, padding, sizes) -> Array:
+def _product(x: Array, kernel: Array, *, strides, padding, sizes, precision) -> Array:
     """Convolve by one matrix product over the windows of all places."""
     low_high = [(0, 0, 0), *((*pad, 0) for pad in padding), (0, 0, 0)]
     x = lax.pad(x, jnp.zeros((), x.dtype), low_high)
@@ -152,7 +154,9 @@ def _product(x: Array, kernel: Array, *, strides, padding, sizes) -> Array:
         for c in range(kernel.shape[1])
     ]
     columns = jnp.concatenate(windows, axis=-1)
-    y = columns.reshape(-1, columns.shape[-1]) @ kernel.reshape(-1, kernel.shape[-1])
+    columns = columns.reshape(-1, columns.shape[-1])
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+    y = jnp.matmul(columns, matrix, precision=precision)
     return y.reshape(b, *sizes, -1)
 
 

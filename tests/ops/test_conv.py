@@ -1,5 +1,7 @@
 """Convolutions against literal loops, against the stock forms, and as they lower."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,6 +73,15 @@ GROUPED = {
     ),
     "depthwise": (dict(window_strides=(1, 1), padding="SAME"), 12),
 }
+UNGROUPED = {
+    "small-map-strided": ((2, 4, 4, 6), (4, 4, 6, 5), (2, 2), "SAME", 1),
+    "small-map": ((2, 2, 3, 4), (3, 3, 4, 6), (1, 1), "SAME", 1),
+    "one-place": ((2, 4, 5, 4), (4, 4, 4, 3), (1, 2), "VALID", 1),
+    "small-map-cropped": ((2, 3, 4, 4), (3, 2, 4, 3), (2, 1), ((-1, 2), (1, 0)), 1),
+    "small-map-grouped": ((2, 2, 2, 6), (3, 3, 3, 4), (1, 1), "SAME", 2),
+    "odd-channels": ((2, 7, 8, 3), (5, 5, 3, 4), (2, 2), "SAME", 1),
+    "odd-channels-grouped": ((2, 7, 8, 6), (3, 2, 3, 4), (1, 2), "VALID", 2),
+}
 TRANSPOSED = {
     "doubling": dict(strides=(2, 2), padding="SAME"),
     "valid": dict(strides=(2, 2), padding="VALID"),
@@ -94,6 +105,13 @@ def pairs():
 
         arguments = draw(2, 7, 8, 12), draw(3, 3, 12 // groups, 12, seed=1) / 5
         yield pytest.param(ours, stock, *arguments, id=f"grouped-{name}")
+    for name, (x, kernel, strides, padding, groups) in UNGROUPED.items():
+        options = dict(feature_group_count=groups, dimension_numbers=NHWC)
+        arguments = dict(window_strides=strides, padding=padding, **options)
+        ours = functools.partial(ops.conv_general_dilated, **arguments)
+        stock = functools.partial(lax.conv_general_dilated, **arguments)
+        inputs = draw(*x), draw(*kernel, seed=1) / 5
+        yield pytest.param(ours, stock, *inputs, id=name)
     for name, options in TRANSPOSED.items():
 
         def ours(x, k, options=options):
@@ -178,7 +196,12 @@ def transposed_loss(x, kernel):
     return jnp.square(ops.conv_transpose(x, kernel, strides=(2, 2))).mean()
 
 
+def small_map_loss(x, kernel):
+    return jnp.square(ops.conv_general_dilated(x, kernel, (2, 2), "SAME")).mean()
+
+
 LOSSES = [
+    (small_map_loss, (2, 6, 6, 8), (4, 4, 8, 4), "stablehlo.convolution"),
     (grouped_loss, (2, 8, 8, 8), (3, 3, 4, 8), "feature_group_count = 2"),
     (transposed_loss, (2, 4, 4, 8), (4, 4, 8, 4), "lhs_dilate = [2, 2]"),
 ]
@@ -196,6 +219,15 @@ def test_each_platform_gets_its_own_form(loss, x, kernel, mark):
     assert "conditional" not in compiled
     both = jax.export.export(step, platforms=("cpu", "tpu"))
     assert mark in both(jnp.ones(x), jnp.ones(kernel)).mlir_module()
+
+
+@pytest.mark.parametrize(("features", "padded"), [(8, True), (64, False)])
+def test_odd_channels_are_padded_on_cpu_under_few_features(features, padded):
+    convolve = jax.jit(lambda x, k: ops.conv_general_dilated(x, k, (2, 2), "SAME"))
+    traced = convolve.trace(jnp.ones((2, 9, 9, 3)), jnp.ones((5, 5, 3, features)))
+    even = f"tensor<5x5x4x{features}xf32>"
+    assert (even in traced.lower(lowering_platforms=("cpu",)).as_text()) == padded
+    assert even not in traced.lower(lowering_platforms=("tpu",)).as_text()
 
 
 def test_groups_that_do_not_divide_are_refused():

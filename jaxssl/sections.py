@@ -1,0 +1,105 @@
+"""The sections of a config, every default spelled out, for ``get_config`` to change."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from jaxssl.evals import classification, features, knn, pretext, retrieval, suite
+from jaxssl.methods import probe as probes
+from jaxssl.methods import transformations
+from jaxssl.optim import adam
+from jaxssl.settings import choice
+from jaxssl.train import loop
+
+
+def split_variant(
+    variant: str, rows: Iterable[str], sides: Iterable[str]
+) -> tuple[str, str]:
+    """Split ``row,side`` and check both.
+
+    Raises:
+      UserError: a part is missing or not among the allowed ones.
+    """
+    row, _, side = variant.partition(",")
+    choice("the variant's row", row, rows)
+    choice("the variant's side (after a comma)", side, sides)
+    return row, side
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OnlineConfig:
+    """The few-shot probe that runs during training.
+
+    Attributes:
+      num_images: evenly spaced images of each labelled set that are used.
+      shots: labelled images a class; fewer where a class has fewer among them.
+    """
+
+    num_images: int = 1000
+    shots: int = 50
+
+
+def method(**changes: Any) -> ConfigDict:
+    """Return chapter 4's section ``method``: its defaults with some changes."""
+    return ConfigDict(dataclasses.asdict(transformations.Config(**changes)))
+
+
+def probe(**changes: Any) -> ConfigDict:
+    """Return the section ``method`` of the thesis' linear classifiers."""
+    return ConfigDict(dataclasses.asdict(probes.Config(**changes)))
+
+
+def probe_evals(**changes: Any) -> ConfigDict:
+    """Return the section ``eval`` of ``linear_probes``."""
+    return ConfigDict({"test": dataclasses.asdict(suite.LogitsConfig(**changes))})
+
+
+def optim(*, critic_rate: float = 8e-4, **classifier: Any) -> ConfigDict:
+    """Return the section ``optim`` of section 4.4, with changes to the classifier's."""
+    return ConfigDict(
+        {
+            "classifier": dataclasses.asdict(adam.AdamWConfig(**classifier)),
+            "inpainter": dataclasses.asdict(adam.AdamConfig()),
+            "critic": dataclasses.asdict(adam.AdamConfig(learning_rate=critic_rate)),
+        }
+    )
+
+
+def train(**changes: Any) -> ConfigDict:
+    """Return the section ``train``: the loop's defaults with some changes."""
+    return ConfigDict(dataclasses.asdict(loop.Config(**changes)))
+
+
+def recognition_evals(*, crop_size: int) -> ConfigDict:
+    """Return the section ``eval`` of ``recognition``, every default spelled out.
+
+    Args:
+      crop_size: side of the centre crops, in pixels.
+    """
+    return _eval_section(crop_size, pretext=pretext.PretextConfig())
+
+
+def supervised_evals(*, crop_size: int, views: str = "center") -> ConfigDict:
+    """Return the section ``eval`` of ``supervised``, every default spelled out.
+
+    Args:
+      crop_size: side of the crops, in pixels.
+      views: crops of a test image whose answers are averaged.
+    """
+    test = suite.LogitsConfig(crop_size=crop_size, views=views)
+    return _eval_section(crop_size, test=test)
+
+
+def _eval_section(crop_size: int, **own: Any) -> ConfigDict:
+    sections = {
+        "features": features.FeatureConfig(crop_size=crop_size),
+        "linear_probe": classification.LinearProbeConfig(),
+        "few_shot": classification.FewShotConfig(),
+        "knn": knn.KnnConfig(),
+        "retrieval": retrieval.RetrievalConfig(),
+        "online": OnlineConfig(),
+        **own,
+    }
+    return ConfigDict({k: dataclasses.asdict(v) for k, v in sections.items()})
