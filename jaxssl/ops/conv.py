@@ -92,13 +92,10 @@ def conv_general_dilated(
         return stock(lhs, rhs)
     fast: Convolution | None = None
     dilated = {*(lhs_dilation or ()), *(rhs_dilation or ())} - {1}
-    if numbers == lax.conv_dimension_numbers(lhs.shape, rhs.shape, _NHWC) and (
-        lhs.ndim == 4 and not dilated
-    ):
-        group = rhs[..., : features // feature_group_count]
-        fast = _choose_form(
-            lhs, group, tuple(window_strides), padding, convolve, precision
-        )
+    flat = lhs.ndim == 4 and not dilated
+    if flat and numbers == lax.conv_dimension_numbers(lhs.shape, rhs.shape, _NHWC):
+        shapes = lhs.shape, (*rhs.shape[:3], features // feature_group_count)
+        fast = _choose_form(shapes, tuple(window_strides), padding, convolve, precision)
     if feature_group_count > 1:
         axes = numbers.lhs_spec[1], numbers.rhs_spec[0], numbers.out_spec[1]
         fast = _by_group(fast or convolve, feature_group_count, axes)
@@ -120,24 +117,28 @@ def _by_group(convolve: Convolution, groups: int, axes) -> Convolution:
 
 
 def _choose_form(
-    lhs, rhs, strides, padding: Padding, convolve: Convolution, precision
+    shapes, strides, padding: Padding, convolve: Convolution, precision
 ) -> Convolution | None:
-    """Return a form that is faster than ``convolve`` on CPU, if one is known."""
+    """Return a form that is faster than ``convolve`` on CPU, if one is known.
+
+    ``shapes`` are those of the images and of one group's kernel.
+    """
+    images, kernel = shapes
     if isinstance(padding, str):
-        padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], strides, padding)
+        padding = lax.padtype_to_pads(images[1:3], kernel[:2], strides, padding)
     padding = [(int(low), int(high)) for low, high in padding]
     sizes = [
         (side + low + high - k) // s + 1
         for side, k, s, (low, high) in zip(
-            lhs.shape[1:3], rhs.shape[:2], strides, padding, strict=True
+            images[1:3], kernel[:2], strides, padding, strict=True
         )
     ]
     if min(sizes) < 1:
         return None
-    if math.prod(sizes) < math.prod(rhs.shape[:2]):
+    if math.prod(sizes) < math.prod(kernel[:2]):
         geometry = {"strides": strides, "padding": padding, "sizes": sizes}
         return functools.partial(_product, precision=precision, **geometry)
-    if rhs.shape[2] % 2 and 1 < rhs.shape[2] and rhs.shape[3] <= NARROW:
+    if kernel[2] % 2 and 1 < kernel[2] and kernel[3] <= NARROW:
         return _with_even_channels(convolve)
     return None
 

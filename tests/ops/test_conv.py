@@ -221,6 +221,18 @@ def test_each_platform_gets_its_own_form(loss, x, kernel, mark):
     assert mark in both(jnp.ones(x), jnp.ones(kernel)).mlir_module()
 
 
+def test_convolutions_over_time_pass_through():
+    x, kernel = draw(2, 5, 4, 4, 3), draw(3, 3, 3, 3, 8, seed=1)
+    numbers = ("NDHWC", "DHWIO", "NDHWC")
+    y = ops.conv_general_dilated(
+        x, kernel, (1, 1, 1), "SAME", dimension_numbers=numbers
+    )
+    expected = lax.conv_general_dilated(
+        x, kernel, (1, 1, 1), "SAME", dimension_numbers=numbers
+    )
+    np.testing.assert_array_equal(y, expected)
+
+
 @pytest.mark.parametrize(("features", "padded"), [(8, True), (64, False)])
 def test_odd_channels_are_padded_on_cpu_under_few_features(features, padded):
     convolve = jax.jit(lambda x, k: ops.conv_general_dilated(x, k, (2, 2), "SAME"))
