@@ -28,8 +28,16 @@ def load(name):
     return module
 
 
-@pytest.mark.parametrize("size", ["cpu", "paper"])
-@pytest.mark.parametrize("table", ["table_4_1", "table_4_2"])
+@pytest.mark.parametrize(
+    ("table", "size"),
+    [
+        ("baselines", "cpu"),
+        ("table_4_1", "cpu"),
+        ("table_4_1", "paper"),
+        ("table_4_2", "cpu"),
+        ("table_4_2", "paper"),
+    ],
+)
 def test_every_row_resolves_to_a_config_at_equal_budget(table, size):
     rows = load(table).rows(size)
     names = [row.name for row in rows]
@@ -46,7 +54,7 @@ def test_every_row_resolves_to_a_config_at_equal_budget(table, size):
     assert len(steps) == 1
 
 
-@pytest.mark.parametrize("table", ["table_4_1", "table_4_2"])
+@pytest.mark.parametrize("table", ["baselines", "table_4_1", "table_4_2"])
 def test_every_row_of_cpu_size_builds_and_has_its_evaluations(table):
     for row in load(table).rows("cpu"):
         words = [*row.overrides]
