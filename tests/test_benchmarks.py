@@ -1,0 +1,48 @@
+"""The benchmark scripts run end to end, with PyTorch and without it."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+"""Compiles in half the time; what is timed does not matter here."""
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+
+
+def run(script, *words):
+    """Run a script as a user does; return what it prints."""
+    found = subprocess.run(
+        [sys.executable, BENCHMARKS / script, *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK},
+    )
+    assert found.returncode == 0, found.stderr
+    return found.stdout
+
+
+def test_train_step_compares_with_pytorch_or_says_that_it_is_missing():
+    printed = run("train_step.py", "--size=tiny", "--rounds=1", "--seconds=0.01")
+    assert "| jaxssl |" in printed
+    assert "| C, forward + backward |" in printed
+    if importlib.util.find_spec("torch") is None:
+        assert "PyTorch is not installed: pip install 'jaxssl[bench]'" in printed
+        assert "not run" in printed
+    else:
+        assert "losses of 2 steps agree" in printed
+        assert "times as fast as PyTorch" in printed
+
+
+def test_input_compares_the_loader_with_the_step():
+    printed = run("input.py", "--size=tiny", "--rounds=1")
+    rows = [line.split("|") for line in printed.splitlines() if line.startswith("|")]
+    assert [row[1].strip() for row in rows[2:]] == [
+        "fashion_on_photos, in memory",
+        "npz",
+        "folder of JPEG, 96 px",
+    ]
+    assert all(float(row[2].replace(",", "")) > 0 for row in rows[2:])
