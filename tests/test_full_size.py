@@ -87,6 +87,11 @@ def test_pretraining_takes_a_step_and_an_evaluation(name, monkeypatch):
     batch = batch_of(experiment, config.train.batch_size)
     compiled = compile_step(experiment, batch)
     report(name, compiled)
+    if "resnet34" in name:
+        # Its step needs 18 GiB, more than a laptop has: it runs on an eighth of the
+        # batch, all else at full size.
+        batch = batch_of(experiment, config.train.batch_size // 8)
+        compiled = compile_step(experiment, batch)
     state = jax.jit(experiment.task.init)(jax.random.key(1), batch)
     state, metrics = compiled(state, batch, jax.random.key(2))
     assert int(state.step) == 1
