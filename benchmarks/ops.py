@@ -45,6 +45,19 @@ def grouped(name, x, kernel):
     return Case(name, ours, stock, (x, kernel))
 
 
+def ungrouped(name, x, kernel, stride):
+    """Compare convolutions whose kernel outgrows the map, or of odd channels."""
+    strides = (stride, stride)
+
+    def stock(x, k):
+        return lax.conv_general_dilated(x, k, strides, "SAME", dimension_numbers=NHWC)
+
+    def ours(x, k):
+        return ops.conv_general_dilated(x, k, strides, "SAME")
+
+    return Case(name, ours, stock, (x, kernel))
+
+
 def transposed(name, x, features):
     """Compare 4x4 transposed convolutions of stride 2."""
 
@@ -72,6 +85,9 @@ def pooled(name, x, padding):
 CASES = (
     grouped("grouped 5x5, AlexNet conv2 at 64 px", (32, 8, 8, 96), (5, 5, 48, 256)),
     grouped("grouped 3x3, AlexNet conv4 at 64 px", (32, 4, 4, 384), (3, 3, 192, 384)),
+    ungrouped("3x3 on 2x2 maps, ResNet", (64, 2, 2, 256), (3, 3, 256, 256), 1),
+    ungrouped("4x4/2 to 3x3, inpainter down3", (64, 6, 6, 64), (4, 4, 64, 128), 2),
+    ungrouped("5x5/2, AlexNet/4 conv1 at 32 px", (192, 32, 32, 3), (5, 5, 3, 24), 2),
     transposed("transposed, inpainter up1 at 48 px", (32, 6, 6, 384), 192),
     transposed("transposed, inpainter up3 at 48 px", (32, 24, 24, 96), 48),
     transposed("transposed, depth 16 at 24 px", (32, 12, 12, 32), 16),

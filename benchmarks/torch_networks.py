@@ -56,8 +56,8 @@ class AlexNet(nn.Module):
         super().__init__()
         c = [int(model["width"] * n + 0.5) for n in (96, 256, 384, 384, 256)]
         groups, fc = model["groups"], model["fc_features"]
-        kernel, stride = model["stem_kernel"], model["stem_stride"]
-        norm = {"momentum": 1 - model["bn_momentum"], "eps": 1e-3}
+        kernel, stride = model.get("stem_kernel", 11), model.get("stem_stride", 4)
+        norm = {"momentum": 1 - model.get("bn_momentum", 0.975), "eps": 1e-3}
         shared = {"activation": F.relu, "norm": norm}
         self.conv1 = ConvNorm(3, c[0], kernel, stride, size=side, groups=1, **shared)
         side = -(-side // stride) // 2
