@@ -9,19 +9,18 @@ The untrained network is measured by each run itself.
 import runner
 
 DEMO = "configs/transformations_fashion_on_photos.py"
+FILES = {"cpu": DEMO}
 SUPERVISED = "configs/classify_fashion_on_photos.py"
 
 
 def rows(size: str) -> list[runner.Row]:
     """Return the baselines; there is one size."""
-    if size != "cpu":
-        raise ValueError(f"size is {size!r}; the demo has the size 'cpu' alone.")
     return [
-        runner.Row("Rotations alone (RotNet)", f"{DEMO}:rot"),
+        runner.Row("Rotations alone (RotNet)", f"{FILES[size]}:rot"),
         runner.Row("Supervised", SUPERVISED, evals=("linear_probe",)),
     ]
 
 
 if __name__ == "__main__":
-    args = runner.parse_args(__doc__, ("cpu",))
+    args = runner.parse_args(__doc__, tuple(FILES))
     print(runner.markdown(runner.measure("baselines", rows(args.size), args)))
