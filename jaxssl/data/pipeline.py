@@ -180,7 +180,7 @@ def batches(
     process_index: int = 0,
     process_count: int = 1,
     num_workers: int = 0,
-    max_bad_records: int = 16,
+    max_bad_records: int = 10,
 ) -> Batches:
     """Return this host's share of the global batches from ``start_step`` on, for ever.
 
@@ -232,7 +232,7 @@ def batches(
 
 
 def epoch(
-    source: Source, *, batch_size: int, max_bad_records: int = 16
+    source: Source, *, batch_size: int, max_bad_records: int = 10
 ) -> Iterator[tuple[dict[str, np.ndarray], Bool[np.ndarray, " b"]]]:
     """Yield every record once, in order, for evaluation.
 
