@@ -49,6 +49,7 @@ def load(
             labels = np.full(len(images), NO_LABEL, np.int32)
             if label_key in names:
                 labels = _read(archive, label_key, path)
+    # zipfile raises NotImplementedError for a compression that it does not know.
     except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise UserError(f"{path} cannot be read as .npz: {error}.") from None
     classes = _class_names(labels)

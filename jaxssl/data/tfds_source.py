@@ -155,7 +155,7 @@ def load(
     decoders = {image_key: tfds.decode.SkipDecoding()}
     try:
         records = builder.as_data_source(split, decoders=decoders)
-    except NotImplementedError:
+    except NotImplementedError:  # TFDS's answer to files without random access.
         raise UserError(
             f"{builder.data_path} is not in the format {FORMAT}; remove it and run: "
             f"{prepare}"
