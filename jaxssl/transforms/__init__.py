@@ -52,6 +52,16 @@ from jaxssl.transforms.patches import (
     paste_patch,
 )
 from jaxssl.transforms.sampling import CoordMap, bilinear_sample, geometric_chain
+from jaxssl.transforms.time import (
+    KINDS,
+    max_kappa,
+    periodic_indices,
+    random_indices,
+    speed_indices,
+    take_frames,
+    temporal_indices,
+    warp_indices,
+)
 from jaxssl.transforms.warp import (
     WarpParams,
     random_warp,
@@ -63,6 +73,7 @@ from jaxssl.transforms.warp import (
 )
 
 __all__ = [
+    "KINDS",
     "CoordMap",
     "CropParams",
     "FlipParams",
@@ -87,10 +98,13 @@ __all__ = [
     "hflip",
     "hflip_coords",
     "hflip_params",
+    "max_kappa",
     "paste_patch",
+    "periodic_indices",
     "random_crop",
     "random_free_warp",
     "random_hflip",
+    "random_indices",
     "random_rot90",
     "random_rotate",
     "random_vflip",
@@ -101,12 +115,16 @@ __all__ = [
     "rotate",
     "rotate_coords",
     "rotate_params",
+    "speed_indices",
+    "take_frames",
+    "temporal_indices",
     "vflip",
     "vflip_coords",
     "vflip_params",
     "warp",
     "warp_coords",
     "warp_flow",
+    "warp_indices",
     "warp_params",
     "warp_points",
 ]

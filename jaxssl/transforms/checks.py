@@ -7,13 +7,16 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxssl.types import Array, Num, Shaped
+from jaxssl.types import Array, Int, Num, Shaped
 
 Size = tuple[int, int]
 """Height and width in pixels."""
 
 Scalar = Num[Array, ""] | float | int
 """A number that may be traced."""
+
+IntScalar = Int[Array, ""] | int
+"""A whole number that may be traced."""
 
 
 def image_size(image: Shaped[Array, "..."]) -> Size:
@@ -132,3 +135,29 @@ def same_dtype(
             f"{name} must have the image's dtype {image.dtype}; got {other.dtype}. "
             f"Cast one of them with astype."
         )
+
+
+def whole(value: Any, name: str) -> Int[Array, "..."]:
+    """Return whole numbers as int32.
+
+    Raises:
+      TypeError: if they are not of an integer dtype.
+    """
+    array = jnp.asarray(value)
+    if not jnp.issubdtype(array.dtype, jnp.integer):
+        raise TypeError(
+            f"{name} must be whole; got {array.dtype}. Round it, or cast with astype."
+        )
+    return array.astype(jnp.int32)
+
+
+def within(value: Any, name: str, largest: int) -> Int[Array, ""]:
+    """Return an int32 in [0, largest]; a traced one from outside is moved there.
+
+    Raises:
+      ValueError: if ``value`` is a Python integer outside of the range.
+      TypeError: if it is not whole.
+    """
+    if isinstance(value, int | np.integer) and not 0 <= value <= largest:
+        raise ValueError(f"{name} must lie between 0 and {largest}; got {value}.")
+    return jnp.clip(whole(value, name), 0, largest)

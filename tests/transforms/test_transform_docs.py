@@ -5,7 +5,16 @@ import importlib
 
 import pytest
 
-MODULES = ("compose", "crops", "freewarp", "geometric", "patches", "sampling", "warp")
+MODULES = (
+    "compose",
+    "crops",
+    "freewarp",
+    "geometric",
+    "patches",
+    "sampling",
+    "time",
+    "warp",
+)
 
 
 @pytest.mark.parametrize("module", MODULES)

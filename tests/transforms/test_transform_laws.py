@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from jaxssl import transforms as T  # noqa: N812
-from tests.transforms import examples_geometric, examples_patches
+from tests.transforms import examples_geometric, examples_patches, examples_time
 from tests.transforms.laws import (
     Example,
     apply_with,
@@ -29,7 +29,7 @@ from tests.transforms.laws import (
     widen,
 )
 
-TABLES = (examples_geometric, examples_patches)
+TABLES = (examples_geometric, examples_patches, examples_time)
 EXAMPLES = join(*(table.EXAMPLES for table in TABLES))
 
 OTHERS = {"batched": "test_transform_compose.py"}
