@@ -119,6 +119,58 @@ def probability(value: Any, name: str) -> None:
         )
 
 
+def positive(value: Any, name: str) -> None:
+    """Raise a ValueError if ``value`` is a Python number that is not above zero."""
+    if isinstance(value, int | float | np.floating) and not value > 0:
+        raise ValueError(f"{name} must be above 0; got {value}. Use 1 for none.")
+
+
+def at_most(value: Any, limit: float, name: str) -> None:
+    """Raise a ValueError if ``value`` is a Python number above the limit."""
+    if isinstance(value, int | float | np.floating) and not value <= limit:
+        raise ValueError(
+            f"{name} must be at most {limit}; got {value}. Take a smaller {name}."
+        )
+
+
+def interval(pair: Any, name: str, *, strict: bool = False) -> None:
+    """Raise a ValueError unless ``pair`` is (low, high) in this order.
+
+    Args:
+      pair: values that are no Python numbers are not compared.
+      name: what to call the pair.
+      strict: whether the two must differ.
+    """
+    if not isinstance(pair, Sequence) or len(pair) != 2:
+        raise ValueError(f"{name} must be a pair (low, high); got {pair}.")
+    low, high = pair
+    if not all(isinstance(end, int | float | np.floating) for end in pair):
+        return
+    if not (low < high or (low == high and not strict)):
+        raise ValueError(
+            f"{name} must be (low, high) with low {'<' if strict else '<='} high; got "
+            f"{pair}. Swap or correct the two."
+        )
+
+
+def floating(image: Shaped[Array, "..."], what: str) -> None:
+    """Raise a TypeError if the pixels are no floating-point numbers."""
+    if not jnp.issubdtype(image.dtype, jnp.floating):
+        raise TypeError(
+            f"{what} needs a floating-point image; got {image.dtype}. Convert it "
+            "first, for uint8 by image.astype(jnp.float32) / 255."
+        )
+
+
+def channels(image: Shaped[Array, "..."], allowed: tuple[int, ...], what: str) -> None:
+    """Raise a ValueError if the number of channels is none of the allowed ones."""
+    if image.shape[-1] not in allowed:
+        raise ValueError(
+            f"{what} needs {' or '.join(map(str, allowed))} channels on the last axis; "
+            f"got shape {image.shape}. Leave out alpha; repeat grey with jnp.repeat."
+        )
+
+
 def choice(value: Any, allowed: tuple, name: str) -> None:
     """Raise a ValueError if ``value`` is none of the allowed ones."""
     if value not in allowed:

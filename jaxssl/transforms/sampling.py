@@ -96,7 +96,7 @@ def bilinear_sample(
             f"{coords.shape}. Use jax.vmap for coordinates that differ per image."
         )
     lead = image.shape[:-3]
-    dtype = _accumulator(image, coords)
+    dtype = accumulator(image, coords)
     flat = image.reshape(*lead, height * width, image.shape[-1])
     total = jnp.zeros((*lead, *coords.shape[:2], image.shape[-1]), dtype)
     for row, row_weight in _taps(coords[..., 0].astype(dtype), height, border):
@@ -107,7 +107,7 @@ def bilinear_sample(
             weight = (row_weight * column_weight)[..., None]
             weight = jax.lax.expand_dims(weight, range(len(lead)))
             total = total + weight * taps.astype(dtype)
-    return _restore(total, image.dtype)
+    return restore(total, image.dtype)
 
 
 def geometric_chain(
@@ -180,12 +180,14 @@ def _reflect(position: Float[Array, "h w"], last: int) -> Float[Array, "h w"]:
     return jnp.where(position > last, 2 * last - position, position)
 
 
-def _accumulator(*arrays: Shaped[Array, "..."]) -> type:
+def accumulator(*arrays: Shaped[Array, "..."]) -> type:
+    """Return the dtype to compute in: float64 if an array has it, else float32."""
     wide = any(array.dtype == jnp.float64 for array in arrays)
     return jnp.float64 if wide else jnp.float32
 
 
-def _restore(values: Float[Array, "..."], dtype: jnp.dtype) -> Shaped[Array, "..."]:
+def restore(values: Float[Array, "..."], dtype: jnp.dtype) -> Shaped[Array, "..."]:
+    """Return computed values in the image's dtype, rounded if it is an integer."""
     if not jnp.issubdtype(dtype, jnp.inexact):
         values = jnp.round(values)
     return values.astype(dtype)

@@ -2,19 +2,13 @@
 
 import doctest
 import importlib
+import pkgutil
 
 import pytest
 
-MODULES = (
-    "compose",
-    "crops",
-    "freewarp",
-    "geometric",
-    "patches",
-    "sampling",
-    "time",
-    "warp",
-)
+from jaxssl import transforms
+
+MODULES = tuple(info.name for info in pkgutil.iter_modules(transforms.__path__))
 
 
 @pytest.mark.parametrize("module", MODULES)

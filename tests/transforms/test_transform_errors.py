@@ -17,6 +17,7 @@ KEY = jax.random.key(0)
 IMAGE = jnp.zeros((6, 8, 3))
 SQUARE = jnp.zeros((6, 6, 3))
 FLAT = jnp.zeros((6, 8))
+BYTES = IMAGE.astype(jnp.uint8)
 WARP = T.WarpParams(jnp.zeros((4, 4, 2)))
 FREE = T.FreeWarpParams(jnp.zeros((4, 2)), jnp.zeros((4, 2)))
 
@@ -90,6 +91,52 @@ CASES = {
     ),
     "no border": (lambda: T.border_mask(6, 0), "at least 1; got 0"),
     "erase border": (lambda: T.erase_center(SQUARE, SQUARE, 3), "6x6; got border=3"),
+    "blur rank": (lambda: _bare("gaussian_blur")(FLAT, 1.0), "image[..., None]"),
+    "sigma": (lambda: T.gaussian_blur(IMAGE, -1.0, radius=2), "sigma must be at least"),
+    "sigmas": (lambda: T.gaussian_blur_params(KEY, sigma=(2.0, 0.1)), "low <= high"),
+    "sigmas below 0": (
+        lambda: T.random_gaussian_blur(KEY, IMAGE, sigma=(-1.0, 0.1)),
+        "at least 0; got -1.0",
+    ),
+    "radius": (lambda: T.gaussian_blur(IMAGE, 1.0, radius=6), "image of 6x8; got 6"),
+    "color rank": (lambda: _bare("brightness")(FLAT, 1.0), "image[..., None]"),
+    "factor": (lambda: T.contrast(IMAGE, -0.5), "factor must be at least 0; got -0.5"),
+    "strength": (lambda: T.random_saturation(KEY, IMAGE, strength=-1), "got -1"),
+    "hue strength": (lambda: T.hue_params(KEY, strength=0.6), "at most 0.5; got 0.6"),
+    "jitter hue": (lambda: T.color_jitter_params(KEY, hue=36.0), "hue must be at most"),
+    "jitter": (lambda: T.color_jitter_params(KEY, contrast=-0.1), "contrast must be"),
+    "reversed range": (
+        lambda: T.brightness(IMAGE, 1.0, value_range=(1.0, 0.0)),
+        "value_range must be (low, high) with low < high; got (1.0, 0.0)",
+    ),
+    "empty range": (
+        lambda: _bare("color_jitter")(IMAGE, None, value_range=(1.0, 1.0)),
+        "low < high",
+    ),
+    "range of one": (
+        lambda: _bare("hue")(IMAGE, 0.1, value_range=255.0),
+        "pair (low, high); got 255.0",
+    ),
+    "contrast channels": (
+        lambda: T.contrast(IMAGE[..., :2], 1.0),
+        "1 or 3 channels on the last axis; got shape (6, 8, 2)",
+    ),
+    "hue channels": (lambda: _bare("hue")(IMAGE[..., :1], 0.1), "3 channels"),
+    "gray channels": (lambda: _bare("grayscale")(IMAGE[..., :1]), "3 channels"),
+    "saturated grey": (lambda: _bare("saturation")(IMAGE[..., :1], 2), "3 channels"),
+    "alpha": (
+        lambda: _bare("color_jitter")(jnp.zeros((6, 8, 4)), None),
+        "got shape (6, 8, 4)",
+    ),
+    "gray prob": (lambda: T.grayscale_params(KEY, prob=-1), "in [0, 1]; got -1"),
+    "mean": (
+        lambda: _bare("normalize")(IMAGE, (0.5,), (1.0, 1.0, 1.0)),
+        "mean must have one value for each of the 3 channels; got shape (1,)",
+    ),
+    "std": (
+        lambda: T.normalize(IMAGE, (0.5, 0.5, 0.5), (0.5, 0.0, 0.5)),
+        "std must be above 0; got 0.0",
+    ),
     "noise": (lambda: T.erase_center(SQUARE, SQUARE, 2), "(..., 2, 2, 3)"),
 }
 
@@ -119,6 +166,16 @@ def test_value_errors(case: str) -> None:
         (lambda: _bare("speed_indices")(KEY, 99.0, 0), "num_frames must be whole"),
         (lambda: _bare("warp_indices")(KEY, 99, 0.5), "kappa must be whole"),
         (lambda: _bare("take_frames")(IMAGE[None], jnp.zeros(2)), "indices must be"),
+        (lambda: _bare("brightness")(BYTES, 1.0), "brightness needs a floating-point"),
+        (lambda: _bare("hue")(BYTES, 0.1), "image.astype(jnp.float32) / 255"),
+        (lambda: _bare("color_jitter")(BYTES, None), "got uint8"),
+        (lambda: _bare("grayscale")(BYTES), "grayscale needs"),
+        (lambda: _bare("normalize")(BYTES, (0, 0, 0), (1, 1, 1)), "normalize needs"),
+        (lambda: _bare("gaussian_blur")(BYTES, 1.0), "gaussian_blur needs"),
+        (
+            lambda: _bare("gaussian_blur")(IMAGE, 1.0, radius=2.5),
+            "radius must be a Python integer",
+        ),
     ],
 )
 def test_type_errors(call, told: str) -> None:

@@ -15,7 +15,12 @@ import numpy as np
 import pytest
 
 from jaxssl import transforms as T  # noqa: N812
-from tests.transforms import examples_geometric, examples_patches, examples_time
+from tests.transforms import (
+    examples_color,
+    examples_geometric,
+    examples_patches,
+    examples_time,
+)
 from tests.transforms.laws import (
     Example,
     apply_with,
@@ -29,7 +34,12 @@ from tests.transforms.laws import (
     widen,
 )
 
-TABLES = (examples_geometric, examples_patches, examples_time)
+TABLES = (
+    examples_color,
+    examples_geometric,
+    examples_patches,
+    examples_time,
+)
 EXAMPLES = join(*(table.EXAMPLES for table in TABLES))
 
 OTHERS = {"batched": "test_transform_compose.py"}
