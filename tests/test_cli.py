@@ -2,6 +2,8 @@
 
 import json
 import os
+import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -336,6 +338,35 @@ def test_compiled_programs_are_kept_by_processor(monkeypatch, tmp_path):
     setup.use_compilation_cache()
     parent = Path(updates["jax_compilation_cache_dir"]).parent
     assert parent == tmp_path / "xdg" / "jaxssl" / "xla"
+
+
+FAULTS = """\
+import resource
+from jaxssl.cli import setup
+setup.keep_freed_memory()
+size = 2**26
+for turn in range(3):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = b"x" * size
+    del block
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is a knob of glibc")
+@pytest.mark.parametrize("own", [{}, {"MALLOC_ARENA_MAX": "8"}])
+def test_freed_memory_is_kept_unless_the_user_chose(own):
+    outside = {k: v for k, v in os.environ.items() if not k.startswith("MALLOC_")}
+    done = subprocess.run(
+        [sys.executable, "-c", FAULTS],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        env=outside | own,
+    )
+    pages = 2**26 // resource.getpagesize()
+    assert (int(done.stdout) > pages / 2) == bool(own)
 
 
 @pytest.mark.parametrize(

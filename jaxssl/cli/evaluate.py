@@ -5,7 +5,12 @@ from pathlib import Path
 from absl import flags
 
 from jaxssl import settings
-from jaxssl.cli.setup import Setup, set_up, use_compilation_cache
+from jaxssl.cli.setup import (
+    Setup,
+    keep_freed_memory,
+    set_up,
+    use_compilation_cache,
+)
 from jaxssl.cli.verb import Verb, define_workdir, get, require
 from jaxssl.data import pipeline
 from jaxssl.train import checkpoint, evaluation, recipe, records, sharding, start
@@ -30,6 +35,7 @@ def _evaluate(values: flags.FlagValues, rest: list[str]) -> int:
     workdir = Path(require(values, "workdir", "runs/NAME"))
     chosen = _choose(workdir, get(values, "config"), rest)
     use_compilation_cache()
+    keep_freed_memory()
     setup = set_up(chosen)
     available = setup.experiment.evals
     for name in get(values, "evals"):

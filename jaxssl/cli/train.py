@@ -4,7 +4,7 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxssl.cli.setup import set_up, use_compilation_cache
+from jaxssl.cli.setup import keep_freed_memory, set_up, use_compilation_cache
 from jaxssl.cli.verb import Verb, define_workdir, require
 from jaxssl.train import loop, recipe, records, sharding
 
@@ -22,6 +22,7 @@ def _train(values: flags.FlagValues, rest: list[str]) -> int:
     chosen = recipe.load(spec, rest)
     records.check(workdir, chosen)
     use_compilation_cache()
+    keep_freed_memory()
     setup = set_up(chosen)
     loop.train(
         setup.experiment.task,
