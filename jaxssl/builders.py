@@ -157,7 +157,9 @@ def linear_probes(
         )
     _check_classes(train, test)
     txs = {"probe": probe.make_tx(method, num_steps=config.train.num_steps)}
-    task = probe.make_task(method, backbone, txs)
+    untrained = config.init_from.classifier == "random"
+    fill_steps = probe.FILL_STEPS if untrained else 0
+    task = probe.make_task(method, backbone, txs, fill_steps=fill_steps)
     ask = from_config(suite.LogitsConfig, config.eval.test, where="eval.test")
     measure = {"classes": suite.accuracy_eval, "attributes": suite.precision_eval}
     found = measure[method.labels](task.readouts, test, ask)

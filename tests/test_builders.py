@@ -1,5 +1,6 @@
 """What the experiments' builders refuse, and what they leave out."""
 
+import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -121,3 +122,25 @@ def test_labels_that_do_not_fit_the_task_are_refused():
     pets = source([0, 1])
     with pytest.raises(UserError, match="num_classes is 3, but pets has 2"):
         builders.linear_probes(settings, alexnet(None), train=pets, test=pets)
+
+
+@pytest.mark.parametrize("run", ["random", "runs/pre-trained"])
+def test_only_an_untrained_backbone_gets_its_statistics_filled(run):
+    settings = ConfigDict(
+        {
+            "method": sections.probe(num_classes=2, crop_size=20),
+            "init_from": {"classifier": run},
+            "train": {"num_steps": 4},
+            "eval": sections.probe_evals(crop_size=20),
+        }
+    )
+    settings.method.pooling = "none"
+    pets = source([0, 1])
+    small = alexnet(None, width=1 / 16, groups=1, stem_kernel=5, stem_stride=2)
+    task = builders.linear_probes(settings, small, train=pets, test=pets).task
+    batch = {name: np.stack([row[name] for row in pets]) for name in ("image", "label")}
+    batch["id"] = np.arange(len(pets))
+    first = jax.jit(task.init)(jax.random.key(0), batch)
+    second, _ = jax.jit(task.step)(first, batch, jax.random.key(0))
+    before, after = (jax.tree.leaves(s.stats["classifier"])[0] for s in (first, second))
+    assert np.array_equal(before, after) == (run != "random")

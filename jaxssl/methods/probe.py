@@ -62,6 +62,9 @@ POOLS = {
 }
 """Kernel = stride and padding by tap, for the AlexNet of Sec. 4.4 (released code)."""
 
+FILL_STEPS = 400
+"""Enough for an average of momentum 0.975: 4e-5 of its first value is left."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
@@ -269,6 +272,23 @@ def frozen_maps(
     return pooled(outputs, config)
 
 
+def fill_statistics(
+    state: TrainState, images: Array, *, backbone: Network, fill_steps: int
+) -> TrainState:
+    """Move an untrained backbone's batch-norm averages in the first steps.
+
+    A network that nobody trained has averages of 0 and variances of 1; frozen with
+    these it would look worse than it is.
+    """
+    params, stats = state.params["classifier"], state.stats["classifier"]
+
+    def move(stats: Stats) -> Stats:
+        return backbone.apply(params, stats, from_pixels(images), train=True)[1]
+
+    moved = jax.lax.cond(state.step < fill_steps, move, lambda stats: stats, stats)
+    return state._replace(stats=state.stats | {"classifier": moved})
+
+
 def train_step(
     state: TrainState,
     batch: Batch,
@@ -277,11 +297,14 @@ def train_step(
     config: Config,
     backbone: Network,
     txs: Mapping[str, optax.GradientTransformation],
+    fill_steps: int,
 ) -> tuple[TrainState, Metrics]:
     """Take one step of all classifiers on the sum of their losses."""
     views = random_views(
         key, batch["image"], batch["id"], size=config.crop_size, flip=config.flip
     )
+    if fill_steps:
+        state = fill_statistics(state, views, backbone=backbone, fill_steps=fill_steps)
     maps = frozen_maps(state, views, config=config, backbone=backbone)
 
     def loss_fn(params):
@@ -312,6 +335,8 @@ def make_task(
     config: Config,
     backbone: Network,
     txs: Mapping[str, optax.GradientTransformation],
+    *,
+    fill_steps: int = 0,
 ) -> Task:
     """Return the task of the linear classifiers.
 
@@ -319,6 +344,8 @@ def make_task(
       config: the protocol.
       backbone: the frozen network without its head, with ``config.taps``.
       txs: the optimizer of the player "probe" (`make_tx`).
+      fill_steps: steps in which the backbone's batch-norm averages follow the views,
+        for a backbone that nobody trained (`FILL_STEPS`).
 
     Returns:
       A task with the readouts ``logits``, (b, k) by tap, and ``features``; mini-batches
@@ -337,6 +364,6 @@ def make_task(
 
     return Task(
         functools.partial(init_state, txs=txs, **parts),
-        functools.partial(train_step, txs=txs, **parts),
+        functools.partial(train_step, txs=txs, fill_steps=fill_steps, **parts),
         {"features": features, "logits": logits},
     )

@@ -6,7 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxssl.methods import probe
+from jaxssl.methods import classify, probe
+from jaxssl.models.network import from_pixels
 from jaxssl.ops.average import average_pool
 from jaxssl.types import UserError
 
@@ -42,6 +43,34 @@ def test_the_backbone_never_moves(backbone, batch):
         assert not np.array_equal(old["kernel"], new["kernel"])
         assert not np.array_equal(old["bias"], new["bias"])
     assert step._cache_size() == 1
+
+
+def test_an_untrained_backbone_gets_its_statistics_in_the_first_steps(backbone, batch):
+    tx = probe.make_tx(CONFIG, num_steps=40)
+    task = probe.make_task(CONFIG, backbone, {"probe": tx}, fill_steps=2)
+    first = task.init(jax.random.key(0), batch)
+    states, step = [first], jax.jit(task.step)
+    for i in range(3):
+        states.append(step(states[-1], batch, jax.random.key(i))[0])
+    means = [jax.tree.leaves(s.stats["classifier"])[0] for s in states]
+    assert not np.array_equal(means[0], means[1])
+    assert not np.array_equal(means[1], means[2])
+    equal(states[2].stats["classifier"], states[3].stats["classifier"])
+    equal(first.params["classifier"], states[3].params["classifier"])
+    # The first step is what one forward pass in training mode does.
+    key = jax.random.key(0)
+    views = classify.random_views(key, batch["image"], batch["id"], size=16, flip=True)
+    _, expected = backbone.apply(
+        first.params["classifier"],
+        first.stats["classifier"],
+        from_pixels(views),
+        train=True,
+    )
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+        states[1].stats["classifier"],
+        expected,
+    )
 
 
 def test_pooled_sizes_follow_the_table(backbone, batch):
