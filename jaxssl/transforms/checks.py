@@ -213,3 +213,12 @@ def within(value: Any, name: str, largest: int) -> Int[Array, ""]:
     if isinstance(value, int | np.integer) and not 0 <= value <= largest:
         raise ValueError(f"{name} must lie between 0 and {largest}; got {value}.")
     return jnp.clip(whole(value, name), 0, largest)
+
+
+def real(array: Shaped[Array, "..."], what: str) -> None:
+    """Raise a TypeError if features or probabilities are no floating-point numbers."""
+    if not jnp.issubdtype(array.dtype, jnp.floating):
+        raise TypeError(
+            f"{what} needs floating-point numbers, as its results are not whole; got "
+            f"{array.dtype}. Cast with astype, class indices with jax.nn.one_hot."
+        )

@@ -19,11 +19,17 @@ SQUARE = jnp.zeros((6, 6, 3))
 FLAT = jnp.zeros((6, 8))
 BYTES = IMAGE.astype(jnp.uint8)
 WARP = T.WarpParams(jnp.zeros((4, 4, 2)))
+LABELS = jnp.arange(8) % 4
 FREE = T.FreeWarpParams(jnp.zeros((4, 2)), jnp.zeros((4, 2)))
 
 
 def _bare(name: str):
     return inspect.unwrap(getattr(T, name))
+
+
+def _noise(**changed):
+    options = {"num_classes": 4, "rate": 0.5, **changed}
+    return T.label_noise_params(KEY, LABELS, **options)
 
 
 def _chain(*maps):
@@ -76,6 +82,56 @@ CASES = {
     "paste size": (lambda: T.paste_patch(SQUARE, IMAGE, (0, 0)), "6x6; got 6x8"),
     "paste outside": (lambda: T.paste_patch(IMAGE, SQUARE, (0, 3)), "got (0, 3)"),
     "border": (lambda: T.border_mask(6, 3), "2 * border < 6"),
+    "features rank": (lambda: _bare("local_average")(FLAT), "image[..., None]"),
+    "window": (lambda: T.local_average(IMAGE, size=4), "odd Python int"),
+    "no window": (lambda: T.damage(IMAGE, FLAT > 0, size=0), "got 0"),
+    "mask shape": (lambda: _bare("damage")(IMAGE, SQUARE[..., 0] > 0), "map's shape"),
+    "keep_prob": (lambda: T.drop_mask(KEY, 4, 30), "in [0, 1]; got 30"),
+    "map shape": (lambda: _bare("drop_mask")(KEY, (4, 4, 4), 0.3), "(4, 4, 4)"),
+    "upsampling": (lambda: T.upsample_mask(FLAT > 0, 0), "at least 1; got 0"),
+    "mask rank": (lambda: _bare("upsample_mask")(FLAT[0]), "(..., M, N)"),
+    "grid of tiles": (lambda: T.tile(IMAGE, grid=(3, 3)), "Crop to 6x6 first"),
+    "jigsaw grid": (lambda: T.random_jigsaw(KEY, IMAGE), "got 3x3"),
+    "jigsaw order": (
+        lambda: T.jigsaw(IMAGE, jnp.arange(4), grid=(3, 2)),
+        "6 entries, one for each place; got shape (4,)",
+    ),
+    "tiles": (lambda: T.untile(IMAGE[None], grid=2), "(..., 4, h, w, C)"),
+    "pixel order": (lambda: T.pixel_permutation(IMAGE, jnp.arange(9)), "48 entries"),
+    "pixel size": (lambda: T.pixel_permutation_params(KEY, size=0), "got 0"),
+    "frames rank": (lambda: _bare("median_background")(IMAGE), "(6, 8, 3)"),
+    "threshold": (
+        lambda: T.remove_background(IMAGE, IMAGE, threshold=-1),
+        "threshold must be at least 0; got -1",
+    ),
+    "background": (
+        lambda: _bare("remove_background")(IMAGE, SQUARE, threshold=0.1),
+        "(6, 8, 3); got (6, 6, 3)",
+    ),
+    "substitute": (
+        lambda: _bare("substitute_background")(IMAGE, IMAGE, SQUARE, threshold=0.1),
+        "substitute must have the image's size",
+    ),
+    "pose rank": (lambda: _bare("flip_pose")(FLAT[0], pairs=()), "(8,)"),
+    "joints twice": (lambda: T.flip_pose(FLAT, pairs=[(0, 1), (1, 2)]), "once at most"),
+    "no joint": (lambda: T.flip_pose(FLAT, pairs=[(0, 6)]), "6 joints, 0 to 5"),
+    "mixup alpha": (lambda: T.mixup_params(KEY, alpha=0), "above 0; got 0"),
+    "mixup trees": (lambda: T.mixup((FLAT, FLAT), FLAT, 0.5), "same structure"),
+    "mixup shapes": (lambda: T.mixup(IMAGE, SQUARE, 0.5), "(6, 8, 3) and (6, 6, 3)"),
+    "rate": (lambda: _noise(rate=40), "in [0, 1]; got 40"),
+    "classes": (lambda: _noise(num_classes=1), "2 or more; got 1"),
+    "count": (lambda: _noise(count="some"), "'exact', 'bernoulli'; got 'some'"),
+    "replacement": (lambda: _noise(replacement="all"), "'other', 'any'; got 'all'"),
+    "exact batch": (
+        lambda: T.label_noise_params(KEY, LABELS[None], num_classes=4, rate=0.5),
+        "Use count='bernoulli'",
+    ),
+    "noise shape": (
+        lambda: _bare("label_noise")(LABELS[:3], _noise()),
+        "for these labels, of shape (3,)",
+    ),
+    "smoothing": (lambda: T.smooth_labels(FLAT, smoothing=1.1), "got 1.1"),
+    "no classes": (lambda: _bare("smooth_labels")(FLAT[0, 0]), "got a scalar"),
     "few frames": (lambda: T.speed_indices(KEY, 15, 0), "at least the clip's 16"),
     "no frames": (lambda: T.warp_indices(KEY, 0, 0), "got 0"),
     "kappa": (lambda: T.periodic_indices(KEY, 99, 4), "between 0 and 3; got 4"),
@@ -163,6 +219,22 @@ def test_value_errors(case: str) -> None:
         (lambda: T.paste_patch(IMAGE, SQUARE.astype(jnp.uint8), (0, 0)), "uint8"),
         (lambda: T.erase_center(IMAGE, IMAGE.astype(jnp.uint8), 1), "astype"),
         (lambda: _bare("border_mask")(6, 1.5), "border must be Python integers"),
+        (lambda: _bare("local_average")(LABELS.reshape(2, 2, 2)), "int32. Cast"),
+        (lambda: _bare("damage")(IMAGE, FLAT), "true where a cell is kept"),
+        (lambda: _bare("upsample_mask")(FLAT, 1.5), "factor must be Python integers"),
+        (lambda: _bare("jigsaw")(IMAGE, jnp.zeros(4), grid=2), "permutation must be"),
+        (
+            lambda: T.foreground_mask(IMAGE, IMAGE.astype(jnp.uint8), threshold=1),
+            "background must have the image's dtype float32; got uint8",
+        ),
+        (lambda: T.mixup(LABELS, LABELS, 0.5), "jax.nn.one_hot"),
+        (lambda: T.mixup(FLAT, FLAT.astype(jnp.bfloat16), 0.5), "second must have"),
+        (lambda: _bare("smooth_labels")(LABELS), "jax.nn.one_hot"),
+        (lambda: _bare("label_noise")(FLAT, _noise()), "labels must be whole"),
+        (
+            lambda: _bare("label_noise_params")(KEY, FLAT, num_classes=4, rate=0.5),
+            "labels must be whole; got float32",
+        ),
         (lambda: _bare("speed_indices")(KEY, 99.0, 0), "num_frames must be whole"),
         (lambda: _bare("warp_indices")(KEY, 99, 0.5), "kappa must be whole"),
         (lambda: _bare("take_frames")(IMAGE[None], jnp.zeros(2)), "indices must be"),
