@@ -30,7 +30,7 @@ from jaxssl.transforms.color import (
     saturation,
     saturation_params,
 )
-from jaxssl.transforms.compose import batched
+from jaxssl.transforms.compose import batched, chain, maybe
 from jaxssl.transforms.crops import (
     CropParams,
     crop,
@@ -105,6 +105,13 @@ from jaxssl.transforms.patches import (
     extract_patch,
     paste_patch,
 )
+from jaxssl.transforms.resized import (
+    ResizedCropParams,
+    random_resized_crop,
+    resized_crop,
+    resized_crop_coords,
+    resized_crop_params,
+)
 from jaxssl.transforms.sampling import CoordMap, bilinear_sample, geometric_chain
 from jaxssl.transforms.tiles import (
     JigsawParams,
@@ -153,6 +160,7 @@ __all__ = [
     "LabelNoiseParams",
     "MixupParams",
     "PixelPermutationParams",
+    "ResizedCropParams",
     "Rot90Params",
     "RotateParams",
     "WarpParams",
@@ -162,6 +170,7 @@ __all__ = [
     "border_mask",
     "brightness",
     "brightness_params",
+    "chain",
     "color_jitter",
     "color_jitter_params",
     "contrast",
@@ -195,6 +204,7 @@ __all__ = [
     "label_noise_params",
     "local_average",
     "max_kappa",
+    "maybe",
     "median_background",
     "mixup",
     "mixup_params",
@@ -217,12 +227,16 @@ __all__ = [
     "random_label_noise",
     "random_mixup",
     "random_pixel_permutation",
+    "random_resized_crop",
     "random_rot90",
     "random_rotate",
     "random_saturation",
     "random_vflip",
     "random_warp",
     "remove_background",
+    "resized_crop",
+    "resized_crop_coords",
+    "resized_crop_params",
     "rot90",
     "rot90_coords",
     "rot90_params",

@@ -125,7 +125,7 @@ def positive(value: Any, name: str) -> None:
         raise ValueError(f"{name} must be above 0; got {value}. Use 1 for none.")
 
 
-def at_most(value: Any, limit: float, name: str) -> None:
+def at_most(value: Any, limit: float | int, name: str) -> None:
     """Raise a ValueError if ``value`` is a Python number above the limit."""
     if isinstance(value, int | float | np.floating) and not value <= limit:
         raise ValueError(

@@ -118,6 +118,7 @@ EXAMPLES = {
         lambda image, params: short_blur(image, *params),
         T.gaussian_blur_params,
         functools.partial(T.random_gaussian_blur, radius=4),
+        strengths={"sigma": (0.5, 1.0)},
         identity=T.BlurParams(jnp.array(0.0)),
     ),
 }

@@ -57,6 +57,10 @@ def _shift_map(offset):
     return T.CoordMap(lambda coords, size: coords + offset[None, None])
 
 
+def _box_params(key):
+    return T.resized_crop_params(key, image_size=SIDE)
+
+
 def _corner_params(key):
     return T.crop_params(key, image_size=SIDE, size=CROP)
 
@@ -66,6 +70,7 @@ NO_SHIFT = T.WarpParams(jnp.zeros((2, 3, 2)))
 STILL = T.FreeWarpParams(
     jax.random.uniform(jax.random.key(9), (5, 2)), jnp.zeros((5, 2))
 )
+WHOLE = T.ResizedCropParams(jnp.zeros(2), jnp.ones(2))
 OFF = jnp.array(False)
 few_points = functools.partial(T.free_warp_params, num_points=5)
 small_grid = functools.partial(T.warp_params, grid=(2, 3))
@@ -146,6 +151,37 @@ EXAMPLES = {
         {"crop_coords"},
         lambda image, corner: T.geometric_chain(image, [T.crop_coords(corner, CROP)]),
         _fractional_corner,
+        smooth=True,
+    ),
+    "resized_crop": Example(
+        {
+            "resized_crop",
+            "resized_crop_params",
+            "random_resized_crop",
+            "ResizedCropParams",
+        },
+        lambda image, params: T.resized_crop(image, params, (4, 12)),
+        _box_params,
+        lambda key, image, **options: T.random_resized_crop(
+            key, image, size=(4, 12), **options
+        ),
+        strengths={"scale": (0.2, 1.0), "ratio": (0.8, 1.2)},
+        smooth=True,
+    ),
+    "resized_crop_same_size": Example(
+        set(),
+        lambda image, params: T.resized_crop(image, params, SIDE),
+        _box_params,
+        identity=WHOLE,
+        smooth=True,
+    ),
+    "resized_crop_coords": Example(
+        {"resized_crop_coords"},
+        lambda image, params: T.geometric_chain(
+            image, [T.resized_crop_coords(params, SIDE)]
+        ),
+        _box_params,
+        identity=WHOLE,
         smooth=True,
     ),
     "warp": Example(

@@ -47,7 +47,7 @@ class Example(NamedTuple):
       sample: ``sample(key) -> params``; None where there is nothing to draw. For a
         function that draws and returns no parameters, the key is the parameters.
       random: ``random(key, data) -> (output, params)``, if there is one.
-      strengths: options of ``random`` that may be traced, with a value.
+      strengths: options of ``random`` that may be traced, with a value or several.
       identity: parameters that return the data bit by bit, if there are any.
       smooth: whether it may be differentiated in its floating-point parameters.
       data: ``data(dtype, lead, seed)``, an array or a pytree of arrays; leaves that are
@@ -61,7 +61,7 @@ class Example(NamedTuple):
     apply: Callable[[Any, Any], Any]
     sample: Callable[[Any], Any] | None = None
     random: Callable[..., Any] | None = None
-    strengths: dict[str, float] | None = None
+    strengths: dict[str, Any] | None = None
     identity: Any = None
     smooth: bool = False
     data: Callable[..., Any] = image

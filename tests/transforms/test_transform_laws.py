@@ -17,6 +17,7 @@ import pytest
 from jaxssl import transforms as T  # noqa: N812
 from tests.transforms import (
     examples_color,
+    examples_compose,
     examples_geometric,
     examples_patches,
     examples_time,
@@ -37,6 +38,7 @@ from tests.transforms.laws import (
 
 TABLES = (
     examples_color,
+    examples_compose,
     examples_geometric,
     examples_patches,
     examples_time,
@@ -169,7 +171,7 @@ def test_strengths_may_be_traced(name: str) -> None:
         return example.random(key, data, **options)
 
     for factor in (1.0, 0.5):
-        scaled = {option: factor * value for option, value in example.strengths.items()}
+        scaled = jax.tree.map(lambda value, f=factor: f * value, example.strengths)
         fixed = jax.jit(lambda key, scaled=scaled: example.random(key, data, **scaled))
         close(random(jax.random.key(0), scaled), fixed(jax.random.key(0)))
     assert len(traces) == 1
