@@ -25,6 +25,17 @@ TOLERANCE = 1.0
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
 
+PROTOCOL, CACHED = "thesis' protocol", "cached probe"
+"""How classifiers are trained: on random crops at each step, or on features once."""
+
+
+class Measured(NamedTuple):
+    """Accuracies on STL-10 in [0, 1] by layer, and how: PROTOCOL or CACHED."""
+
+    layers: Mapping[str, float]
+    how: str
+
+
 class Row(NamedTuple):
     """One row of the thesis beside ours.
 
@@ -33,12 +44,14 @@ class Row(NamedTuple):
       thesis: its accuracies in %, conv1 ... conv5.
       ours: ours in %, None where it has not been measured.
       status: "pass", "gap" or "not run".
+      how: PROTOCOL or CACHED; "" where nothing was measured.
     """
 
     name: str
     thesis: tuple[float, ...]
     ours: tuple[float | None, ...]
     status: str
+    how: str
 
 
 def row_name(classes: Iterable[str]) -> str:
@@ -61,11 +74,11 @@ def row_name(classes: Iterable[str]) -> str:
     return " + ".join(parts)
 
 
-def rows(measured: Mapping[str, Mapping[str, float]]) -> list[Row]:
+def rows(measured: Mapping[str, Measured]) -> list[Row]:
     """Put what was measured on STL-10 beside Table 4.2.
 
     Args:
-      measured: row name to accuracies in [0, 1] by layer; only STL-10 belongs here.
+      measured: row name to accuracies; only STL-10 belongs here.
 
     Returns:
       All eight rows in the thesis' order. A row passes when each layer reaches the
@@ -76,11 +89,11 @@ def rows(measured: Mapping[str, Mapping[str, float]]) -> list[Row]:
     """
     found = []
     for name, numbers in TABLE_4_2.items():
-        layers = measured.get(name, {})
+        layers, how = measured.get(name, Measured({}, ""))
         ours = tuple(
             100.0 * layers[layer] if layer in layers else None for layer in LAYERS
         )
-        found.append(Row(name, numbers, ours, _status(numbers, ours)))
+        found.append(Row(name, numbers, ours, _status(numbers, ours), how))
     return found
 
 

@@ -251,11 +251,32 @@ def test_stl10_rows_pass_or_show_their_gap(tmp_path):
     _, seen = read(page.write(workdir))
     thesis = seen.text.split("Beside the thesis")[-1]
     assert "Random 48.4 ours 47.0 (\N{MINUS SIGN}1.4)" in thesis
-    assert "47.9 ours 39.2 (\N{MINUS SIGN}8.7) gap" in thesis
+    assert "47.9 ours 39.2 (\N{MINUS SIGN}8.7) gap cached probe" in thesis
     assert "Rot + Warp 57.4 ours 56.5 (\N{MINUS SIGN}0.9)" in thesis
-    assert "70.6 ours 71.0 (+0.4) pass" in thesis
+    assert "70.6 ours 71.0 (+0.4) pass cached probe" in thesis
     assert thesis.count("not run") == 6 + 3  # three in the text
     assert "does not exist for this data set" not in seen.text  # It was measured.
+
+
+def test_the_thesis_own_protocol_counts_before_the_cached_probe(tmp_path):
+    trained = fill(start(tmp_path / "run", data="tfds:stl10"))
+    good = dict(zip(LAYERS, (0.58, 0.70, 0.71, 0.71, 0.71), strict=True))
+    probed = {}
+    for name, place in (("random", "random"), ("probe", str(trained)), ("gone", "x")):
+        method = {"taps": LAYERS}
+        more = {"init_from": {"classifier": place}, "method": method}
+        probed[name] = start(tmp_path / name, data="tfds:stl10", **more)
+        put(probed[name] / "evals", "linear_classifiers", good)
+    _, seen = read(page.write(trained, baselines=probed))
+    table = seen.text.split("Beside the thesis")[-1]
+    assert "Random 48.4 ours 58.0 (+9.6)" in table
+    assert "70.6 ours 71.0 (+0.4) pass thesis' protocol" in table
+    assert table.count("thesis' protocol") == 2
+    assert "cached probe" not in table.split("pre-training")[-1]
+    _, seen = read(page.write(probed["probe"]))
+    table = seen.text.split("Beside the thesis")[-1]
+    assert "Rot + Warp 57.4 ours 58.0 (+0.6)" in table
+    assert table.count("pass thesis' protocol") == 1
 
 
 def test_the_config_file_names_the_data_set_if_nothing_else_does(tmp_path):
