@@ -38,6 +38,7 @@ def get_config(variant: str = "released") -> ConfigDict:
         num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH, num_workers=8
     )
     config.eval = sections.recognition_evals(crop_size=128)
+    config.eval.features.train_images = 100_000  # All of them would take 34 GB.
     config.eval.online.num_images = 5000
     return config.lock()
 

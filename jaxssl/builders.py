@@ -14,7 +14,7 @@ import optax
 from jaxssl import sections
 from jaxssl.data import sources
 from jaxssl.data.sources import Source
-from jaxssl.data.subset import subset
+from jaxssl.data.subset import Part, subset
 from jaxssl.evals import classification, features, knn, pretext, retrieval, suite
 from jaxssl.experiment import Experiment
 from jaxssl.methods import classify, probe, transformations
@@ -254,9 +254,10 @@ def feature_evals(
     def read(cls, name):
         return from_config(cls, section[name], where=f"eval.{name}")
 
-    bank = features.FeatureBank(
-        task.readouts["features"], read(features.FeatureConfig, "features")
-    )
+    look = read(features.FeatureConfig, "features")
+    if look.train_images:
+        train = Part(train, look.train_images)
+    bank = features.FeatureBank(task.readouts["features"], look)
     fit = read(classification.LinearProbeConfig, "linear_probe")
     filters = suite.filters_eval("classifier", ("conv1", "conv", "kernel"))
     label = subset(test, 1)[0]["label"]

@@ -101,6 +101,24 @@ def test_the_probe_during_training_takes_the_shots_there_are(monkeypatch):
         assert asked[-1] == shots
 
 
+def test_probes_may_learn_from_a_part_of_the_images(monkeypatch):
+    asked, make = [], builders.suite.linear_probe_eval
+
+    def note(bank, train, test, fit):
+        asked.append(train)
+        return make(bank, train, test, fit)
+
+    monkeypatch.setattr(builders.suite, "linear_probe_eval", note)
+    settings = config(classes=("none", "warp"))
+    for most, used in ((0, 12), (5, 5)):
+        settings.eval.features.train_images = most
+        recognition(settings, source([0, 1]), source([0, 1]))
+        assert len(asked[-1]) == used
+    settings.eval.features.train_images = -1
+    with pytest.raises(UserError, match="train_images is -1"):
+        recognition(settings, source([0, 1]), source([0, 1]))
+
+
 def test_classes_in_another_order_are_refused():
     train, test = source([0, 1]), source([0, 1], names=("dog", "cat"))
     with pytest.raises(UserError, match="one label means 'cat' and 'dog'"):

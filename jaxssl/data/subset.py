@@ -1,5 +1,7 @@
 """A part of a data set, spread evenly over it."""
 
+from typing import Any
+
 import numpy as np
 
 from jaxssl.data import pipeline
@@ -25,13 +27,51 @@ def subset(source: Source, num: int) -> Source:
     """
     if num < 1:
         raise UserError(f"a subset of {num} records was asked for; use 1 or more.")
-    count = min(num, len(source))
-    indices = np.linspace(0, len(source), count, endpoint=False, dtype=int)
-    records = pipeline.fetch(source, indices, MAX_BAD).batch
+    part = Part(source, num)
+    records = pipeline.fetch(source, part.indices, MAX_BAD).batch
     return ArraySource(
         records["image"],
         records["label"],
-        name=f"{source.name}[{count}]",
-        class_names=source.class_names,
-        fingerprint=digest(source.fingerprint, str(count)),
+        name=part.name,
+        class_names=part.class_names,
+        fingerprint=part.fingerprint,
     )
+
+
+class Part:
+    """Evenly spaced records of a source, read when they are asked for.
+
+    Attributes:
+      indices: where the records are in the source, rising.
+      name: that of the source with the number of records.
+      class_names: those of the source.
+      image_shape: that of the source.
+      fingerprint: of the source and the number.
+    """
+
+    def __init__(self, source: Source, num: int) -> None:
+        """Choose records.
+
+        Args:
+          source: what to choose from.
+          num: how many; all of them if the source has fewer.
+        """
+        count = min(num, len(source))
+        self.indices = np.linspace(0, len(source), count, endpoint=False, dtype=int)
+        self.name = f"{source.name}[{count}]"
+        self.class_names = source.class_names
+        self.image_shape = source.image_shape
+        self.fingerprint = digest(source.fingerprint, str(count))
+        self._source = source
+
+    def __len__(self) -> int:
+        """Return the number of chosen records."""
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Read a record; see `jaxssl.data.sources.Source`."""
+        return self._source[int(self.indices[index])]
+
+    def record_name(self, index: int) -> str:
+        """Return what the source calls the record."""
+        return self._source.record_name(int(self.indices[index]))

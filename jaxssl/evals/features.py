@@ -52,15 +52,22 @@ class FeatureConfig:
       batch_size: images a forward pass; the last batch is padded.
       max_cells: maps are average-pooled to at most this many cells a side,
       max_dims: and to at most this many values (facts of the cached protocol).
+      train_images: evenly spaced training images that are used, 0 for all: features lie
+        in memory, 27 kB an image with five taps.
     """
 
     crop_size: int
     batch_size: int = 256
     max_cells: int = 4
     max_dims: int = 1536
+    train_images: int = 0
 
     def __post_init__(self) -> None:
         settings.positive(self, "crop_size", "batch_size", "max_cells", "max_dims")
+        if self.train_images < 0:
+            raise UserError(
+                f"train_images is {self.train_images}; it must be 0 (all) or more."
+            )
 
 
 # --- Crops
