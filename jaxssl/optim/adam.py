@@ -41,6 +41,11 @@ class AdamWConfig:
         """Raise UserError where no training is possible."""
         settings.positive(self, "learning_rate")
         _check_moments(self, "b1", "b2")
+        if not 0 <= self.final_rate <= 1:
+            raise UserError(
+                f"final_rate is {self.final_rate}; it is a share of learning_rate and "
+                "must be in [0, 1]."
+            )
         if self.weight_decay < 0:
             raise UserError(f"weight_decay is {self.weight_decay}; it must be >= 0.")
 

@@ -330,6 +330,6 @@ def _save(run: Run, state: TrainState, meter: Meter) -> None:
     _check(run, step, meter)
     if not is_finite(state):
         raise NonFiniteError(
-            step, f"parameters are not finite at step {step}. {_kept(run)}"
+            step, f"the state is not finite at step {step}. {_kept(run)}"
         )
     checkpoint.save(run.store, state)

@@ -108,6 +108,7 @@ def _check_stable(before: TrainState, after: TrainState) -> None:
 
 @jax.jit
 def is_finite(state: TrainState) -> Bool[Array, ""]:
-    """Say whether all parameters and statistics are finite."""
-    leaves = jax.tree.leaves((state.params, state.stats))
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in leaves]))
+    """Say whether all numbers of a state are finite, those of optimizers too."""
+    leaves = jax.tree.leaves((state.params, state.stats, state.opt_state))
+    reals = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in reals]))

@@ -72,6 +72,7 @@ def test_the_two_conventions_differ_by_the_learning_rate():
         (adam.AdamWConfig, {"learning_rate": 0.0}, "learning_rate is 0.0"),
         (adam.AdamWConfig, {"b2": 1.0}, "b2 is 1.0"),
         (adam.AdamWConfig, {"weight_decay": -1.0}, "weight_decay is -1.0"),
+        (adam.AdamWConfig, {"final_rate": 1.5}, "final_rate is 1.5; it is a share"),
         (adam.AdamConfig, {"b1": -0.1}, "b1 is -0.1"),
     ],
 )

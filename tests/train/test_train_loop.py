@@ -10,7 +10,7 @@ import pytest
 
 from jaxssl.data import pipeline
 from jaxssl.train import checkpoint, loop, metrics, preemption, sharding, start, step
-from jaxssl.types import EvalResult, UserError
+from jaxssl.types import EvalResult, TrainState, UserError
 
 
 def _records(workdir):
@@ -156,9 +156,7 @@ def test_parameters_that_are_no_numbers_are_never_saved(tiny, fit, tmp_path):
             params=jax.tree.map(lambda x: x * broken, new.params)
         ), found
 
-    with pytest.raises(
-        loop.NonFiniteError, match="parameters are not finite at step 8"
-    ):
+    with pytest.raises(loop.NonFiniteError, match="the state is not finite at step 8"):
         fit(tmp_path, task=task._replace(step=overflow))
     assert checkpoint.steps(tmp_path) == [4]
 
@@ -274,3 +272,12 @@ def test_config_and_run_are_on_record(fit, tmp_path):
     assert run["versions"]["jax"] == jax.__version__
     assert run["devices"]["count"] == 8
     assert len(run["git"]["commit"]) == 40
+
+
+@pytest.mark.parametrize("part", ["params", "stats", "opt_state"])
+def test_every_part_of_a_state_has_to_be_finite(part):
+    good = TrainState(jnp.array(3), *({"net": {"w": jnp.ones(2)}} for _ in range(3)))
+    good.opt_state["count"] = jnp.array(3)
+    assert step.is_finite(good)
+    bad = good._replace(**{part: {"net": {"w": jnp.array([1.0, jnp.nan])}}})
+    assert not step.is_finite(bad)
