@@ -99,13 +99,17 @@ def random_hue(
 # --- Shared with `jaxssl.transforms.jitter`
 
 
-def hue_matrix(shift: Array) -> Array:
-    """Return the rotation of RGB about the grey axis in YIQ; exactly 1 for 0."""
+def hue_matrix(shift: Array, saturation: Array | float = 1.0) -> Array:
+    """Return how RGB turns about the grey axis in YIQ and scales away from it.
+
+    Exactly the unit matrix for a shift of 0 and a saturation of 1.
+    """
     # Hue and the angle in the plane of I and Q run in opposite directions.
     angle = -2 * math.pi * shift
-    turned, crossed = (jnp.asarray(m, shift.dtype) for m in _HUE_PLANE)
+    plane, crossed = (jnp.asarray(m, shift.dtype) for m in _HUE_PLANE)
+    turned = (saturation * jnp.cos(angle) - 1) * plane
     eye = jnp.eye(3, dtype=shift.dtype)
-    return eye + (jnp.cos(angle) - 1) * turned + jnp.sin(angle) * crossed
+    return eye + turned + saturation * jnp.sin(angle) * crossed
 
 
 def mix_channels(image: Array, matrix: Array) -> Array:

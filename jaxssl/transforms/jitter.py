@@ -24,7 +24,7 @@ class ColorJitterParams(NamedTuple):
       saturation: float32 scalar; see `jaxssl.transforms.saturation`.
       hue: float32 scalar, in turns; see `jaxssl.transforms.hue`.
       order: int32 (4,), a permutation of 0 to 3 that stand for the four above; the
-        first is applied first.
+        first is applied first, where the order matters.
     """
 
     brightness: Float[Array, ""]
@@ -43,10 +43,11 @@ def color_jitter(
 ) -> Float[Array, "*lead h w 3"]:
     """Change brightness, contrast, saturation and hue.
 
-    By default the four are composed into one affine map of the colours, applied once
-    and clipped once: the hue turns in YIQ, and contrast goes by the mean of the
-    unclipped image. With ``exact`` they follow each other, each clipped, with the hue
-    of HSV, as torchvision's ColorJitter; about ten times slower on CPU.
+    By default the four are one affine map of the colours, applied once and clipped
+    once: the hue turns in YIQ, contrast goes by the mean of the unclipped image, and
+    the order does not matter. With ``exact`` they follow each other in their order,
+    each clipped, with the hue of HSV, as torchvision's ColorJitter; about ten times
+    slower on CPU.
 
     Differentiable in the image and in the factors.
 
@@ -77,8 +78,10 @@ def color_jitter(
     checks.channels(image, (3,), "color_jitter")
     checks.interval(value_range, "value_range", strict=True)
     wide, *factors = color.computed(image, *params[:4])
-    changed = _one_by_one if exact else _at_once
-    values = changed(wide, factors, params.order, value_range)
+    if exact:
+        values = _one_by_one(wide, factors, params.order, value_range)
+    else:
+        values = _at_once(wide, factors, value_range)
     return color.finished(values, image, value_range)
 
 
@@ -168,51 +171,16 @@ def _one_by_one(image, factors, order, value_range: ValueRange):
     return image
 
 
-def _at_once(image, factors, order, value_range: ValueRange):
-    matrix, offset = _affine(factors, order, value_range[0], image.mean((-3, -2)))
-    offset = jax.lax.expand_dims(offset, range(offset.ndim, offset.ndim + 3))
-    return mix_channels(image, matrix) + offset
+def _at_once(image, factors, value_range: ValueRange):
+    """Apply the four as ``pixel -> matrix @ pixel + offset``.
 
-
-def _affine(factors, order, black: float | int, mean):
-    """Compose the four changes into ``pixel -> matrix @ pixel + offset``.
-
-    Each of the four adds the same to all three channels, so that the offset is one
-    number an image. Contrast adds a share of the mean luma at its place in the order,
-    and that mean is the map so far of the first image's mean.
-
-    Args:
-      factors: brightness, contrast, saturation and hue shift.
-      order: permutation of the four.
-      black: the value of black.
-      mean: mean colour of each image, (*lead, 3).
-
-    Returns:
-      The matrix (3, 3) and the offset (*lead).
+    In YIQ, brightness scales all about black, contrast all about the mean luma,
+    saturation and hue scale and turn I and Q. So the four commute, and with b, c for
+    the first two and M for the others, a pixel x becomes
+    b c M x + b (1 - c) mean + (1 - b) black.
     """
     brightness, contrast, saturation, shift = factors
-    dtype = mean.dtype
-    eye, zero, one = jnp.eye(3, dtype=dtype), jnp.zeros((), dtype), jnp.ones((), dtype)
-    weights = jnp.array(color.LUMA, dtype)
-    to_gray = jnp.broadcast_to(weights, (3, 3))
-    matrices = jnp.stack(
-        [
-            brightness * eye,
-            contrast * eye,
-            saturation * eye + (1 - saturation) * to_gray,
-            hue_matrix(shift),
-        ]
-    )
-    # Grey stays grey: how much of it is kept, what is added, which share of the mean.
-    kept = jnp.stack([brightness, contrast, one, one])
-    added = jnp.stack([(1 - brightness) * black, zero, zero, zero])
-    pulled = jnp.stack([zero, 1 - contrast, zero, zero])
-
-    matrix, offset = eye, jnp.zeros(mean.shape[:-1], dtype)
-    for place in range(4):
-        i = order[place]
-        luma = (weights[:, None] * matrix).sum(axis=0)
-        mean_luma = sum(luma[c] * mean[..., c] for c in range(3)) + offset
-        offset = kept[i] * offset + added[i] + pulled[i] * mean_luma
-        matrix = (matrices[i][:, :, None] * matrix[None]).sum(axis=1)
-    return matrix, offset
+    mean = color.luma(image.mean((-3, -2), keepdims=True))
+    matrix = brightness * contrast * hue_matrix(shift, saturation)
+    offset = brightness * (1 - contrast) * mean + (1 - brightness) * value_range[0]
+    return mix_channels(image, matrix) + offset

@@ -134,7 +134,7 @@ color_jitter = jax.jit(T.color_jitter, static_argnames=("value_range", "exact"))
 
 @pytest.mark.parametrize("value_range", RANGES)
 def test_jitter_is_the_four_changes_clipped_once(value_range) -> None:
-    """In every order; each image of a clip has its own mean."""
+    """In any order, as they commute; each image of a clip has its own mean."""
     clip = _image(5, (2, 5, 4, 3), value_range)
     for order in itertools.permutations(range(4)):
         params, amounts = _jitter(order)
