@@ -169,6 +169,17 @@ def test_compiled_warp_has_four_gathers_and_no_loop() -> None:
     assert not re.search(r"\bwhile\(", compiled.as_text())
 
 
+def test_compiled_warp_needs_little_memory() -> None:
+    """64 images at 224 pixels, less than 8 times their own bytes."""
+    images = jax.ShapeDtypeStruct((64, 224, 224, 3), jnp.float32)
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), 64))
+    warp = jax.jit(jax.vmap(lambda key, image: T.random_warp(key, image)[0]))
+    memory = warp.lower(keys, images).compile().memory_analysis()
+    own = 4 * images.size
+    assert memory.output_size_in_bytes == own
+    assert 0 < memory.temp_size_in_bytes < 8 * own
+
+
 # --- Points
 
 
