@@ -51,8 +51,8 @@ def local_average(
     darken the rim and give the damage away. A window of 2 max(M, N) - 1 cells or more
     averages the whole map.
 
-    Written as two products with banded matrices, one for each axis: a depthwise
-    convolution is many times slower on a CPU.
+    Written as sums of shifted maps, along one axis after the other: on a CPU a
+    depthwise convolution is tens of times slower.
 
     Args:
       features: any value range; averaged in float32 (float64 if they are).
@@ -77,10 +77,8 @@ def local_average(
             f"{size}."
         )
     wide = features.astype(accumulator(features))
-    highest = jax.lax.Precision.HIGHEST
-    down, across = (jnp.asarray(_window(n, size), wide.dtype) for n in (rows, columns))
-    wide = jnp.einsum("ij,...jnl->...inl", down, wide, precision=highest)
-    wide = jnp.einsum("ij,...mjl->...mil", across, wide, precision=highest)
+    for axis, cells in ((-3, rows), (-2, columns)):
+        wide = _average_along(wide, axis, cells, size // 2)
     return wide.astype(features.dtype)
 
 
@@ -157,11 +155,22 @@ def upsample_mask(
     return cells.reshape(*lead, rows * factor, columns * factor)
 
 
-def _window(cells: int, size: int) -> np.ndarray:
-    """Return the matrix that averages along one axis, over what lies on the map."""
+def _average_along(features: Array, axis: int, cells: int, reach: int) -> Array:
+    """Average along one axis over the neighbours within reach that lie on the map."""
+    reach = min(reach, cells - 1)
+    padding = [(0, 0)] * features.ndim
+    padding[axis] = (reach, reach)
+    padded = jnp.pad(features, padding)
+    axis = features.ndim + axis
+    shifted = (
+        jax.lax.slice_in_dim(padded, start, start + cells, axis=axis)
+        for start in range(2 * reach + 1)
+    )
     index = np.arange(cells)
-    near = np.abs(index[:, None] - index[None, :]) <= size // 2
-    return near / near.sum(axis=1, keepdims=True)
+    counts = np.minimum(index, reach) + 1 + np.minimum(cells - 1 - index, reach)
+    shape = [1] * features.ndim
+    shape[axis] = cells
+    return sum(shifted) / jnp.asarray(counts.reshape(shape), features.dtype)
 
 
 def _check_mask(mask: Array) -> None:
