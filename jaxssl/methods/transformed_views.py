@@ -15,7 +15,7 @@ from jaxssl import transforms as T  # noqa: N812
 from jaxssl.models.network import from_pixels
 from jaxssl.types import Array, Float, Int, Key, Shaped, UserError
 
-TRANSFORMS = ("none", "rot90", "rot180", "rot270", "warp", "lci")
+TRANSFORMS = T.TRANSFORMATIONS
 """T_0 ... T_5 in thesis order. The released code orders none, lci, rot90 ..., warp."""
 
 
@@ -288,15 +288,11 @@ def make_examples(
         return jax.vmap(one)(stream_keys, images, odd)
 
     base = views(draws.base, sources)
-    streams = []
-    for name in config.classes:
-        if name == "warp":
-            streams.append(views(draws.warp, canvases, warped=True))
-        elif name == "lci" and inpainted is not None:
-            patches, painted = inpainted
-            pasted = jax.vmap(T.paste_patch)(canvases, painted.filled, patches.top_left)
-            streams.append(views(draws.lci, pasted))
-        else:
-            turns = ("none", "rot90", "rot180", "rot270").index(name)
-            streams.append(jnp.rot90(base, turns, axes=(1, 2)))
-    return jnp.stack(streams, axis=1)
+    warped = filled = None
+    if "warp" in config.classes:
+        warped = views(draws.warp, canvases, warped=True)
+    if "lci" in config.classes and inpainted is not None:
+        patches, painted = inpainted
+        pasted = jax.vmap(T.paste_patch)(canvases, painted.filled, patches.top_left)
+        filled = views(draws.lci, pasted)
+    return T.stack_transformations(base, warped, filled, classes=config.classes)

@@ -7,6 +7,9 @@ are ``(..., H, W, C)``; parameters are shared over the leading axes; batches com
 Coordinates are (y, x) with pixel centres at integers. Needs only jax and NumPy.
 """
 
+from jaxssl.transforms.adapters import (
+    grain_map,
+)
 from jaxssl.transforms.blur import (
     BlurParams,
     gaussian_blur,
@@ -99,11 +102,31 @@ from jaxssl.transforms.multiview import (
     remove_background,
     substitute_background,
 )
+from jaxssl.transforms.pairs import (
+    PAIRS,
+    ViewPairParams,
+    view_pair_batch,
+    view_pair_params,
+    view_pairs,
+)
 from jaxssl.transforms.patches import (
     border_mask,
     erase_center,
     extract_patch,
     paste_patch,
+)
+from jaxssl.transforms.pretext import (
+    TRANSFORMATIONS,
+    TemporalParams,
+    TransformationParams,
+    ViewParams,
+    rotation_batch,
+    stack_transformations,
+    temporal_batch,
+    temporal_params,
+    transformation_batch,
+    transformation_params,
+    transformation_views,
 )
 from jaxssl.transforms.resized import (
     ResizedCropParams,
@@ -147,6 +170,8 @@ from jaxssl.transforms.warp import (
 
 __all__ = [
     "KINDS",
+    "PAIRS",
+    "TRANSFORMATIONS",
     "BlurParams",
     "ColorJitterParams",
     "CoordMap",
@@ -163,6 +188,10 @@ __all__ = [
     "ResizedCropParams",
     "Rot90Params",
     "RotateParams",
+    "TemporalParams",
+    "TransformationParams",
+    "ViewPairParams",
+    "ViewParams",
     "WarpParams",
     "all_rotations",
     "batched",
@@ -191,6 +220,7 @@ __all__ = [
     "gaussian_blur",
     "gaussian_blur_params",
     "geometric_chain",
+    "grain_map",
     "grayscale",
     "grayscale_params",
     "hflip",
@@ -243,19 +273,29 @@ __all__ = [
     "rotate",
     "rotate_coords",
     "rotate_params",
+    "rotation_batch",
     "saturation",
     "saturation_params",
     "smooth_labels",
     "speed_indices",
+    "stack_transformations",
     "substitute_background",
     "take_frames",
+    "temporal_batch",
     "temporal_indices",
+    "temporal_params",
     "tile",
+    "transformation_batch",
+    "transformation_params",
+    "transformation_views",
     "untile",
     "upsample_mask",
     "vflip",
     "vflip_coords",
     "vflip_params",
+    "view_pair_batch",
+    "view_pair_params",
+    "view_pairs",
     "warp",
     "warp_coords",
     "warp_flow",

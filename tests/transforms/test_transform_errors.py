@@ -132,6 +132,45 @@ CASES = {
     ),
     "smoothing": (lambda: T.smooth_labels(FLAT, smoothing=1.1), "got 1.1"),
     "no classes": (lambda: _bare("smooth_labels")(FLAT[0, 0]), "got a scalar"),
+    "pretext size": (
+        lambda: T.transformation_batch(KEY, SQUARE[None], size=7, classes=["none"]),
+        "6x6; got 7x7",
+    ),
+    "no inpainted": (
+        lambda: T.transformation_batch(KEY, SQUARE[None], size=4),
+        "classes has 'lci', but no such views are given",
+    ),
+    "no warped": (lambda: T.stack_transformations(SQUARE), "classes has 'warp'"),
+    "class": (
+        lambda: T.stack_transformations(SQUARE, classes=["rot45"]),
+        "'lci'; got 'rot45'",
+    ),
+    "temporal class": (
+        lambda: T.temporal_params(KEY, 99, classes=["reverse"]),
+        "'warp'; got 'reverse'",
+    ),
+    "short videos": (
+        lambda: T.temporal_batch(KEY, jnp.zeros((2, 9, 4, 4, 3))),
+        "num_frames must be at least the clip's 16; got 9",
+    ),
+    "cameras": (
+        lambda: T.view_pair_params(KEY, num_cameras=1, num_frames=9),
+        "num_cameras must be at least 2; got 1",
+    ),
+    "recording": (
+        lambda: T.view_pair_params(KEY, num_cameras=2, num_frames=5),
+        "above the smallest gap 5; got 5",
+    ),
+    "gap": (
+        lambda: T.view_pair_params(KEY, num_cameras=2, num_frames=9, gap=(4, 3)),
+        "got (4, 3)",
+    ),
+    "scene": (
+        lambda: _bare("view_pairs")(
+            IMAGE, T.view_pair_params(KEY, num_cameras=2, num_frames=9)
+        ),
+        "Use view_pair_batch for several scenes",
+    ),
     "few frames": (lambda: T.speed_indices(KEY, 15, 0), "at least the clip's 16"),
     "no frames": (lambda: T.warp_indices(KEY, 0, 0), "got 0"),
     "kappa": (lambda: T.periodic_indices(KEY, 99, 4), "between 0 and 3; got 4"),

@@ -20,6 +20,7 @@ from tests.transforms import (
     examples_compose,
     examples_geometric,
     examples_patches,
+    examples_pretext,
     examples_time,
     examples_views,
 )
@@ -41,12 +42,16 @@ TABLES = (
     examples_compose,
     examples_geometric,
     examples_patches,
+    examples_pretext,
     examples_time,
     examples_views,
 )
 EXAMPLES = join(*(table.EXAMPLES for table in TABLES))
 
-OTHERS = {"batched": "test_transform_compose.py"}
+OTHERS = {
+    "batched": "test_transform_compose.py",
+    "grain_map": "test_transform_pipelines.py",
+}
 """What transforms no data but functions."""
 
 

@@ -1,0 +1,391 @@
+"""Batches for pretext tasks: every sample once in each class.
+
+Classes are static and lie on axis 1, so column j has label j: each class costs its own
+work and no other's, classes are balanced exactly, and the labels are constants of the
+compiled program. (`jax.vmap` of a `jax.lax.switch` over classes would run every branch
+for every image.) For a network, merge the two leading axes:
+``views.reshape(-1, *views.shape[2:])``.
+
+Random builders take ``ids`` as `jaxssl.transforms.batched` does, and return what they
+drew. Labels are in thesis order.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxssl.transforms import checks
+from jaxssl.transforms.checks import IntScalar, Scalar
+from jaxssl.transforms.compose import batched
+from jaxssl.transforms.crops import crop_coords, crop_params
+from jaxssl.transforms.geometric import all_rotations, hflip_coords, rot90
+from jaxssl.transforms.sampling import geometric_chain
+from jaxssl.transforms.time import (
+    KINDS,
+    max_kappa,
+    periodic_indices,
+    random_indices,
+    speed_indices,
+    take_frames,
+    warp_indices,
+)
+from jaxssl.transforms.warp import WarpParams, warp_coords, warp_params
+from jaxssl.types import Array, Bool, Int, Key, Shaped
+
+TRANSFORMATIONS = ("none", "rot90", "rot180", "rot270", "warp", "lci")
+"""T_0 ... T_5 in thesis order. The released code orders none, lci, rot90 ..., warp."""
+
+
+# --- Rotations, warps, limited context inpainting
+
+
+def rotation_batch(
+    images: Shaped[Array, "b h w c"],
+) -> tuple[Shaped[Array, "b 4 h w c"], Int[Array, "b 4"]]:
+    """Turn each image by 0, 90, 180 and 270 degrees, exactly.
+
+    Args:
+      images: square; any dtype and value range.
+
+    Returns:
+      The images, and labels 0 to 3: the number of counter-clockwise quarter turns.
+
+    Raises:
+      ValueError: if the images are not square.
+
+    References:
+      RotNet, thesis reference 54.
+    """
+    return all_rotations(images), _labels(len(images), 4)
+
+
+class ViewParams(NamedTuple):
+    """A crop, mirrored or not.
+
+    Attributes:
+      top_left: int32 (y, x) of the crop's first pixel.
+      flip: bool scalar.
+    """
+
+    top_left: Int[Array, "2"]
+    flip: Bool[Array, ""]
+
+
+class TransformationParams(NamedTuple):
+    """The views of one image.
+
+    Attributes:
+      base: the view that is turned, too.
+      warped: the view of the warped image.
+      inpainted: the view of the inpainted image.
+      warp: the warp.
+    """
+
+    base: ViewParams
+    warped: ViewParams
+    inpainted: ViewParams
+    warp: WarpParams
+
+
+def transformation_params(
+    key: Key[Array, ""],
+    *,
+    image_size: int,
+    size: int,
+    grid: tuple[int, int] = (4, 4),
+    magnitude: Scalar = 0.1,
+) -> TransformationParams:
+    """Draw the views of one image: crops anywhere, flips with probability 1/2, a warp.
+
+    Args:
+      key: a typed key.
+      image_size: static side of the images.
+      size: static side of the views.
+      grid: see `warp_params`.
+      magnitude: see `warp_params`.
+
+    Returns:
+      The parameters.
+
+    Raises:
+      ValueError: if the views are larger than the images, or see `warp_params`.
+    """
+    base_key, warped_key, inpainted_key, warp_key = jax.random.split(key, 4)
+
+    def view(key):
+        crop_key, flip_key = jax.random.split(key)
+        corner = crop_params(crop_key, image_size=image_size, size=size).top_left
+        return ViewParams(corner, jax.random.bernoulli(flip_key))
+
+    return TransformationParams(
+        view(base_key),
+        view(warped_key),
+        view(inpainted_key),
+        warp_params(warp_key, grid=grid, magnitude=magnitude),
+    )
+
+
+def transformation_views(
+    image: Shaped[Array, "s s c"],
+    inpainted: Shaped[Array, "s s c"] | None,
+    params: TransformationParams,
+    *,
+    size: int,
+    classes: Sequence[str] = TRANSFORMATIONS,
+) -> Shaped[Array, "k t t c"]:
+    """Make one view of an image for each class, T_y of it for all y.
+
+    Rotations turn the base view, exactly; the others are views of their own. Each is
+    sampled once.
+
+    Args:
+      image: any dtype and value range.
+      inpainted: the image with an inpainted patch (`paste_patch`); None without the
+        class ``lci``.
+      params: see `transformation_params`.
+      size: static side of the views.
+      classes: static; the transformations to tell apart, any of `TRANSFORMATIONS`.
+
+    Returns:
+      The views, in the order of ``classes``.
+
+    Raises:
+      ValueError: if a class is unknown, or ``lci`` comes without inpainted images.
+
+    References:
+      Thesis section 4.2.
+    """
+
+    def view(image, chosen: ViewParams, *maps):
+        crop = crop_coords(chosen.top_left, size)
+        return geometric_chain(image, [*maps, crop, hflip_coords(chosen.flip)])
+
+    warped = pasted = None
+    if "warp" in classes:
+        warped = view(image, params.warped, warp_coords(params.warp))
+    if "lci" in classes and inpainted is not None:
+        pasted = view(inpainted, params.inpainted)
+    base = view(image, params.base)
+    return stack_transformations(base, warped, pasted, classes=classes)
+
+
+def stack_transformations(
+    base: Shaped[Array, "*lead h w c"],
+    warped: Shaped[Array, "*lead h w c"] | None = None,
+    inpainted: Shaped[Array, "*lead h w c"] | None = None,
+    *,
+    classes: Sequence[str] = TRANSFORMATIONS,
+) -> Shaped[Array, "*lead k h w c"]:
+    """Put the views of all classes together; the rotations are made of the base view.
+
+    Args:
+      base: untransformed views, square if they are to be turned.
+      warped: views of warped images; None without the class ``warp``.
+      inpainted: views of inpainted images; None without the class ``lci``.
+      classes: static; any of `TRANSFORMATIONS`.
+
+    Returns:
+      The views on a new axis in front of height, width and channels, in the order of
+      ``classes``.
+
+    Raises:
+      ValueError: if a class is unknown or its views are missing.
+    """
+    own = {"warp": warped, "lci": inpainted}
+    views = []
+    for name in classes:
+        checks.choice(name, TRANSFORMATIONS, "classes")
+        if name not in own:
+            views.append(rot90(base, TRANSFORMATIONS.index(name)))
+        elif own[name] is not None:
+            views.append(own[name])
+        else:
+            raise ValueError(
+                f"classes has {name!r}, but no such views are given; got {classes}. "
+                "Pass them, or leave the class out."
+            )
+    return jnp.stack(views, axis=-4)
+
+
+def transformation_batch(
+    key: Key[Array, ""],
+    images: Shaped[Array, "b s s c"],
+    inpainted: Shaped[Array, "b s s c"] | None = None,
+    ids: Int[Array, " b"] | None = None,
+    *,
+    size: int,
+    classes: Sequence[str] = TRANSFORMATIONS,
+    grid: tuple[int, int] = (4, 4),
+    magnitude: Scalar = 0.1,
+) -> tuple[Shaped[Array, "b k t t c"], Int[Array, "b k"], TransformationParams]:
+    """Make views of each image, one for each class, with random crops and flips.
+
+    =====  ======  ========================
+    label  class   label in released code
+    =====  ======  ========================
+    0      none    0
+    1      rot90   2
+    2      rot180  3
+    3      rot270  4
+    4      warp    5
+    5      lci     1
+    =====  ======  ========================
+
+    Args:
+      key: a typed key.
+      images: any dtype and value range.
+      inpainted: the images, each with an inpainted patch; None without ``lci``.
+      ids: see `jaxssl.transforms.batched`.
+      size: static side of the views.
+      classes: see `transformation_views`. Label j is ``classes[j]``.
+      grid: see `warp_params`.
+      magnitude: see `warp_params`.
+
+    Returns:
+      The views, their labels, and what was drawn for each image.
+
+    Raises:
+      ValueError: see `transformation_params` and `transformation_views`.
+
+    References:
+      Thesis section 4.2.
+    """
+
+    def one(key, example):
+        image, painted = example
+        params = transformation_params(
+            key,
+            image_size=image.shape[0],
+            size=size,
+            grid=grid,
+            magnitude=magnitude,
+        )
+        views = transformation_views(image, painted, params, size=size, classes=classes)
+        return views, params
+
+    views, params = batched(one)(key, (images, inpainted), ids)
+    return views, _labels(len(images), len(classes)), params
+
+
+# --- Time
+
+
+class TemporalParams(NamedTuple):
+    """The clips of one video.
+
+    Attributes:
+      kappa: int32 scalar, the speed of the clips that have one; the label of the speed.
+      indices: int32 (classes, length), the frames of each clip.
+    """
+
+    kappa: Int[Array, ""]
+    indices: Int[Array, "k length"]
+
+
+def temporal_params(
+    key: Key[Array, ""],
+    num_frames: IntScalar,
+    *,
+    length: int = 16,
+    classes: Sequence[str] = KINDS,
+    variant: str = "paper",
+) -> TemporalParams:
+    """Draw a speed for a video, uniform over those that fit, and its clips' frames.
+
+    Args:
+      key: a typed key.
+      num_frames: of the video; may be traced.
+      length: static number of frames of a clip.
+      classes: static; any of `KINDS`.
+      variant: see `jaxssl.transforms.temporal_indices`.
+
+    Returns:
+      The speed, which the clips share, and the indices.
+
+    Raises:
+      ValueError, TypeError: see `speed_indices`.
+
+    References:
+      Thesis sections 5.2.1 and 5.2.2.
+    """
+    rules = {
+        "speed": speed_indices,
+        "random": random_indices,
+        "periodic": periodic_indices,
+        "warp": warp_indices,
+    }
+    fastest = max_kappa(num_frames, length=length, variant=variant)
+    kappa_key, *clip_keys = jax.random.split(key, 1 + len(classes))
+    kappa = jax.random.randint(kappa_key, (), 0, fastest + 1, jnp.int32)
+    indices = []
+    for name, clip_key in zip(classes, clip_keys, strict=True):
+        checks.choice(name, KINDS, "classes")
+        options = {} if name == "random" else {"variant": variant}
+        draw = rules[name]
+        indices.append(draw(clip_key, num_frames, kappa, length=length, **options))
+    return TemporalParams(kappa, jnp.stack(indices))
+
+
+def temporal_batch(
+    key: Key[Array, ""],
+    videos: Shaped[Array, "b t h w c"],
+    num_frames: Int[Array, " b"] | None = None,
+    ids: Int[Array, " b"] | None = None,
+    *,
+    length: int = 16,
+    classes: Sequence[str] = KINDS,
+    variant: str = "paper",
+) -> tuple[Shaped[Array, "b k length h w c"], Int[Array, "b k"], TemporalParams]:
+    """Cut one clip for each temporal transformation out of each video.
+
+    =====  ========  ========================
+    label  class     label in released code
+    =====  ========  ========================
+    0      speed     0
+    1      random    2
+    2      periodic  1
+    3      warp      3
+    =====  ========  ========================
+
+    Args:
+      key: a typed key.
+      videos: any dtype and value range; frames are gathered in their dtype.
+      num_frames: how many frames of each video count, where shorter ones are padded at
+        their end; None: all.
+      ids: see `jaxssl.transforms.batched`.
+      length: static number of frames of a clip.
+      classes: static; any of `KINDS`. Label j is ``classes[j]``.
+      variant: see `jaxssl.transforms.temporal_indices`.
+
+    Returns:
+      The clips, their labels, and what was drawn for each video: ``kappa`` is the label
+      of the speed.
+
+    Raises:
+      ValueError: see `temporal_params`.
+
+    References:
+      Thesis section 5.2, figure 5.2.
+    """
+
+    def one(key, example):
+        video, frames = example
+        params = temporal_params(
+            key,
+            video.shape[0] if frames is None else frames,
+            length=length,
+            classes=classes,
+            variant=variant,
+        )
+        clips = take_frames(video, params.indices.reshape(-1))
+        return clips.reshape(*params.indices.shape, *clips.shape[1:]), params
+
+    clips, params = batched(one)(key, (videos, num_frames), ids)
+    return clips, _labels(len(videos), len(classes)), params
+
+
+def _labels(num_samples: int, num_classes: int) -> Array:
+    labels = jnp.arange(num_classes, dtype=jnp.int32)
+    return jnp.broadcast_to(labels, (num_samples, num_classes))
