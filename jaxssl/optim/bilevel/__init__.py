@@ -1,0 +1,34 @@
+"""Deep bilevel learning: weigh mini-batch gradients by how they agree.
+
+S. Jenni and P. Favaro, "Deep Bilevel Learning", ECCV 2018; thesis chapter 8. Of k
+mini-batches with the same labels, one (number 0) plays the validation set. The others
+are weighted by how well a small step along their gradients does on it: gradients that
+agree with the validation gradient count much, gradients that disagree are ascended.
+What most mini-batches agree on is what generalises; labels that are wrong at random are
+memorised late, if at all. Any optimizer takes the weighted gradient.
+
+| thesis | code | what it is |
+|---|---|---|
+| k | ``k`` | mini-batches of a step: 1 for validation, n = k - 1 for training |
+| nabla l_j, j in V | ``g_v`` | gradient of mini-batch 0; never applied itself |
+| nabla l_i, i in T | ``g_i`` | gradient of a training mini-batch |
+| omega_i, omega-hat_i | ``raw``, ``weights`` | its weight, before and after |w|_1 = 1 |
+| lambda-hat | ``lam`` | 1: weight of the proximal term, divides |g_i|^2 |
+| mu-hat | ``mu`` | 0.01: spread of the weights |
+
+    (8.8)   0 = -<g_v, g_i> + sum_k w_k <g_k, g_i> / lam + mu w_i    solver="exact"
+    (8.10)  w_i = <g_v, g_i> / (|g_i|^2 / lam + mu)                  solver="diagonal"
+            w <- w / |w|_1                                           normalize="l1"
+    (8.11)  theta <- theta - epsilon sum_i w_i g_i                   any optimizer
+
+Where the thesis and the released code differ, or leave a choice:
+
+- The thesis sums the loss over a mini-batch (eq. 8.1), the code averages. Averages are
+  meant here: with sums, mu is relatively B^2 times smaller.
+- Weight decay is added after the weighting, so that it does not enter <g_v, g_i>.
+- Both divide 0 by 0 if no mini-batch has a weight; here ``on_zero`` decides.
+"""
+
+from jaxssl.optim.bilevel.weights import Info, solve_weights
+
+__all__ = ["Info", "solve_weights"]
