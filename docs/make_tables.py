@@ -62,10 +62,11 @@ def provenance(result: Mapping[str, Any] | None, table: str) -> str:
     if result is None:
         return f"Not run yet; run: `python experiments/{table}.py --size cpu`."
     seeds = sorted({len(row["seeds"]) for row in result["rows"]})
+    commits = ", ".join(commit[:7] for commit in result["commit"].split(", "))
     return (
-        f"{result['hardware']}, {result['date']}, commit {result['commit'][:7]}, "
-        f"{' or '.join(map(str, seeds))} seeds; accuracy in %, mean ± standard "
-        f"deviation. `experiments/results/{table}_cpu.json`"
+        f"{result['hardware']} with other work on them, {result['date']}, code of "
+        f"{commits}, {' or '.join(map(str, seeds))} seeds; accuracy in %, mean ± "
+        f"standard deviation. `experiments/results/{table}_cpu.json`"
     )
 
 

@@ -43,7 +43,7 @@ def test_a_stored_result_fills_its_rows_and_leaves_the_others(tmp_path):
     result = {
         "hardware": "2 CPU cores",
         "date": "2026-01-01",
-        "commit": "0123456789",
+        "commit": "0123456789, abcdefghij",
         "rows": [row, untrained | {"train_seconds": None}],
     }
     (tmp_path / "table_4_2_cpu.json").write_text(json.dumps(result))
@@ -55,7 +55,8 @@ def test_a_stored_result_fills_its_rows_and_leaves_the_others(tmp_path):
     assert f"| Rot | {conv} | 80.0 ± 1.0 | 3,000 | 2 |" in lines
     assert f"| Random | {conv} |  | 0 |  |" in lines
     assert sum(line.startswith("| Warp | not run |") for line in lines) == 1
-    assert "2 CPU cores, 2026-01-01, commit 0123456, 3 seeds" in text
+    told = "2 CPU cores with other work on them, 2026-01-01, code of 0123456, abcdefg, "
+    assert told + "3 seeds" in text
     table = next(line for line in lines if line.startswith("| 4.2 |"))
     assert table.endswith("| 59.2 69.7 71.9 73.1 73.7 | 51.0 52.0 53.0 54.0 55.0 |")
     assert make_tables().fill(text, tmp_path) == text
