@@ -159,7 +159,7 @@ def solve_weights(
       >>> dots, sq_norms = jnp.array([2.0, -1.0, 0.0]), jnp.array([0.99, 0.99, 4.0])
       >>> weights, info = solve_weights(dots, sq_norms)
       >>> weights
-      Array([ 0.6666667, -0.3333333,  0.       ], dtype=float32)
+      Array([ 0.6666667 , -0.33333334,  0.        ], dtype=float32)
       >>> int(info.num_negative)
       1
     """
