@@ -29,6 +29,19 @@ Where the thesis and the released code differ, or leave a choice:
 - Both divide 0 by 0 if no mini-batch has a weight; here ``on_zero`` decides.
 """
 
+from jaxssl.optim.bilevel.agreement import (
+    AgreementState,
+    bilevel_sgd,
+    scale_by_agreement,
+)
+from jaxssl.optim.bilevel.groups import by_layer
 from jaxssl.optim.bilevel.weights import Info, solve_weights
 
-__all__ = ["Info", "solve_weights"]
+__all__ = [
+    "AgreementState",
+    "Info",
+    "bilevel_sgd",
+    "by_layer",
+    "scale_by_agreement",
+    "solve_weights",
+]
