@@ -365,6 +365,7 @@ def test_impossible_settings_are_refused(settings, error, words):
     [
         ({"mask": {"conv": True}}, "mask must have the parameters' structure"),
         ({"per_layer": {"x": "a"}}, "per_layer must have the parameters' structure"),
+        ({"mask": {"conv": 1, "scale": True}}, "mask must hold Python booleans"),
         ({"mask": False}, "Of 3 parameters none is trained"),
     ],
 )

@@ -21,12 +21,21 @@ memorised late, if at all. Any optimizer takes the weighted gradient.
             w <- w / |w|_1                                           normalize="l1"
     (8.11)  theta <- theta - epsilon sum_i w_i g_i                   any optimizer
 
+Three entrances, from the whole to the parts: `value_and_grad` computes the weighted
+gradient of a loss and stores no more than a few gradients; `scale_by_agreement` is an
+optax transformation for gradients that are stacked already; `solve_weights` is
+eq. 8.10 on numbers.
+
 Where the thesis and the released code differ, or leave a choice:
 
 - The thesis sums the loss over a mini-batch (eq. 8.1), the code averages. Averages are
   meant here: with sums, mu is relatively B^2 times smaller.
 - Weight decay is added after the weighting, so that it does not enter <g_v, g_i>.
 - Both divide 0 by 0 if no mini-batch has a weight; here ``on_zero`` decides.
+- Batch norm sees one mini-batch at a time, and its averages move k times a step, as in
+  the code, with ``reduce_state="sequential"``.
+- The thesis' baseline drops the same units in all k mini-batches (``rng_mode`` is
+  "shared"); the code draws anew for each ("split", ablation d of table 8.1).
 """
 
 from jaxssl.optim.bilevel.agreement import (
@@ -34,6 +43,7 @@ from jaxssl.optim.bilevel.agreement import (
     bilevel_sgd,
     scale_by_agreement,
 )
+from jaxssl.optim.bilevel.gradients import split_batch, value_and_grad
 from jaxssl.optim.bilevel.groups import by_layer
 from jaxssl.optim.bilevel.weights import Info, solve_weights
 
@@ -44,4 +54,6 @@ __all__ = [
     "by_layer",
     "scale_by_agreement",
     "solve_weights",
+    "split_batch",
+    "value_and_grad",
 ]

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxssl.types import Array, Float, Num, Params
 
@@ -78,6 +79,8 @@ def make_groups(params: Params, per_layer: Labels = None, mask: Mask = None) -> 
     counts = [jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves]
     if mask is not None:
         marks = _spread(mask, params, structure, "mask")
+        if not all(isinstance(mark, bool | np.bool_) for mark in marks):
+            raise ValueError(f"mask must hold Python booleans; got {marks}.")
         counts = [bool(mark) and here for mark, here in zip(marks, counts, strict=True)]
     if not any(counts):
         raise ValueError(

@@ -26,13 +26,17 @@ def combine(
       The update in the gradients' dtype, and what is known of each group (with the axis
       of groups in front).
     """
-    products = inner_products(groups, rule, stack, val_index)
-    info = solve_groups(rule, products)
+    info = solve_groups(rule, inner_products(groups, rule, stack, val_index))
+    return weigh(groups, rule, info, stack, val_index), info
+
+
+def weigh(
+    groups: Groups, rule: Rule, info: Info, stack: Leaves, val_index: int
+) -> Leaves:
+    """Return the weighted sum of stacked gradients, in their dtype."""
     factors = jax.vmap(lambda one: factors_of(rule, one, val_index))(info)
-    weigh = functools.partial(scaled, groups)
-    spread = jax.vmap(weigh, in_axes=(1, 0))(factors, stack)
-    sums = [x.sum(axis=0).astype(g.dtype) for x, g in zip(spread, stack, strict=True)]
-    return sums, info
+    spread = jax.vmap(functools.partial(scaled, groups), in_axes=(1, 0))(factors, stack)
+    return [x.sum(axis=0).astype(g.dtype) for x, g in zip(spread, stack, strict=True)]
 
 
 def inner_products(

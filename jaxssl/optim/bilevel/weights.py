@@ -193,7 +193,7 @@ def solve(
     skipped = l1 == 0
     weights = raw / jnp.where(skipped, 1, l1) if rule.normalize == "l1" else raw
     if rule.on_zero == "uniform":
-        used = _usable(rule, dots, sq_norms).astype(raw.dtype)
+        used = usable(rule, dots, sq_norms).astype(raw.dtype)
         even = used / jnp.maximum(used.sum(), 1)
         weights = jnp.where(skipped, even, weights)
     grad_norms = None if sq_norms is None else safe_sqrt(sq_norms)
@@ -221,8 +221,8 @@ def raw_weights(
                 "Pass |g_i|^2, or lam=float('inf')."
             )
         sq_norms = jnp.zeros_like(dots)
-    usable = _usable(rule, dots, sq_norms)
-    dots, sq_norms = jnp.where(usable, dots, 0), jnp.where(usable, sq_norms, 0)
+    counts = usable(rule, dots, sq_norms)
+    dots, sq_norms = jnp.where(counts, dots, 0), jnp.where(counts, sq_norms, 0)
     scale = sq_norms / rule.lam + rule.mu
     # With mu = 0, a gradient of 0 has no scale; its weight is 0, not 0/0.
     none = scale == 0
@@ -235,13 +235,15 @@ def _solve_exact(rule: Rule, dots, sq_norms, gram) -> Float[Array, " n"]:
             "gram must be given for solver='exact': the inner products of all k "
             "gradients, [k, k]. Or take solver='diagonal'."
         )
-    usable = _usable(rule, dots, sq_norms)
-    among = jnp.where(usable[:, None] & usable[None, :], gram[1:, 1:], 0)
+    counts = usable(rule, dots, sq_norms)
+    among = jnp.where(counts[:, None] & counts[None, :], gram[1:, 1:], 0)
     system = among / rule.lam + rule.mu * jnp.eye(len(dots), dtype=gram.dtype)
-    return jnp.linalg.solve(system, jnp.where(usable, dots, 0))
+    return jnp.linalg.solve(system, jnp.where(counts, dots, 0))
 
 
-def _usable(rule: Rule, dots, sq_norms):
+def usable(
+    rule: Rule, dots: Float[Array, "*n"], sq_norms: Float[Array, "*n"] | None
+) -> Bool[Array, "*n"]:
     """Mark the mini-batches that may get a weight."""
     if not rule.finite_only:
         return jnp.ones(dots.shape, bool)
