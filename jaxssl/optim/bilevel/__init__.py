@@ -24,7 +24,7 @@ memorised late, if at all. Any optimizer takes the weighted gradient.
 Three entrances, from the whole to the parts: `value_and_grad` computes the weighted
 gradient of a loss and stores no more than a few gradients; `scale_by_agreement` is an
 optax transformation for gradients that are stacked already; `solve_weights` is
-eq. 8.10 on numbers.
+eq. 8.10 on numbers. `LabelMatchedSampler` draws the mini-batches.
 
 Where the thesis and the released code differ, or leave a choice:
 
@@ -45,11 +45,13 @@ from jaxssl.optim.bilevel.agreement import (
 )
 from jaxssl.optim.bilevel.gradients import split_batch, value_and_grad
 from jaxssl.optim.bilevel.groups import by_layer
+from jaxssl.optim.bilevel.sampler import LabelMatchedSampler
 from jaxssl.optim.bilevel.weights import Info, solve_weights
 
 __all__ = [
     "AgreementState",
     "Info",
+    "LabelMatchedSampler",
     "bilevel_sgd",
     "by_layer",
     "scale_by_agreement",
