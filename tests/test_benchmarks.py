@@ -46,3 +46,13 @@ def test_input_compares_the_loader_with_the_step():
         "folder of JPEG, 96 px",
     ]
     assert all(float(row[2].replace(",", "")) > 0 for row in rows[2:])
+
+
+def test_bilevel_compares_the_strategies_with_plain_sgd():
+    printed = run(
+        "bilevel.py", "--nets=tiny", "--k=3", "--size=2", "--rounds=1", "--seconds=0.01"
+    )
+    rows = [line.split("|") for line in printed.splitlines() if line.startswith("|")]
+    names = ["big batch", "accumulated", "scan", "loop", "vmap", "jvp", "auto"]
+    assert [row[2].strip() for row in rows[2:]] == names
+    assert all(float(row[4]) > 0 for row in rows[2:])
