@@ -23,7 +23,13 @@ from jaxssl.train import recipe
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
-CHECKED = ("README.md", "paper_map.md", "deviations.md", "configuration.md")
+CHECKED = (
+    "README.md",
+    "paper_map.md",
+    "deviations.md",
+    "configuration.md",
+    "transforms.md",
+)
 """Pages whose every backticked name is looked up."""
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.S | re.M)
@@ -180,7 +186,7 @@ def test_every_difference_of_the_two_sides_is_in_the_table():
 # --- Python
 
 
-@pytest.mark.parametrize("name", ["README.md", "data.md", "python.md"])
+@pytest.mark.parametrize("name", ["README.md", "data.md", "python.md", "transforms.md"])
 def test_python_blocks_run_in_order(name, capsys):
     shown = blocks(page(name), "python")
     assert shown
