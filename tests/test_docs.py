@@ -29,6 +29,7 @@ CHECKED = (
     "deviations.md",
     "configuration.md",
     "transforms.md",
+    "bilevel.md",
 )
 """Pages whose every backticked name is looked up."""
 
@@ -186,7 +187,9 @@ def test_every_difference_of_the_two_sides_is_in_the_table():
 # --- Python
 
 
-@pytest.mark.parametrize("name", ["README.md", "data.md", "python.md", "transforms.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "data.md", "python.md", "transforms.md", "bilevel.md"]
+)
 def test_python_blocks_run_in_order(name, capsys):
     shown = blocks(page(name), "python")
     assert shown
