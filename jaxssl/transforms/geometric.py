@@ -173,8 +173,10 @@ def rot90(
     row = (cos * y + sin * x + (side - 1)) // 2
     column = (cos * x - sin * y + (side - 1)) // 2
     flat = image.reshape(*lead, side * side, image.shape[-1])
-    return flat.at[..., row * side + column, :].get(
-        mode="promise_in_bounds", wrap_negative_indices=False
+    return (
+        jnp.asarray(flat)
+        .at[..., row * side + column, :]
+        .get(mode="promise_in_bounds", wrap_negative_indices=False)
     )
 
 
@@ -316,8 +318,10 @@ def _flip_axis(image, flip, axis: int):
     index = jnp.arange(length, dtype=jnp.int32)
     index = jnp.where(flip, length - 1 - index, index)
     after = (slice(None),) * (-1 - axis)
-    return image.at[(..., index, *after)].get(
-        mode="promise_in_bounds", wrap_negative_indices=False
+    return (
+        jnp.asarray(image)
+        .at[(..., index, *after)]
+        .get(mode="promise_in_bounds", wrap_negative_indices=False)
     )
 
 

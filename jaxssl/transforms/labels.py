@@ -149,6 +149,7 @@ def label_noise(
     References:
       Random label corruptions, thesis section 8.4.3.
     """
+    labels = jnp.asarray(labels)
     checks.whole(labels, "labels")
     if params.noisy.shape != labels.shape:
         raise ValueError(

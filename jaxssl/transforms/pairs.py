@@ -129,8 +129,10 @@ def view_pairs(
     cameras = jnp.clip(params.cameras, 0, scene.shape[0] - 1)
     frames = jnp.clip(params.frames, 0, scene.shape[1] - 1)
     # The pair at time t, and the second camera's image at another time.
-    images = scene.at[cameras[jnp.array([0, 1, 1])], frames[jnp.array([0, 0, 1])]].get(
-        mode="promise_in_bounds", wrap_negative_indices=False
+    images = (
+        jnp.asarray(scene)
+        .at[cameras[jnp.array([0, 1, 1])], frames[jnp.array([0, 0, 1])]]
+        .get(mode="promise_in_bounds", wrap_negative_indices=False)
     )
     first, second, later = hflip(images, params.mirror)
     flipped = [hflip(first, params.flipped == 0), hflip(second, params.flipped == 1)]

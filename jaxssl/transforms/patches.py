@@ -65,8 +65,10 @@ def paste_patch(
         inside.append((index >= 0) & (index < size[axis]))
         index = jnp.clip(index, 0, size[axis] - 1)
         patch = jnp.moveaxis(patch, axis - 3, 0)
-        patch = patch.at[index].get(
-            mode="promise_in_bounds", wrap_negative_indices=False
+        patch = (
+            jnp.asarray(patch)
+            .at[index]
+            .get(mode="promise_in_bounds", wrap_negative_indices=False)
         )
         patch = jnp.moveaxis(patch, 0, axis - 3)
     mask = (inside[0][:, None] & inside[1][None, :])[..., None]

@@ -101,8 +101,10 @@ def bilinear_sample(
     total = jnp.zeros((*lead, *coords.shape[:2], image.shape[-1]), dtype)
     for row, row_weight in _taps(coords[..., 0].astype(dtype), height, border):
         for column, column_weight in _taps(coords[..., 1].astype(dtype), width, border):
-            taps = flat.at[..., row * width + column, :].get(
-                mode="promise_in_bounds", wrap_negative_indices=False
+            taps = (
+                jnp.asarray(flat)
+                .at[..., row * width + column, :]
+                .get(mode="promise_in_bounds", wrap_negative_indices=False)
             )
             weight = (row_weight * column_weight)[..., None]
             weight = jax.lax.expand_dims(weight, range(len(lead)))

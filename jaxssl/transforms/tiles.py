@@ -127,8 +127,10 @@ def jigsaw(
     """
     tiles = tile(image, grid=grid)
     permutation = _check_permutation(permutation, tiles.shape[-4])
-    tiles = tiles.at[..., permutation, :, :, :].get(
-        mode="promise_in_bounds", wrap_negative_indices=False
+    tiles = (
+        jnp.asarray(tiles)
+        .at[..., permutation, :, :, :]
+        .get(mode="promise_in_bounds", wrap_negative_indices=False)
     )
     return untile(tiles, grid=grid)
 
@@ -195,8 +197,10 @@ def pixel_permutation(
     height, width = checks.image_size(image)
     permutation = _check_permutation(permutation, height * width)
     flat = image.reshape(*image.shape[:-3], height * width, image.shape[-1])
-    flat = flat.at[..., permutation, :].get(
-        mode="promise_in_bounds", wrap_negative_indices=False
+    flat = (
+        jnp.asarray(flat)
+        .at[..., permutation, :]
+        .get(mode="promise_in_bounds", wrap_negative_indices=False)
     )
     return flat.reshape(image.shape)
 

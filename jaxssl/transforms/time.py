@@ -307,8 +307,10 @@ def take_frames(
             "jax.vmap for indices that differ per clip."
         )
     indices = jnp.clip(checks.whole(indices, "indices"), 0, clip.shape[-4] - 1)
-    return clip.at[..., indices, :, :, :].get(
-        mode="promise_in_bounds", wrap_negative_indices=False
+    return (
+        jnp.asarray(clip)
+        .at[..., indices, :, :, :]
+        .get(mode="promise_in_bounds", wrap_negative_indices=False)
     )
 
 

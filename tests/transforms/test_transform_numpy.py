@@ -1,0 +1,68 @@
+"""NumPy arrays, as data sets hand them out, go into every transform without jit."""
+
+import os
+import subprocess
+import sys
+
+SCRIPT = """
+import warnings
+import jax, jax.numpy as jnp, numpy as np
+from jaxssl import transforms as T
+
+warnings.simplefilter("error")
+key, rng = jax.random.key(0), np.random.default_rng(0)
+pixels = rng.integers(0, 256, (24, 24, 3)).astype(np.uint8)
+reals = (pixels / 255).astype(np.float32)
+video = rng.integers(0, 256, (40, 6, 6, 3)).astype(np.uint8)
+labels = np.arange(6) % 3
+place, corner = np.full((2, 3, 2), 1.5, np.float32), np.array([1, 2])
+
+
+def same(name, apply, *data):
+    given, expected = apply(*data), apply(*jax.tree.map(jnp.asarray, data))
+    jax.tree.map(np.testing.assert_array_equal, given, expected)
+    print(name)
+
+
+plain = "warp free_warp hflip vflip rot90 rotate pixel_permutation jigsaw".split()
+for name in plain:
+    random = getattr(T, f"random_{name}")
+    same(name, lambda image: random(key, image), pixels)
+for name in "brightness contrast saturation hue grayscale color_jitter".split():
+    random = getattr(T, f"random_{name}")
+    same(name, lambda image: random(key, image), reals)
+same("blur", lambda image: T.random_gaussian_blur(key, image), reals)
+same("resized_crop", lambda x: T.random_resized_crop(key, x, size=12), pixels)
+same("chain", lambda x: T.geometric_chain(x, [T.hflip_coords(True)]), pixels)
+same("sample", T.bilinear_sample, pixels, place)
+same("crop", lambda x, at: T.crop(x, at, 4), pixels, corner)
+same("paste", T.paste_patch, pixels, pixels[:5, :6], corner)
+same("erase", lambda x, z: T.erase_center(x, z, 4), pixels, pixels[4:-4, 4:-4])
+same("rotations", T.rotation_batch, pixels[None])
+views = lambda x: T.transformation_batch(key, x, x, size=20)
+same("transformations", views, pixels[None])
+same("frames", T.take_frames, video, np.array([3, 2, 1]))
+same("clips", lambda x: T.temporal_batch(key, x), video[None])
+same("pairs", lambda x: T.view_pair_batch(key, x), np.stack([video, video])[None])
+same("background", T.median_background, video)
+same("remove", lambda x, b: T.remove_background(x, b, threshold=9), pixels, pixels)
+same("pose", lambda x: T.flip_pose(x, pairs=[(0, 1)]), reals[0])
+same("average", T.local_average, reals)
+same("damage", T.damage, reals, rng.random((24, 24)) > 0.5)
+same("mixup", lambda a, b: T.mixup(a, b, 0.5), reals, reals[::-1])
+noise = T.label_noise_params(key, jnp.asarray(labels), num_classes=3, rate=0.5)
+same("noise", lambda y: T.label_noise(y, noise), labels)
+"""
+
+
+def test_numpy_arrays_need_no_conversion() -> None:
+    """In a process of its own, where annotations are not checked."""
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) == 33
