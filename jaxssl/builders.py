@@ -116,6 +116,7 @@ def supervised(
     task = classify.make_task(method, networks, txs)
     evals = feature_evals(task, train, test, config.eval)
     accuracy = from_config(suite.LogitsConfig, config.eval.test, where="eval.test")
+    _check_crop("eval.test", accuracy.crop_size, test)
     evals["accuracy"] = suite.accuracy_eval(task.readouts, test, accuracy)
     return Experiment(
         task=task,
@@ -161,6 +162,7 @@ def linear_probes(
     fill_steps = probe.FILL_STEPS if untrained else 0
     task = probe.make_task(method, backbone, txs, fill_steps=fill_steps)
     ask = from_config(suite.LogitsConfig, config.eval.test, where="eval.test")
+    _check_crop("eval.test", ask.crop_size, test)
     measure = {"classes": suite.accuracy_eval, "attributes": suite.precision_eval}
     found = measure[method.labels](task.readouts, test, ask)
     return Experiment(
@@ -255,6 +257,7 @@ def feature_evals(
         return from_config(cls, section[name], where=f"eval.{name}")
 
     look = read(features.FeatureConfig, "features")
+    _check_crop("eval.features", look.crop_size, train, test)
     if look.train_images:
         train = Part(train, look.train_images)
     bank = features.FeatureBank(task.readouts["features"], look)
@@ -316,3 +319,13 @@ def _check_classes(train: Source, test: Source) -> None:
             f"{train.name} and {test.name} need the same classes in the same order; "
             f"one label means {clash[0]}."
         )
+
+
+def _check_crop(where: str, crop_size: int, *sources: Source) -> None:
+    for source in sources:
+        height, width, _ = source.image_shape
+        if crop_size > min(height, width):
+            raise UserError(
+                f"{where}.crop_size is {crop_size} but the images of {source.name} are "
+                f"{height}x{width}; it must be at most {min(height, width)}."
+            )

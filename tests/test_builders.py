@@ -119,6 +119,13 @@ def test_probes_may_learn_from_a_part_of_the_images(monkeypatch):
         recognition(settings, source([0, 1]), source([0, 1]))
 
 
+def test_evaluations_may_not_crop_more_than_there_is():
+    settings = config(classes=("none", "warp"))
+    settings.eval.features.crop_size = 25
+    with pytest.raises(UserError, match=r"eval.features.crop_size is 25 but .*24x24"):
+        recognition(settings, source([0, 1]), source([0, 1]))
+
+
 def test_classes_in_another_order_are_refused():
     train, test = source([0, 1]), source([0, 1], names=("dog", "cat"))
     with pytest.raises(UserError, match="one label means 'cat' and 'dog'"):

@@ -306,12 +306,7 @@ def take_frames(
             f"indices must be one row of frame numbers; got {indices.shape}. Use "
             "jax.vmap for indices that differ per clip."
         )
-    indices = jnp.clip(checks.whole(indices, "indices"), 0, clip.shape[-4] - 1)
-    return (
-        jnp.asarray(clip)
-        .at[..., indices, :, :, :]
-        .get(mode="promise_in_bounds", wrap_negative_indices=False)
-    )
+    return jnp.take(clip, checks.whole(indices, "indices"), axis=-4, mode="clip")
 
 
 # --- Shared

@@ -54,6 +54,15 @@ OTHERS = {
 }
 """What transforms no data but functions."""
 
+LONG = {
+    "temporal_batch",
+    "temporal_params",
+    "transformation_batch",
+    "transformation_views",
+    "view_pair_batch",
+}
+"""Batches of several transforms: each of their operations compiles without jit."""
+
 
 def _pick(condition: Callable[[Example], bool]):
     names = [name for name, example in EXAMPLES.items() if condition(example)]
@@ -84,7 +93,7 @@ def test_tables_call_what_they_cover(table) -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_vmap_equals_loop_and_jit_equals_eager_with_one_trace(name: str) -> None:
+def test_vmap_equals_loop_with_one_trace(name: str) -> None:
     """One program serves all parameters, and never calls back into Python."""
     example, traces = EXAMPLES[name], []
     examples = [example.data(seed=seed) for seed in range(3)]
@@ -102,8 +111,20 @@ def test_vmap_equals_loop_and_jit_equals_eager_with_one_trace(name: str) -> None
         alone = jax.tree.map(lambda leaf, i=i: leaf[i], together)
         close(alone, one(examples[i], params[i]))
     assert len(traces) == 1
-    close(one(examples[0], params[0]), example.apply(examples[0], params[0]))
     assert "callback" not in one.lower(examples[0], params[0]).as_text()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in LONG else [])
+        for name in EXAMPLES
+    ],
+)
+def test_jit_equals_eager(name: str) -> None:
+    example = EXAMPLES[name]
+    data, params = example.data(), draw(example)
+    close(jax.jit(example.apply)(data, params), example.apply(data, params))
 
 
 @_pick(lambda example: example.shares)
