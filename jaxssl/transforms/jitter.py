@@ -77,9 +77,12 @@ def color_jitter(
     checks.floating(image, "color_jitter")
     checks.channels(image, (3,), "color_jitter")
     checks.interval(value_range, "value_range", strict=True)
+    for name in ("brightness", "contrast", "saturation"):
+        checks.non_negative(getattr(params, name), name)
     wide, *factors = color.computed(image, *params[:4])
     if exact:
-        values = _one_by_one(wide, factors, params.order, value_range)
+        order = checks.whole(params.order, "order")
+        values = _one_by_one(wide, factors, order, value_range)
     else:
         values = _at_once(wide, factors, value_range)
     return color.finished(values, image, value_range)

@@ -58,6 +58,11 @@ def paste_patch(
     size, image_size = checks.image_size(patch), checks.image_size(image)
     checks.fits(size, image_size, "patch")
     checks.same_dtype(image, patch, "patch")
+    if (*patch.shape[:-3], patch.shape[-1]) != (*image.shape[:-3], image.shape[-1]):
+        raise ValueError(
+            "patch must have the image's channels and leading axes; got "
+            f"{patch.shape} for an image of {image.shape}."
+        )
     start = checks.corner(top_left, size, image_size)
     inside = []
     for axis in (0, 1):

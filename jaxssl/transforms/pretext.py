@@ -92,7 +92,7 @@ class TransformationParams(NamedTuple):
 def transformation_params(
     key: Key[Array, ""],
     *,
-    image_size: int,
+    image_size: int | tuple[int, int],
     size: int,
     grid: tuple[int, int] = (4, 4),
     magnitude: Scalar = 0.1,
@@ -101,7 +101,7 @@ def transformation_params(
 
     Args:
       key: a typed key.
-      image_size: static side of the images.
+      image_size: static side, or (height, width), of the images.
       size: static side of the views.
       grid: see `warp_params`.
       magnitude: see `warp_params`.
@@ -128,8 +128,8 @@ def transformation_params(
 
 
 def transformation_views(
-    image: Shaped[Array, "s s c"],
-    inpainted: Shaped[Array, "s s c"] | None,
+    image: Shaped[Array, "h w c"],
+    inpainted: Shaped[Array, "h w c"] | None,
     params: TransformationParams,
     *,
     size: int,
@@ -211,8 +211,8 @@ def stack_transformations(
 
 def transformation_batch(
     key: Key[Array, ""],
-    images: Shaped[Array, "b s s c"],
-    inpainted: Shaped[Array, "b s s c"] | None = None,
+    images: Shaped[Array, "b h w c"],
+    inpainted: Shaped[Array, "b h w c"] | None = None,
     ids: Int[Array, " b"] | None = None,
     *,
     size: int,
@@ -257,7 +257,7 @@ def transformation_batch(
         image, painted = example
         params = transformation_params(
             key,
-            image_size=image.shape[0],
+            image_size=checks.image_size(image),
             size=size,
             grid=grid,
             magnitude=magnitude,
@@ -353,7 +353,7 @@ def temporal_batch(
       key: a typed key.
       videos: any dtype and value range; frames are gathered in their dtype.
       num_frames: how many frames of each video count, where shorter ones are padded at
-        their end; None: all.
+        their end; more than there are count as all. None: all.
       ids: see `jaxssl.transforms.batched`.
       length: static number of frames of a clip.
       classes: static; any of `KINDS`. Label j is ``classes[j]``.
@@ -372,9 +372,10 @@ def temporal_batch(
 
     def one(key, example):
         video, frames = example
+        available = video.shape[0]
         params = temporal_params(
             key,
-            video.shape[0] if frames is None else frames,
+            available if frames is None else jnp.minimum(frames, available),
             length=length,
             classes=classes,
             variant=variant,

@@ -337,3 +337,9 @@ def test_import_needs_only_jax_and_numpy() -> None:
         "assert T.warp(image, T.warp_params(jax.random.key(0))).shape == (4, 4, 3)\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, timeout=300)
+
+
+def test_negative_factors_of_a_jitter_are_refused() -> None:
+    params = T.ColorJitterParams(-1.0, 1.0, 1.0, 0.0, jnp.arange(4))
+    with pytest.raises(ValueError, match=r"brightness must be at least 0; got -1\.0"):
+        T.color_jitter(jnp.zeros((4, 4, 3)), params)

@@ -66,3 +66,31 @@ def test_numpy_arrays_need_no_conversion() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split()) == 33
+
+
+MISFITS = """
+import jax.numpy as jnp
+from jaxssl import transforms as T
+
+image = jnp.zeros((8, 8, 3))
+for shape in ((4, 4, 1), (5, 4, 4, 3)):
+    try:
+        T.paste_patch(image, jnp.ones(shape), (0, 0))
+    except ValueError as error:
+        print(error)
+"""
+
+
+def test_a_patch_of_other_channels_or_leading_axes_is_refused() -> None:
+    """In a process of its own, too: elsewhere the annotations refuse it first."""
+    done = subprocess.run(
+        [sys.executable, "-c", MISFITS],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        check=True,
+    )
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2
+    assert all("patch must have the image's channels" in line for line in lines)

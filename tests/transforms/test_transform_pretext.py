@@ -231,3 +231,20 @@ def test_a_vmapped_choice_is_the_static_group() -> None:
         np.testing.assert_array_equal(
             choose(labels[:, column], images), views[:, column]
         )
+
+
+def test_crops_cover_images_that_are_not_square() -> None:
+    images = jnp.zeros((256, 40, 24, 1))
+    drawn = T.transformation_batch(
+        jax.random.key(0), images, size=16, classes=("none", "rot90")
+    )[2]
+    corners = np.asarray(drawn.base.top_left)
+    assert corners.min(0).tolist() == [0, 0]
+    assert corners.max(0).tolist() == [24, 8]
+
+
+def test_more_frames_than_there_are_count_as_all() -> None:
+    videos, key = jnp.zeros((2, 20, 2, 2, 1)), jax.random.key(0)
+    drawn = T.temporal_batch(key, videos, jnp.array([100, 17]))[2]
+    expected = T.temporal_batch(key, videos, jnp.array([20, 17]))[2]
+    np.testing.assert_array_equal(drawn.indices, expected.indices)
