@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from jaxssl.data.order import Order
 from jaxssl.data.sources import Source
 from jaxssl.types import Eval, Task
 
@@ -18,6 +19,7 @@ class Experiment(NamedTuple):
         steps.
       init_from: player to the workdir of another run; that run's newest checkpoint
         gives the player its first parameters and statistics.
+      order: which records make up each step; by default every record once an epoch.
     """
 
     task: Task
@@ -25,3 +27,4 @@ class Experiment(NamedTuple):
     evals: Mapping[str, Eval]
     online_evals: Mapping[str, Eval]
     init_from: Mapping[str, str]
+    order: Order | None = None

@@ -56,7 +56,8 @@ Batch = Mapping[str, Any]
 """``image`` uint8 (b, h, w, c), ``label`` int32 (b,) or (b, k), ``id`` int32 (b,).
 
 ``id`` is the index of the sample in its data set: randomness that belongs to a sample
-is folded in by it, so the sample gets the same views on any number of devices.
+is folded in by it, so the sample gets the same views on any number of devices. Records
+may hold more: ``true_label`` like ``label``, where ``label`` may be wrong on purpose.
 """
 
 Metrics = dict[str, Array]

@@ -230,6 +230,29 @@ def test_evaluate_writes_both_states(copy, capsys):
     assert (copy / "report.html").stat().st_size > 0
 
 
+def test_training_and_the_untrained_state_follow_the_order_of_the_experiment(folder):
+    order = """
+
+def order(step):
+    with open("steps", "a") as file:
+        print(step, file=file)
+    return np.arange(8) + 8 * (step % 3)
+"""
+    text = TINY.read_text().replace("init_from={},", "init_from={}, order=order,")
+    Path("ordered.py").write_text(text + order)
+
+    def asked(line):
+        Path("steps").write_text("")
+        assert main(line.split()) == 0
+        return {int(step) for step in Path("steps").read_text().split()}
+
+    steps = asked("train --config=ordered.py --workdir=run --config.train.num_steps=5")
+    assert {0, 1, 2, 3, 4} <= steps
+    assert max(steps) < 20  # Those read ahead are few.
+    assert set(range(80)) <= asked("evaluate --workdir=run")
+    assert max(asked("evaluate --workdir=run --norandom_init")) < 20
+
+
 def test_evaluate_takes_other_settings_of_evaluations_and_says_so(copy):
     word = "--config.eval.first=20"
     assert main(["evaluate", f"--workdir={copy}", "--norandom_init", word]) == 0

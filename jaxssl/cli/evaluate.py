@@ -12,7 +12,6 @@ from jaxssl.cli.setup import (
     use_compilation_cache,
 )
 from jaxssl.cli.verb import Verb, define_workdir, get, require
-from jaxssl.data import pipeline
 from jaxssl.train import checkpoint, evaluation, recipe, records, sharding, start
 from jaxssl.types import TrainState, UserError
 
@@ -81,7 +80,7 @@ def _restore(setup: Setup, workdir: Path) -> TrainState:
     mesh = sharding.make_mesh(sharding.Config(data=1))
     experiment = setup.experiment
     spec = start.make_spec(
-        pipeline.batches,
+        setup.batches,
         experiment.train_set,
         batch_size=setup.train.batch_size,
         seed=setup.seed,
@@ -95,7 +94,7 @@ def _make_untrained(setup: Setup) -> TrainState:
         setup.experiment.task,
         setup.experiment.train_set,
         sharding.make_mesh(sharding.Config(data=1)),
-        batches=pipeline.batches,
+        batches=setup.batches,
         batch_size=setup.train.batch_size,
         seed=setup.seed,
     )

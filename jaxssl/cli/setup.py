@@ -1,6 +1,7 @@
 """From a recipe to something that can run: its settings checked, its objects built."""
 
 import ctypes
+import functools
 import hashlib
 import os
 import platform
@@ -14,8 +15,9 @@ import jax
 from ml_collections import ConfigDict
 
 from jaxssl import settings
+from jaxssl.data import pipeline
 from jaxssl.experiment import Experiment
-from jaxssl.train import loop, recipe, sharding
+from jaxssl.train import loop, recipe, sharding, start
 from jaxssl.types import UserError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # From glibc's malloc.h.
@@ -31,12 +33,14 @@ class Setup(NamedTuple):
       train: the section ``train``.
       mesh: the section ``mesh``.
       experiment: what the file's ``build`` returned.
+      batches: the input pipeline, in the experiment's order.
     """
 
     seed: int
     train: loop.Config
     mesh: sharding.Config
     experiment: Experiment
+    batches: start.Pipeline
 
 
 def set_up(chosen: recipe.Recipe) -> Setup:
@@ -61,7 +65,8 @@ def set_up(chosen: recipe.Recipe) -> Setup:
             f"build() of {chosen.file} returned {type(built).__name__}; "
             "it must return a jaxssl.experiment.Experiment."
         )
-    return Setup(config.seed, train, mesh, built)
+    batches = functools.partial(pipeline.batches, order=built.order)
+    return Setup(config.seed, train, mesh, built, batches)
 
 
 def use_compilation_cache() -> None:

@@ -41,6 +41,7 @@ def _train(values: flags.FlagValues, rest: list[str]) -> int:
             f"--workdir={workdir}",
             *rest,
         ],
+        batches=setup.batches,
     )
     print(f"finished; next: jaxssl evaluate --workdir={workdir}")
     return 0

@@ -1,12 +1,13 @@
 """Batches from a data set. The position is one integer, the global step.
 
 The order of an epoch follows from (seed, epoch) alone. Step s belongs to epoch
-``s // steps_per_epoch``; the remainder of an epoch is dropped. Each host reads a
-contiguous share of every global batch. So a run starts at any step, with any number of
-hosts, threads and workers, on exactly the samples that an uninterrupted run would see.
+``s // steps_per_epoch``; the remainder of an epoch is dropped. A method that chooses
+its own batches gives an `Order` instead, which is a function of the step as well. Each
+host reads a contiguous share of every global batch. So a run starts at any step, with
+any number of hosts, threads and workers, on exactly the samples that an uninterrupted
+run would see.
 """
 
-import functools
 import logging
 import os
 import time
@@ -18,6 +19,7 @@ import grain
 import numpy as np
 from absl import flags
 
+from jaxssl.data.order import Order, checked, epochs
 from jaxssl.data.sources import ArraySource, BadRecord, Source
 from jaxssl.types import Bool, Int, UserError
 
@@ -31,7 +33,7 @@ class Rows(NamedTuple):
     """Some records, and those that could not be read.
 
     Attributes:
-      batch: ``image``, ``label`` and ``id``.
+      batch: ``image``, ``label``, ``id`` and what else the records hold.
       bad: index to reason.
     """
 
@@ -137,40 +139,6 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         self.close()
 
 
-def steps_per_epoch(source: Source, batch_size: int) -> int:
-    """Return how many whole batches of ``batch_size`` one epoch has.
-
-    Raises:
-      UserError: there is no whole batch, or ``batch_size`` is below one.
-    """
-    if not 1 <= batch_size <= len(source):
-        raise UserError(
-            f"batch_size is {batch_size}; {source.name} has {len(source)} records, so "
-            f"allowed: 1 to {len(source)}."
-        )
-    return len(source) // batch_size
-
-
-@functools.lru_cache(maxsize=4)
-def epoch_order(seed: int, epoch: int, count: int) -> Int[np.ndarray, " n"]:
-    """Return the order of the records in one epoch.
-
-    The raw stream of PCG64 is sorted because NumPy promises that it never changes.
-
-    Args:
-      seed: of the run.
-      epoch: number of the epoch.
-      count: number of records.
-
-    Returns:
-      A permutation of 0 to ``count - 1``.
-    """
-    stream = np.random.PCG64(np.random.SeedSequence([seed, epoch]))
-    order = np.argsort(stream.random_raw(count), kind="stable")
-    order.flags.writeable = False
-    return order
-
-
 def batches(
     source: Source,
     *,
@@ -181,28 +149,57 @@ def batches(
     process_count: int = 1,
     num_workers: int = 0,
     max_bad_records: int = 10,
+    order: Order | None = None,
 ) -> Batches:
     """Return this host's share of the global batches from ``start_step`` on, for ever.
 
     Args:
       source: the data set.
       batch_size: of the global batch, over all hosts.
-      seed: of the order.
+      seed: of the order of the epochs; not read where ``order`` is given.
       start_step: the global step of the first batch.
       process_index: which host this is; it gets contiguous rows of each batch.
       process_count: number of hosts; it divides ``batch_size``.
       num_workers: processes that read; 0 reads in threads, best for small hosts.
       max_bad_records: how many distinct unreadable records are replaced, each by the
         next readable one, before the run stops.
+      order: which records make up each step; by default every record once an epoch.
 
     Returns:
-      An iterator of ``image`` uint8 (b, h, w, 3), ``label`` int32 (b,) or (b, k) and
-      ``id`` int32 (b,), the index of the record.
+      An iterator of ``image`` uint8 (b, h, w, 3), ``label`` int32 (b,) or (b, k),
+      ``id`` int32 (b,), the index of the record, and what else the records hold.
 
     Raises:
-      UserError: a batch larger than the data set, or not divisible by the hosts.
+      UserError: a batch larger than the data set, or not divisible by the hosts; an
+        order that gives another number of records or one that is not there.
     """
-    steps_per_epoch(source, batch_size)
+    if order is None:
+        order = epochs(source, batch_size=batch_size, seed=seed)
+    _check_share(batch_size, process_index, process_count)
+    if start_step < 0 or seed < 0 or num_workers < 0 or max_bad_records < 0:
+        raise UserError(
+            "start_step, seed, num_workers and max_bad_records must not be negative; "
+            f"got {start_step}, {seed}, {num_workers} and {max_bad_records}."
+        )
+    share = batch_size // process_count
+    steps = _Steps(
+        source,
+        order,
+        batch_size=batch_size,
+        first=start_step,
+        rows=slice(process_index * share, (process_index + 1) * share),
+        max_bad=max_bad_records,
+    )
+    # A wrong order is told here, before a thread or worker meets it.
+    checked(order, start_step, source=source, batch_size=batch_size)
+    rows = _iterate(steps, source, num_workers)
+    bad = BadRecords(source, max_bad_records)
+    return Batches(rows, step=start_step, bad=bad, in_shared_memory=num_workers > 0)
+
+
+def _check_share(batch_size: int, process_index: int, process_count: int) -> None:
+    if batch_size < 1:
+        raise UserError(f"batch_size is {batch_size}; it must be above 0.")
     if batch_size % process_count:
         raise UserError(
             f"batch_size is {batch_size}; it must be a multiple of the "
@@ -212,23 +209,6 @@ def batches(
         raise UserError(
             f"process_index is {process_index}; allowed: 0 to {process_count - 1}."
         )
-    if start_step < 0 or seed < 0 or num_workers < 0 or max_bad_records < 0:
-        raise UserError(
-            "start_step, seed, num_workers and max_bad_records must not be negative; "
-            f"got {start_step}, {seed}, {num_workers} and {max_bad_records}."
-        )
-    share = batch_size // process_count
-    steps = _Steps(
-        source,
-        batch_size=batch_size,
-        seed=seed,
-        first=start_step,
-        rows=slice(process_index * share, (process_index + 1) * share),
-        max_bad=max_bad_records,
-    )
-    rows = _iterate(steps, source, num_workers)
-    bad = BadRecords(source, max_bad_records)
-    return Batches(rows, step=start_step, bad=bad, in_shared_memory=num_workers > 0)
 
 
 def epoch(
@@ -268,16 +248,16 @@ class _Steps:
     def __init__(
         self,
         source: Source,
+        order: Order,
         *,
         batch_size: int,
-        seed: int,
         first: int,
         rows: slice,
         max_bad: int,
     ):
         self._source = source
+        self._order = order
         self._batch_size = batch_size
-        self._seed = seed
         self._first = first
         self._rows = rows
         self._max_bad = max_bad
@@ -286,12 +266,9 @@ class _Steps:
         return ENDLESS
 
     def __getitem__(self, index: int) -> Rows:
-        per_epoch = len(self._source) // self._batch_size
-        epoch, step = divmod(self._first + index, per_epoch)
-        order = epoch_order(self._seed, epoch, len(self._source))
-        start = step * self._batch_size
-        ids = order[start : start + self._batch_size][self._rows]
-        return fetch(self._source, ids, self._max_bad)
+        step, size = self._first + index, self._batch_size
+        ids = checked(self._order, step, source=self._source, batch_size=size)
+        return fetch(self._source, ids[self._rows], self._max_bad)
 
 
 class _Pages:
@@ -343,11 +320,9 @@ def fetch(source: Source, ids: Int[np.ndarray, " b"], max_bad: int) -> Rows:
         return Rows({**source.take(ids), "id": ids.astype(np.int32)}, {})
     bad: dict[int, str] = {}
     found = [_readable(source, int(i), max_bad, bad) for i in ids]
-    batch = {
-        "image": np.stack([record["image"] for _, record in found]),
-        "label": np.stack([record["label"] for _, record in found]).astype(np.int32),
-        "id": np.array([index for index, _ in found], np.int32),
-    }
+    batch = {n: np.stack([record[n] for _, record in found]) for n in found[0][1]}
+    batch["label"] = batch["label"].astype(np.int32)
+    batch["id"] = np.array([index for index, _ in found], np.int32)
     return Rows(batch, bad)
 
 

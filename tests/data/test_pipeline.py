@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jaxssl.data import ArraySource, pipeline
+from jaxssl.data.order import epoch_order
 from jaxssl.data.sources import BadRecord
 from jaxssl.types import UserError
 
@@ -109,7 +110,7 @@ def test_any_start_on_any_host_gives_its_slice_of_the_order(
     options = {"process_index": host, "process_count": hosts, "start_step": start}
     (batch,) = take(counting(n), 1, batch_size=batch_size, seed=seed, **options)
     epoch, step = divmod(start, n // batch_size)
-    order = pipeline.epoch_order(seed, epoch, n).tolist()
+    order = epoch_order(seed, epoch, n).tolist()
     first = step * batch_size + host * per_host
     assert batch["id"].tolist() == order[first : first + per_host]
 
@@ -125,16 +126,14 @@ def test_a_batch_holds_the_records_that_its_ids_name():
 
 def test_epochs_and_seeds_have_different_orders():
     orders = [
-        tuple(pipeline.epoch_order(seed, epoch, 97))
-        for seed in (0, 1)
-        for epoch in (0, 1)
+        tuple(epoch_order(seed, epoch, 97)) for seed in (0, 1) for epoch in (0, 1)
     ]
     assert len(set(orders)) == 4
     assert all(sorted(order) == list(range(97)) for order in orders)
 
 
 def test_the_order_of_a_seed_never_changes():
-    assert pipeline.epoch_order(0, 0, 10).tolist() == [3, 2, 1, 8, 6, 0, 7, 4, 5, 9]
+    assert epoch_order(0, 0, 10).tolist() == [3, 2, 1, 8, 6, 0, 7, 4, 5, 9]
 
 
 def test_workers_change_nothing():
