@@ -16,7 +16,8 @@ SHOWN = 20
 
 CATALOGUE = (
     ("fashion_on_photos", "10,000 + 2,000, 40 px", "MIT, CC-BY-4.0, CC0-1.0"),
-    ("fashion_mnist", "60,000 + 10,000, 28 px", "MIT"),
+    ("fashion_mnist_10k", "10,000 + 2,000, 28 px, grey", "MIT"),
+    ("fashion_mnist", "60,000 + 10,000, 28 px, grey", "MIT"),
     ("tfds:stl10", "100,000 + 5,000 + 8,000, 96 px", "non-commercial research"),
     ("tfds:cifar10", "50,000 + 10,000, 32 px", "see its page"),
     ("tfds:cifar100", "50,000 + 10,000, 32 px", "see its page"),
@@ -159,7 +160,7 @@ def where(name: str, *, data_dir: str | None = None) -> str:
       name: see ``sources.load``.
       data_dir: see ``sources.load``.
     """
-    if name == "fashion_on_photos":
+    if name in ("fashion_on_photos", "fashion_mnist_10k"):
         return "embedded"
     if name in ("folder", "npz"):
         return "wherever --data_dir says"

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from jaxssl.data import idx
+from jaxssl.data.order import epoch_order
 from jaxssl.data.sources import ArraySource
 from jaxssl.settings import choice
 from jaxssl.types import UserError
@@ -23,7 +24,9 @@ CLASS_NAMES = (
 SYSTEM = Path("/usr/share/datasets/fashion-mnist")
 
 
-def load(*, split: str, data_dir: str | None = None) -> ArraySource:
+def load(
+    *, split: str, data_dir: str | None = None, num_train: int | None = None
+) -> ArraySource:
     """Read the IDX files of one split; grey is repeated over three channels.
 
     Args:
@@ -31,12 +34,14 @@ def load(*, split: str, data_dir: str | None = None) -> ArraySource:
       data_dir: a folder with the four IDX files (gzipped or raw), or with a folder
         ``fashion-mnist`` that has them. By default ``$JAXSSL_DATA``, then
         ``/usr/share/datasets/fashion-mnist``.
+      num_train: take a fixed random part of the train split, the first so many of
+        ``order.epoch_order(0, 0, 60_000)``; by default all, in the order of the file.
 
     Returns:
       The split, in memory.
 
     Raises:
-      UserError: the files are missing or damaged.
+      UserError: the files are missing or damaged, or there are less images.
     """
     choice("split", split, idx.FILES)
     images, labels = idx.read_split(find(data_dir), split)
@@ -45,9 +50,13 @@ def load(*, split: str, data_dir: str | None = None) -> ArraySource:
             f"fashion_mnist has a label {labels.max()}; allowed: 0 to 9. "
             "Fetch the files again."
         )
-    return ArraySource(
-        images, labels, name=f"fashion_mnist/{split}", class_names=CLASS_NAMES
-    )
+    name = f"fashion_mnist/{split}"
+    if num_train is not None and split == "train":
+        if not 1 <= num_train <= len(images):
+            raise UserError(f"num_train is {num_train}; allowed: 1 to {len(images)}.")
+        chosen = epoch_order(0, 0, len(images))[:num_train]
+        images, labels, name = images[chosen], labels[chosen], f"{name}[{num_train}]"
+    return ArraySource(images, labels, name=name, class_names=CLASS_NAMES)
 
 
 def find(data_dir: str | None = None) -> Path:

@@ -12,7 +12,7 @@ import numpy as np
 from jaxssl.settings import nearest
 from jaxssl.types import Int, Shaped, UInt8, UserError
 
-NAMES = ("fashion_on_photos", "fashion_mnist", "folder", "npz")
+NAMES = ("fashion_on_photos", "fashion_mnist_10k", "fashion_mnist", "folder", "npz")
 """Data sets by name, beside ``tfds:<name>``."""
 
 TFDS_NAMES = (
@@ -26,6 +26,11 @@ TFDS_NAMES = (
     "svhn_cropped",
 )
 """What the thesis and its neighbours use of TFDS; any other name works as well."""
+
+WAY_OUT = (
+    " Leave it out. In a config made for another data set replace the whole section "
+    "data, as docs/configuration.md shows under 'Your own images'."
+)
 
 NO_LABEL = -1
 """The label of a record whose data set has none."""
@@ -162,8 +167,8 @@ def load(
     """Open a data set by name.
 
     Args:
-      name: ``fashion_on_photos`` (embedded), ``fashion_mnist``, ``folder``, ``npz`` or
-        ``tfds:<name>``.
+      name: ``fashion_on_photos`` or ``fashion_mnist_10k`` (both embedded),
+        ``fashion_mnist``, ``folder``, ``npz`` or ``tfds:<name>``.
       split: ``train`` or ``test``; TFDS knows more.
       data_dir: where the files are; each data set says what it looks for.
       **options: the data set's own; see the ``load`` of its module.
@@ -179,12 +184,11 @@ def load(
     if data_dir is not None:
         options["data_dir"] = data_dir
     allowed = [p for p in inspect.signature(loader).parameters if p != "split"]
-    for option in options:
-        if option not in allowed:
-            raise UserError(
-                f"{name} has no option {option!r}; allowed: {', '.join(allowed)}."
-                + nearest(option, allowed)
-            )
+    if unknown := [option for option in options if option not in allowed]:
+        raise UserError(
+            f"{name} has no option {', '.join(map(repr, unknown))}; allowed: "
+            f"{', '.join(allowed)}." + (nearest(unknown[0], allowed) or WAY_OUT)
+        )
     return loader(split=split, **options)
 
 

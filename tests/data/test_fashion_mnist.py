@@ -42,6 +42,19 @@ def test_both_splits_are_read_raw_or_zipped(folder, monkeypatch):
     assert len(load("fashion_mnist", split="train")) == 30
 
 
+def test_a_part_of_the_train_split_is_random_and_fixed(folder):
+    options = {"data_dir": str(folder), "num_train": 12}
+    train = load("fashion_mnist", split="train", **options)
+    order = np.argsort(np.random.PCG64(np.random.SeedSequence([0, 0])).random_raw(30))
+    np.testing.assert_array_equal(train.images[..., 0], IMAGES[order[:12]])
+    np.testing.assert_array_equal(train.labels, LABELS[order[:12]])
+    assert train.name == "fashion_mnist/train[12]"
+    assert len(load("fashion_mnist", split="test", **options)) == 10
+    for num in (0, 31):
+        with pytest.raises(UserError, match=f"num_train is {num}; allowed: 1 to 30"):
+            load("fashion_mnist", split="train", **(options | {"num_train": num}))
+
+
 def test_missing_files_say_what_to_install(tmp_path):
     with pytest.raises(UserError, match="apt-get install dataset-fashion-mnist"):
         load("fashion_mnist", split="train", data_dir=str(tmp_path))
