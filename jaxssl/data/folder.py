@@ -59,6 +59,10 @@ class FolderSource:
             )
         return {"image": image, "label": self._labels[index]}
 
+    def label(self, index: int) -> Any:
+        """Return the label without reading the file."""
+        return self._labels[index]
+
     def raw(self, index: int) -> bytes:
         """Return the file's bytes.
 

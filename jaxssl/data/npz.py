@@ -1,8 +1,10 @@
 """An ``.npz`` file with images and labels, read without pickle."""
 
+import contextlib
 import math
 import zipfile
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -37,23 +39,31 @@ def load(
       UserError: no such file or array, pickled objects, a header that lies.
     """
     path = _find(data_dir, split)
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [n.removesuffix(".npy") for n in archive.namelist()]
-            if image_key not in names:
-                raise UserError(
-                    f"{path} has no array {image_key!r}; it has: {', '.join(names)}."
-                    + nearest(image_key, names)
-                )
-            images = _read(archive, image_key, path)
-            labels = np.full(len(images), NO_LABEL, np.int32)
-            if label_key in names:
-                labels = _read(archive, label_key, path)
-    # zipfile raises NotImplementedError for a compression that it does not know.
-    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
-        raise UserError(f"{path} cannot be read as .npz: {error}.") from None
+    with _open(path) as archive:
+        images = _read(archive, image_key, path)
+        labels = np.full(len(images), NO_LABEL, np.int32)
+        if label_key in _names(archive):
+            labels = _read(archive, label_key, path)
     classes = _class_names(labels)
     return ArraySource(images, labels, name=f"npz {path}", class_names=classes)
+
+
+def read_array(path: Path, name: str, *, max_bytes: int) -> Shaped[np.ndarray, "..."]:
+    """Read one array of a file that is not trusted.
+
+    Args:
+      path: the file.
+      name: of the array.
+      max_bytes: how large it may be when it is unpacked.
+
+    Returns:
+      The array.
+
+    Raises:
+      UserError: no such file or array, pickled objects, a header that lies, too large.
+    """
+    with _open(path) as archive:
+        return _read(archive, name, path, max_bytes=max_bytes)
 
 
 def _find(data_dir: str | None, split: str) -> Path:
@@ -72,12 +82,34 @@ def _find(data_dir: str | None, split: str) -> Path:
     return path
 
 
-def _read(archive: zipfile.ZipFile, name: str, path: Path) -> Shaped[np.ndarray, "..."]:
+@contextlib.contextmanager
+def _open(path: Path) -> Iterator[zipfile.ZipFile]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            yield archive
+    # zipfile raises NotImplementedError for a compression that it does not know.
+    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+        raise UserError(f"{path} cannot be read as .npz: {error}.") from None
+
+
+def _names(archive: zipfile.ZipFile) -> list[str]:
+    return [name.removesuffix(".npy") for name in archive.namelist()]
+
+
+def _read(
+    archive: zipfile.ZipFile, name: str, path: Path, *, max_bytes: int = MAX_BYTES
+) -> Shaped[np.ndarray, "..."]:
     """Read one array after comparing what its header says with the entry's size."""
+    names = _names(archive)
+    if name not in names:
+        raise UserError(
+            f"{path} has no array {name!r}; it has: {', '.join(names)}."
+            + nearest(name, names)
+        )
     entry = f"{name}.npy" if f"{name}.npy" in archive.namelist() else name
     size = archive.getinfo(entry).file_size
-    if size > MAX_BYTES:
-        raise UserError(f"{path}: {name} has {size} bytes; allowed: {MAX_BYTES}.")
+    if size > max_bytes:
+        raise UserError(f"{path}: {name} has {size} bytes; allowed: {max_bytes}.")
     try:
         with archive.open(entry) as file:
             version = np.lib.format.read_magic(file)

@@ -4,7 +4,7 @@ import functools
 import hashlib
 import importlib
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -66,7 +66,7 @@ class Source(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return ``image`` uint8 (h, w, 3) and ``label`` int32 () or (k,).
+        """Return ``image`` uint8 (h, w, 3), ``label`` int32 () or (k,), maybe others.
 
         Raises:
           BadRecord: the record cannot be decoded.
@@ -86,6 +86,7 @@ class ArraySource:
       labels: int32 (n,), or (n, k) for k attributes.
       name: see ``Source``.
       class_names: see ``Source``.
+      extras: what else the records hold, by name.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class ArraySource:
         name: str = "arrays",
         class_names: Sequence[str] = (),
         fingerprint: str | None = None,
+        extras: Mapping[str, Shaped[np.ndarray, "n ..."]] | None = None,
     ):
         """Wrap arrays without copying the images.
 
@@ -105,6 +107,7 @@ class ArraySource:
           name: see ``Source``.
           class_names: see ``Source``.
           fingerprint: see ``Source``; by default a hash of both arrays.
+          extras: name to array, with a row for each image, such as ``true_label``.
 
         Raises:
           UserError: shapes or types other than these, or no image at all.
@@ -113,6 +116,10 @@ class ArraySource:
         self.labels = _integers(labels, len(images), name)
         self.name = name
         self.class_names = tuple(class_names)
+        self.extras = dict(extras or {})
+        for key, rows in self.extras.items():
+            if len(rows) != len(images):
+                raise UserError(f"{name}: {len(images)} images but {len(rows)} {key}.")
         self._fingerprint = fingerprint
 
     @property
@@ -132,23 +139,40 @@ class ArraySource:
         return len(self.images)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return one image and its label."""
-        return {"image": self.images[index], "label": self.labels[index]}
+        """Return one image, its label and its extras."""
+        return self._rows(index)
 
     def take(self, indices: Int[np.ndarray, " b"]) -> dict[str, Any]:
-        """Return many images and labels at once, which is far faster than one by one.
+        """Return many records at once, which is far faster than one by one.
 
         Args:
           indices: which records, in order.
 
         Returns:
-          ``image`` uint8 (b, h, w, 3) and ``label`` int32 (b,) or (b, k), both copies.
+          ``image`` uint8 (b, h, w, 3), ``label`` int32 (b,) or (b, k) and the extras,
+          all copies.
         """
-        return {"image": self.images[indices], "label": self.labels[indices]}
+        return self._rows(indices)
 
     def record_name(self, index: int) -> str:
         """Return the position in the arrays."""
         return f"{self.name}[{index}]"
+
+    def _rows(self, index: Any) -> dict[str, Any]:
+        arrays = {"image": self.images, "label": self.labels, **self.extras}
+        return {name: array[index] for name, array in arrays.items()}
+
+
+def label_of(source: Source, index: int) -> Any:
+    """Return the label of a record, without its image where the source can.
+
+    A source that can has a method ``label(index)``.
+
+    Raises:
+      BadRecord: the record cannot be read.
+    """
+    read = getattr(source, "label", None)
+    return source[index]["label"] if read is None else read(index)
 
 
 def digest(*parts: bytes | str) -> str:

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 
 from jaxssl.data import pipeline
-from jaxssl.data.sources import ArraySource, Source, digest
+from jaxssl.data.sources import ArraySource, Source, digest, label_of
 from jaxssl.types import UserError
 
 MAX_BAD = 16
 
 
-def subset(source: Source, num: int) -> Source:
+def subset(source: Source, num: int) -> ArraySource:
     """Load evenly spaced records of a source into memory.
 
     Args:
@@ -35,6 +35,7 @@ def subset(source: Source, num: int) -> Source:
         name=part.name,
         class_names=part.class_names,
         fingerprint=part.fingerprint,
+        extras={n: x for n, x in records.items() if n not in ("image", "label", "id")},
     )
 
 
@@ -71,6 +72,10 @@ class Part:
     def __getitem__(self, index: int) -> dict[str, Any]:
         """Read a record; see `jaxssl.data.sources.Source`."""
         return self._source[int(self.indices[index])]
+
+    def label(self, index: int) -> Any:
+        """Return the label of a record, without its image where the source can."""
+        return label_of(self._source, int(self.indices[index]))
 
     def record_name(self, index: int) -> str:
         """Return what the source calls the record."""

@@ -68,6 +68,14 @@ class TfdsSource:
             raise BadRecord(f"image of shape {image.shape}, not {self.image_shape}")
         return {"image": image, "label": self._label(record)}
 
+    def label(self, index: int) -> np.ndarray:
+        """Return the label without decoding the image.
+
+        Raises:
+          BadRecord: the record cannot be read.
+        """
+        return self._label(self._record(index))
+
     def raw(self, index: int) -> bytes:
         """Return the encoded image.
 

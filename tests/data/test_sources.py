@@ -73,7 +73,8 @@ def test_arrays_of_another_kind_are_refused(images, labels, words):
         ("stl10", "Did you mean 'tfds:stl10'"),
         (
             "tfds:",
-            "allowed: fashion_on_photos, fashion_mnist, folder, npz, tfds:<name>",
+            "allowed: fashion_on_photos, fashion_mnist_10k, fashion_mnist, folder, "
+            "npz, tfds:<name>",
         ),
         ("os", "'os' is no data set"),
         ("folder:x", "'folder:x' is no data set"),
@@ -83,6 +84,26 @@ def test_arrays_of_another_kind_are_refused(images, labels, words):
 def test_an_unknown_name_gives_the_nearest(name, words):
     with pytest.raises(UserError, match=words):
         load(name, split="train")
+
+
+def test_all_options_that_are_not_there_are_named_with_a_way_out():
+    options = {"split": "train", "size": 40, "preset": "demo", "seed": 0}
+    with pytest.raises(UserError) as caught:
+        load("fashion_mnist", **options)
+    assert str(caught.value) == (
+        "fashion_mnist has no option 'size', 'preset', 'seed'; allowed: data_dir, "
+        "num_train. Leave it out. In a config made for another data set replace the "
+        "whole section data, as docs/configuration.md shows under 'Your own images'."
+    )
+
+
+def test_extras_have_a_row_for_each_image():
+    images, extras = np.zeros((3, 2, 2, 3), np.uint8), {"weight": np.arange(3.0)}
+    source = ArraySource(images, np.arange(3), extras=extras)
+    assert source[2]["weight"] == 2
+    assert source.take(np.array([2, 0]))["weight"].tolist() == [2, 0]
+    with pytest.raises(UserError, match="arrays: 3 images but 2 weight"):
+        ArraySource(images, np.arange(3), extras={"weight": np.arange(2)})
 
 
 def test_data_dir_is_refused_where_nothing_is_read_from_disk():

@@ -1,0 +1,363 @@
+"""Data sets made harder on purpose: wrong labels and permuted pixels (chapter 8).
+
+Everything follows from the data set and a seed: no run, device or number of hosts
+changes a label or a pixel. The draws are those of `jaxssl.transforms`, because there
+is what "exact", "other" and "any" mean, and where it is tested.
+"""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxssl import transforms
+from jaxssl.data import npz
+from jaxssl.data.sources import ArraySource, BadRecord, Source, digest, label_of
+from jaxssl.data.subset import MAX_BAD, subset
+from jaxssl.settings import choice, nearest
+from jaxssl.transforms.labels import COUNTS, REPLACEMENTS
+from jaxssl.types import Array, Int, Key, UInt8, UserError
+
+KINDS = ("none", "symmetric", "asymmetric", "predicted")
+CIFAR10_PAIRS = (
+    ("truck", "automobile"),
+    ("bird", "airplane"),
+    ("deer", "horse"),
+    ("cat", "dog"),
+    ("dog", "cat"),
+)
+"""Asymmetric noise on CIFAR-10, as Patrini et al. 2017 (thesis reference 223)."""
+
+PREDICTED = "predicted"
+"""Name of the array in a file of predicted labels."""
+
+CHUNK = 1024
+MAX_BYTES = 8 << 30
+HEADER_BYTES = 4096
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NoiseConfig:
+    """The section ``noise`` of a config: how training labels are made wrong.
+
+    Attributes:
+      kind: ``none``; ``symmetric``, a random class (thesis section 8.4.3);
+        ``asymmetric``, one class each, as in confusions of similar classes (Patrini et
+        al. 2017); ``predicted``, what a network took the images for (Table 8.4).
+      rate: share of the labels of each class that are drawn to be replaced, 0 to 1.
+      replacement: of symmetric noise: ``other`` draws from the other classes, so that
+        this share is wrong (the thesis); ``any`` draws from all classes, so that only
+        rate * (1 - 1 / classes) are wrong (as many later papers).
+      count: ``exact`` replaces floor(rate * n_c) labels of each class, as the released
+        code; ``bernoulli`` each label by itself, with probability ``rate``.
+      pairs: of asymmetric noise: names of classes (from, to), as `CIFAR10_PAIRS`; other
+        classes stay right. Empty: each class becomes the next, the last the first
+        ("pair flip", Han et al. 2018).
+      seed: of the draw, 0 to 2**32 - 1; the released code has 123.
+      file: of predicted noise: an ``.npz`` with the integers ``predicted`` (n,), the
+        label of each record by its index.
+    """
+
+    kind: str = "none"
+    rate: float = 0.0
+    replacement: str = "other"
+    count: str = "exact"
+    pairs: tuple[tuple[str, str], ...] = ()
+    seed: int = 123
+    file: str = ""
+
+    def __post_init__(self) -> None:
+        """Check the values, also that none is set that the kind does not read."""
+        choice("kind", self.kind, KINDS)
+        choice("replacement", self.replacement, REPLACEMENTS)
+        choice("count", self.count, COUNTS)
+        if not 0 <= self.rate <= 1:
+            raise UserError(f"rate is {self.rate}; give a share between 0 and 1.")
+        if not 0 <= self.seed < 2**32:
+            raise UserError(f"seed is {self.seed}; give 0 to 2**32 - 1.")
+        self._only("rate", "symmetric", "asymmetric")
+        self._only("replacement", "symmetric")
+        self._only("pairs", "asymmetric")
+        self._only("file", "predicted")
+        if self.kind == "predicted" and not self.file:
+            raise UserError("file is empty; kind 'predicted' needs an .npz of labels.")
+        sources = [source for source, _ in self.pairs]
+        if len(set(sources)) < len(sources) or any(a == b for a, b in self.pairs):
+            raise UserError(
+                f"pairs is {self.pairs!r}; each is (from, to) of two classes, and no "
+                "class stands twice as from."
+            )
+
+    def _only(self, field: str, *kinds: str) -> None:
+        """Raise if a field is set, but not read."""
+        value = getattr(self, field)
+        default = {f.name: f.default for f in dataclasses.fields(self)}[field]
+        if self.kind not in kinds and value != default:
+            raise UserError(
+                f"{field} is {value!r}, but kind is {self.kind!r}; set kind to "
+                f"{' or '.join(map(repr, kinds))}, or {field} to {default!r}."
+            )
+
+
+# --- Labels
+
+
+def labels_of(source: Source) -> Int[np.ndarray, " n"]:
+    """Return the label of every record.
+
+    Images are not decoded where the source knows its labels without. A record that
+    cannot be read has the label of the one that stands in for it in batches.
+
+    Args:
+      source: a data set with one label a record.
+
+    Returns:
+      int32, -1 where there is none; a copy.
+
+    Raises:
+      UserError: records have several labels, or too many in a row cannot be read.
+    """
+    if isinstance(source, ArraySource):
+        labels = np.array(source.labels)
+    else:
+        labels = np.stack([_readable_label(source, i) for i in range(len(source))])
+    if labels.ndim != 1:
+        raise UserError(
+            f"{source.name} has {labels.shape[1]} labels a record; label noise and "
+            "label-matched mini-batches need one. Leave them out."
+        )
+    return labels.astype(np.int32)
+
+
+def noisy_labels(source: Source, config: NoiseConfig) -> Source:
+    """Make some labels of a data set wrong.
+
+    Args:
+      source: the data set.
+      config: how many, and in which way.
+
+    Returns:
+      The data set with ``label`` as training sees it and ``true_label``, as it was. In
+      memory (sharing the images) if ``source`` is, else images are read when they are
+      asked for. The name says which share is wrong.
+
+    Raises:
+      UserError: several labels a record, none, or more than class names; a pair names
+        no class; a file is missing or does not fit the data.
+
+    References:
+      Thesis section 8.4.3.
+    """
+    if config.kind == "none":
+        return _relabel(source, None, name=source.name)
+    labels = labels_of(source)
+    num_classes = len(source.class_names)
+    if num_classes < 2 or labels.min() < 0 or labels.max() >= num_classes:
+        raise UserError(
+            f"{source.name} has labels {labels.min()} to {labels.max()} and "
+            f"{num_classes} class names; label noise needs a label for every record "
+            "and a name for every label."
+        )
+    if config.kind == "predicted":
+        noisy = _predicted(source, Path(config.file))
+    else:
+        noisy = _draw(labels, source.class_names, config)
+    wrong = (noisy != labels).mean()
+    return _relabel(source, noisy, name=f"{source.name} with {wrong:.1%} wrong labels")
+
+
+class Relabelled:
+    """A data set on disk with other labels; images are read when they are asked for.
+
+    Attributes:
+      name: see `jaxssl.data.sources.Source`.
+      class_names: those of the source.
+      image_shape: that of the source.
+      fingerprint: of the source and the labels.
+    """
+
+    def __init__(
+        self, source: Source, labels: Int[np.ndarray, " n"] | None, *, name: str
+    ) -> None:
+        """Wrap a data set.
+
+        Args:
+          source: the data set.
+          labels: those that training sees; None leaves them as they are.
+          name: what to call the result.
+        """
+        self.name = name
+        self.class_names = source.class_names
+        self.image_shape = source.image_shape
+        self.fingerprint = _fingerprint(source, labels)
+        self._source = source
+        self._labels = labels
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Read a record and add ``true_label``."""
+        record = self._source[index]
+        true = record["label"]
+        label = true if self._labels is None else self._labels[index]
+        return {**record, "label": label, "true_label": true}
+
+    def label(self, index: int) -> Any:
+        """Return the label that training sees, without reading the record."""
+        if self._labels is None:
+            return label_of(self._source, index)
+        return self._labels[index]
+
+    def record_name(self, index: int) -> str:
+        """Return what the source calls the record."""
+        return self._source.record_name(index)
+
+
+def _relabel(
+    source: Source, labels: Int[np.ndarray, " n"] | None, *, name: str
+) -> Source:
+    if not isinstance(source, ArraySource):
+        return Relabelled(source, labels, name=name)
+    return ArraySource(
+        source.images,
+        source.labels if labels is None else labels,
+        name=name,
+        class_names=source.class_names,
+        fingerprint=_fingerprint(source, labels),
+        extras={**source.extras, "true_label": source.labels},
+    )
+
+
+def _fingerprint(source: Source, labels: Int[np.ndarray, " n"] | None) -> str:
+    if labels is None:
+        return source.fingerprint
+    return digest(source.fingerprint, labels.tobytes())
+
+
+def _readable_label(source: Source, index: int) -> Any:
+    for candidate in range(index, index + min(MAX_BAD + 1, len(source))):
+        try:
+            return label_of(source, candidate % len(source))
+        except BadRecord as error:
+            reason = f"{source.record_name(candidate % len(source))}: {error}"
+    raise UserError(
+        f"Too many unreadable records in a row ({MAX_BAD + 1}); the last is {reason}. "
+        "Run: jaxssl data doctor"
+    )
+
+
+def _draw(
+    labels: Int[np.ndarray, " n"], names: tuple[str, ...], config: NoiseConfig
+) -> Int[np.ndarray, " n"]:
+    """Draw symmetric or asymmetric noise."""
+    clean = jnp.asarray(labels)
+    params = transforms.label_noise_params(
+        _make_key(config.seed),
+        clean,
+        num_classes=len(names),
+        rate=config.rate,
+        count=config.count,
+        replacement=config.replacement,
+    )
+    if config.kind == "asymmetric":
+        partners = _partners(names, config.pairs)
+        params = params._replace(replacement=jnp.asarray(partners[labels]))
+    return np.asarray(transforms.label_noise(clean, params))
+
+
+def _partners(
+    names: tuple[str, ...], pairs: tuple[tuple[str, str], ...]
+) -> Int[np.ndarray, " k"]:
+    """Return what each class becomes."""
+    classes = np.arange(len(names), dtype=np.int32)
+    if not pairs:
+        return np.roll(classes, -1)
+    partners = classes.copy()
+    for name in (name for pair in pairs for name in pair):
+        if name not in names:
+            raise UserError(
+                f"noise.pairs names {name!r}; the classes are: {', '.join(names)}."
+                + nearest(name, names)
+            )
+    for source, target in pairs:
+        partners[names.index(source)] = names.index(target)
+    return partners
+
+
+def _predicted(source: Source, path: Path) -> Int[np.ndarray, " n"]:
+    limit = 8 * len(source) + HEADER_BYTES
+    labels = npz.read_array(path, PREDICTED, max_bytes=limit)
+    if labels.shape != (len(source),) or labels.dtype.kind not in "iu":
+        raise UserError(
+            f"{path}: {PREDICTED} is {labels.dtype} {labels.shape}; {source.name} "
+            f"needs whole numbers of shape ({len(source)},)."
+        )
+    if labels.min() < 0 or labels.max() >= len(source.class_names):
+        raise UserError(
+            f"{path}: {PREDICTED} holds {labels.min()} to {labels.max()}; the classes "
+            f"of {source.name} are 0 to {len(source.class_names) - 1}."
+        )
+    return labels.astype(np.int32)
+
+
+# --- Pixels
+
+
+def permuted_pixels(source: Source, *, seed: int) -> ArraySource:
+    """Put the pixels of each image into a random order of its own, channels together.
+
+    Image i of every data set gets the order that follows from ``seed`` and i.
+
+    Args:
+      source: the data set; read into memory if it is not there yet.
+      seed: of the orders, 0 to 2**32 - 1.
+
+    Returns:
+      The data set, in memory.
+
+    Raises:
+      UserError: the images would take more than 8 GiB.
+
+    References:
+      Thesis section 8.4.2 and Table 8.2; Zhang et al. 2017 (thesis reference 216).
+    """
+    size = len(source) * int(np.prod(source.image_shape))
+    if size > MAX_BYTES:
+        raise UserError(
+            f"the images of {source.name} take {size / 2**30:.1f} GiB; pixels are "
+            f"permuted in memory, at most {MAX_BYTES >> 30} GiB. Take a part of them."
+        )
+    whole = source if isinstance(source, ArraySource) else subset(source, len(source))
+    # Grey images that are repeated over three channels are permuted once.
+    grey = whole.images.strides[-1] == 0
+    return ArraySource(
+        _permute(whole.images[..., :1] if grey else whole.images, _make_key(seed)),
+        whole.labels,
+        name=f"{source.name} with permuted pixels",
+        class_names=source.class_names,
+        fingerprint=digest(source.fingerprint, f"permuted pixels {seed}"),
+        extras=whole.extras,
+    )
+
+
+def _permute(
+    images: UInt8[np.ndarray, "n h w c"], key: Key[Array, ""]
+) -> UInt8[np.ndarray, "n h w c"]:
+    permute = jax.jit(transforms.batched(transforms.random_pixel_permutation))
+    permuted = np.empty(images.shape, np.uint8)
+    chunk = min(CHUNK, len(images))
+    for start in range(0, len(images), chunk):
+        # One shape, one compilation: the last image fills the last chunk.
+        ids = np.minimum(start + np.arange(chunk, dtype=np.int32), len(images) - 1)
+        permuted[ids], _ = permute(key, images[ids], jnp.asarray(ids))
+    return permuted
+
+
+def _make_key(seed: int) -> Key[Array, ""]:
+    # Named, so that the setting of the default generator changes no data set.
+    return jax.random.key(seed, impl="threefry2x32")
