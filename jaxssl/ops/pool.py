@@ -13,31 +13,32 @@ Padding = str | Sequence[tuple[int, int]]
 
 
 def max_pool(
-    x: Float[Array, "b h w c"],
-    window: tuple[int, int],
-    strides: tuple[int, int],
+    x: Float[Array, "b *s c"],
+    window: Sequence[int],
+    strides: Sequence[int],
     padding: Padding = "VALID",
-) -> Float[Array, "b hh ww c"]:
+) -> Float[Array, "b *t c"]:
     """Take the maximum over windows, as ``flax.linen.max_pool`` does.
 
-    On CPU the maximum is taken by selections between strided slices, first along rows,
-    then along columns: forward and gradient are about 10 times faster than XLA's window
+    On CPU the maximum is taken by selections between strided slices, along one axis
+    after the other: forward and gradient are 5 to 30 times faster than XLA's window
     reduction, whose gradient scatters. Ties go to the first maximum of the window in
     reading order in both forms, and NaN is passed on.
 
     Args:
-      x: feature maps of any range.
-      window: rows and columns of the window.
-      strides: rows and columns between windows; windows may overlap.
-      padding: "SAME", "VALID" or (low, high) for rows and columns; padding never wins.
+      x: feature maps of any range, over one, two or three spatial axes.
+      window: side of the window along each spatial axis.
+      strides: step between windows along each spatial axis; windows may overlap.
+      padding: "SAME", "VALID" or (low, high) for each spatial axis; padding never wins.
 
     Returns:
       The pooled maps.
 
     Raises:
-      ValueError: the padded maps are smaller than the window.
+      ValueError: the padded maps are smaller than the window, or ``window``,
+        ``strides`` or ``padding`` is not one entry a spatial axis.
     """
-    pads, sizes = _geometry(x.shape[1:3], window, strides, padding)
+    pads, sizes = _geometry(x.shape[1:-1], window, strides, padding)
 
     def stock(x):
         return lax.reduce_window(
@@ -51,7 +52,7 @@ def max_pool(
 
     def slices(x):
         x = jnp.pad(x, ((0, 0), *pads, (0, 0)), constant_values=-jnp.inf)
-        for axis in (2, 1):
+        for axis in range(x.ndim - 2, 0, -1):
             k, s, n = window[axis - 1], strides[axis - 1], sizes[axis - 1]
             shifted = [
                 lax.slice_in_dim(x, i, i + (n - 1) * s + 1, s, axis) for i in range(k)
@@ -68,7 +69,16 @@ def _first_maximum(a: Array, b: Array) -> Array:
 
 
 def _geometry(sides, window, strides, padding):
-    """Return (low, high) padding and output size for rows and columns."""
+    """Return (low, high) padding and output size for each spatial axis."""
+    named = {"window": window, "strides": strides}
+    if not isinstance(padding, str):
+        named["padding"] = padding
+    for name, value in named.items():
+        if len(value) != len(sides):
+            raise ValueError(
+                f"{name} is {value}; maps of {_product(sides)} need one entry for each "
+                f"of their {len(sides)} spatial axes."
+            )
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(sides, window, strides, padding)
     pads = [(int(low), int(high)) for low, high in padding]
@@ -76,7 +86,11 @@ def _geometry(sides, window, strides, padding):
     sizes = [(n - k) // s + 1 for n, k, s in zip(padded, window, strides, strict=True)]
     if min(sizes) < 1:
         raise ValueError(
-            f"max_pool got maps of {sides[0]} x {sides[1]} and padding {padding}; the "
-            f"window of {window[0]} x {window[1]} does not fit. Use larger images."
+            f"max_pool got maps of {_product(sides)} and padding {padding}; the window "
+            f"of {_product(window)} does not fit. Use larger images."
         )
     return pads, sizes
+
+
+def _product(sides: Sequence[int]) -> str:
+    return " x ".join(map(str, sides))

@@ -1,6 +1,7 @@
 """Convolutions against literal loops, against the stock forms, and as they lower."""
 
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +12,13 @@ from jax import lax
 from jax.test_util import check_grads
 
 from jaxssl import ops
+from jaxssl.ops.primitive import convolution_p, substitute
+
+QUICK = {
+    "xla_backend_optimization_level": 0,
+    "xla_llvm_disable_expensive_passes": True,
+}
+"""Compiles in half the time; the mathematics is the same."""
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -62,66 +70,117 @@ def test_transposed_convolution_is_the_literal_one():
     np.testing.assert_allclose(y, loop_deconvolution(x, kernel), rtol=1e-5, atol=1e-5)
 
 
-GROUPED = {
-    "same": (dict(window_strides=(1, 1), padding="SAME"), 2),
-    "valid-strided": (dict(window_strides=(2, 1), padding="VALID"), 2),
-    "explicit": (dict(window_strides=(1, 2), padding=((1, 2), (0, 1))), 3),
-    "dilated": (dict(window_strides=(1, 1), padding="SAME", rhs_dilation=(2, 1)), 2),
+FLAT = dict(padding="SAME", window_strides=(1, 1))
+SHAPES = {
+    "plain": ((2, 7, 8, 4), (3, 3, 4, 6), FLAT),
+    "strided-valid": ((2, 7, 8, 4), (3, 2, 4, 6), {"window_strides": (2, 1)}),
+    "explicit": ((2, 7, 8, 4), (3, 3, 4, 6), {"padding": ((1, 2), (0, 1))}),
+    "cropping": ((2, 7, 8, 4), (3, 3, 4, 6), {"padding": ((-1, 2), (1, -2))}),
+    "dilated": ((2, 7, 8, 4), (3, 3, 4, 6), FLAT | {"rhs_dilation": (2, 1)}),
     "enlarged": (
-        dict(window_strides=(1, 1), padding=((1, 1), (0, 2)), lhs_dilation=(2, 2)),
-        2,
+        (2, 7, 8, 4),
+        (3, 3, 4, 6),
+        {"padding": ((1, 1), (0, 2)), "lhs_dilation": (2, 2)},
     ),
-    "depthwise": (dict(window_strides=(1, 1), padding="SAME"), 12),
-}
-UNGROUPED = {
-    "small-map-strided": ((2, 4, 4, 6), (4, 4, 6, 5), (2, 2), "SAME", 1),
-    "small-map": ((2, 2, 3, 4), (3, 3, 4, 6), (1, 1), "SAME", 1),
-    "one-place": ((2, 4, 5, 4), (4, 4, 4, 3), (1, 2), "VALID", 1),
-    "small-map-cropped": ((2, 3, 4, 4), (3, 2, 4, 3), (2, 1), ((-1, 2), (1, 0)), 1),
-    "small-map-grouped": ((2, 2, 2, 6), (3, 3, 3, 4), (1, 1), "SAME", 2),
-    "odd-channels": ((2, 7, 8, 3), (5, 5, 3, 4), (2, 2), "SAME", 1),
-    "odd-channels-grouped": ((2, 7, 8, 6), (3, 2, 3, 4), (1, 2), "VALID", 2),
+    "all-at-once": (
+        (2, 5, 6, 4),
+        (3, 2, 2, 6),
+        {
+            "window_strides": (3, 2),
+            "padding": ((2, 1), (-1, 3)),
+            "lhs_dilation": (2, 3),
+            "rhs_dilation": (1, 2),
+            "feature_group_count": 2,
+        },
+    ),
+    "channels-first": (
+        (2, 4, 7, 8),
+        (6, 4, 3, 3),
+        FLAT | {"dimension_numbers": ("NCHW", "OIHW", "NCHW")},
+    ),
+    "mixed-layout": (
+        (7, 2, 4, 8),
+        (3, 6, 3, 4),
+        FLAT | {"dimension_numbers": ("HNCW", "HOWI", "CWNH")},
+    ),
+    "odd-channels": ((3, 7, 8, 3), (5, 5, 3, 4), FLAT | {"window_strides": (2, 2)}),
+    "grouped": ((2, 7, 8, 6), (3, 3, 3, 4), FLAT | {"feature_group_count": 2}),
+    "groups-in-a-loop": (
+        (2, 4, 5, 20),
+        (3, 3, 2, 20),
+        FLAT | {"feature_group_count": 10},
+    ),
+    "depthwise": ((2, 7, 8, 6), (3, 3, 1, 12), FLAT | {"feature_group_count": 6}),
+    "batch-grouped": ((6, 5, 5, 3), (3, 3, 3, 4), FLAT | {"batch_group_count": 2}),
+    "small-map": ((2, 2, 3, 4), (3, 3, 4, 6), FLAT),
+    "small-map-strided": (
+        (2, 4, 4, 6),
+        (5, 4, 6, 5),
+        FLAT | {"window_strides": (2, 2)},
+    ),
+    "small-map-cropped": (
+        (2, 3, 3, 4),
+        (4, 3, 4, 3),
+        {"window_strides": (2, 1), "padding": ((-1, 4), (1, 0))},
+    ),
+    "small-map-dilated": (
+        (2, 3, 3, 4),
+        (4, 3, 4, 3),
+        {"padding": ((4, 5), (2, 0)), "lhs_dilation": (1, 2), "rhs_dilation": (2, 1)},
+    ),
+    "one-place": ((2, 4, 5, 4), (4, 4, 4, 3), {"window_strides": (1, 2)}),
+    "line": ((2, 9, 4), (3, 4, 6), dict(window_strides=(2,), padding="SAME")),
+    "time": ((2, 4, 5, 6, 3), (3, 3, 3, 3, 4), dict(padding="SAME")),
+    "time-strided": (
+        (2, 5, 5, 6, 4),
+        (3, 2, 3, 2, 4),
+        dict(window_strides=(2, 1, 2), padding="SAME", feature_group_count=2),
+    ),
+    "time-dilated": (
+        (2, 3, 4, 4, 4),
+        (2, 3, 2, 4, 4),
+        dict(
+            padding=((2, 1), (0, 1), (0, 2)),
+            lhs_dilation=(2, 1, 1),
+            rhs_dilation=(2, 1, 2),
+        ),
+    ),
 }
 TRANSPOSED = {
-    "doubling": dict(strides=(2, 2), padding="SAME"),
-    "valid": dict(strides=(2, 2), padding="VALID"),
-    "tripling": dict(strides=(3, 2), padding="SAME"),
+    "doubling": ((2, 5, 3, 6), (4, 4, 6, 4), (2, 2), "SAME"),
+    "valid": ((2, 5, 3, 6), (4, 4, 6, 4), (2, 2), "VALID"),
+    "tripling": ((2, 5, 3, 6), (4, 4, 6, 4), (3, 2), "SAME"),
+    "explicit": ((2, 5, 3, 6), (5, 5, 6, 4), (2, 2), ((3, 2), (2, 3))),
+    "line": ((2, 5, 6), (4, 6, 4), (2,), "SAME"),
+    "time": ((2, 2, 3, 2, 4), (4, 4, 4, 4, 2), (2, 2, 2), "SAME"),
 }
+
+
+def channels_last(ndim):
+    spatial = "DHW"[5 - ndim :]
+    return f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"
 
 
 def pairs():
     """Yield (our function, stock function, input, kernel) for every case."""
-    for name, (options, groups) in GROUPED.items():
-
-        def ours(x, k, options=options, groups=groups):
-            return ops.conv_general_dilated(
-                x, k, feature_group_count=groups, dimension_numbers=NHWC, **options
-            )
-
-        def stock(x, k, options=options, groups=groups):
-            return lax.conv_general_dilated(
-                x, k, feature_group_count=groups, dimension_numbers=NHWC, **options
-            )
-
-        arguments = draw(2, 7, 8, 12), draw(3, 3, 12 // groups, 12, seed=1) / 5
-        yield pytest.param(ours, stock, *arguments, id=f"grouped-{name}")
-    for name, (x, kernel, strides, padding, groups) in UNGROUPED.items():
-        options = dict(feature_group_count=groups, dimension_numbers=NHWC)
-        arguments = dict(window_strides=strides, padding=padding, **options)
-        ours = functools.partial(ops.conv_general_dilated, **arguments)
-        stock = functools.partial(lax.conv_general_dilated, **arguments)
+    for name, (x, kernel, options) in SHAPES.items():
+        plain = {
+            "window_strides": (1,) * (len(x) - 2),
+            "padding": "VALID",
+            "dimension_numbers": channels_last(len(x)),
+        }
+        ours = functools.partial(ops.conv_general_dilated, **plain | options)
+        stock = functools.partial(lax.conv_general_dilated, **plain | options)
+        yield pytest.param(ours, stock, draw(*x), draw(*kernel, seed=1) / 5, id=name)
+    for name, (x, kernel, strides, padding) in TRANSPOSED.items():
+        options = dict(strides=strides, padding=padding)
+        numbers = channels_last(len(x))
+        ours = functools.partial(ops.conv_transpose, **options)
+        stock = functools.partial(
+            lax.conv_transpose, dimension_numbers=numbers, **options
+        )
         inputs = draw(*x), draw(*kernel, seed=1) / 5
-        yield pytest.param(ours, stock, *inputs, id=name)
-    for name, options in TRANSPOSED.items():
-
-        def ours(x, k, options=options):
-            return ops.conv_transpose(x, k, **options)
-
-        def stock(x, k, options=options):
-            return lax.conv_transpose(x, k, dimension_numbers=NHWC, **options)
-
-        arguments = draw(2, 5, 3, 6), draw(4, 4, 6, 4, seed=1) / 5
-        yield pytest.param(ours, stock, *arguments, id=f"transposed-{name}")
+        yield pytest.param(ours, stock, *inputs, id=f"transposed-{name}")
 
 
 def derivatives(f, x, kernel):
@@ -135,19 +194,69 @@ def derivatives(f, x, kernel):
         return jnp.square(gx).sum() + jnp.square(gk).sum()
 
     tangents = draw(*x.shape, seed=2), draw(*kernel.shape, seed=3)
-    batched = jax.vmap(f, (0, None))(jnp.stack([x, 2 * x]), kernel)
     first = jax.grad(energy, (0, 1))(x, kernel)
     second = jax.grad(slope, (0, 1))(x, kernel)
-    return f(x, kernel), batched, jax.jvp(f, (x, kernel), tangents), first, second
+    return f(x, kernel), jax.jvp(f, (x, kernel), tangents), first, second
 
 
+def batched(f, x, kernel):
+    """Values, and gradients, of two images, of two kernels, and of two pairs."""
+
+    def gradient(x, kernel):
+        return jax.grad(lambda *a: jnp.square(f(*a)).mean(), (0, 1))(x, kernel)
+
+    images, kernels = jnp.stack([x, 2 * x]), jnp.stack([kernel, -2 * kernel])
+    first = jax.vmap(f, (0, None))(images, kernel)
+    second = jax.vmap(gradient, (None, 0))(x, kernels)
+    third = jax.vmap(gradient)(images, kernels)
+    return first, second, third, jax.vmap(f)(images, kernels)
+
+
+@pytest.mark.parametrize("results", [derivatives, batched])
 @pytest.mark.parametrize(("ours", "stock", "x", "kernel"), list(pairs()))
-def test_values_and_derivatives_are_the_stock_ones(ours, stock, x, kernel):
-    found = jax.jit(lambda x, k: derivatives(ours, x, k))(x, kernel)
-    expected = jax.jit(lambda x, k: derivatives(stock, x, k))(x, kernel)
+def test_values_and_derivatives_are_the_stock_ones(ours, stock, x, kernel, results):
+    found, expected = (
+        jax.jit(lambda x, k, f=f: results(f, x, k))
+        .lower(x, kernel)
+        .compile(compiler_options=QUICK)(x, kernel)
+        for f in (ours, stock)
+    )
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         scale = float(jnp.abs(b).max())
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * max(scale, 1.0))
+
+
+@pytest.mark.parametrize(("ours", "stock", "x", "kernel"), list(pairs()))
+def test_other_platforms_get_the_stock_program(ours, stock, x, kernel):
+    """Derivatives of both orders and all batched ones, to the letter."""
+
+    def program(f):
+        step = jax.jit(lambda x, k: (derivatives(f, x, k), batched(f, x, k)))
+        return step.trace(x, kernel).lower(lowering_platforms=("tpu",)).as_text()
+
+    assert program(ours) == program(stock)
+
+
+FAST = re.compile(r"dim_numbers = \[b, (?:[012], )+f\]x\[(?:[012], )+i, o\]->\[b, ")
+
+
+@pytest.mark.parametrize(("ours", "stock", "x", "kernel"), list(pairs()))
+def test_cpu_gets_the_fast_layout_alone(ours, stock, x, kernel):
+    """XLA:CPU mends the layout of others outside of loops, and never their groups."""
+
+    def program(f):
+        step = jax.jit(lambda x, k: (derivatives(f, x, k), batched(f, x, k)))
+        lines = step.trace(x, kernel).lower(lowering_platforms=("cpu",)).as_text()
+        return [line for line in lines.splitlines() if "convolution(" in line]
+
+    found, plain = program(ours), program(stock)
+    assert found
+    for line in found:
+        assert FAST.search(line), line
+        assert "batch_group_count = 1 " in line
+        depthwise = kernel.shape[-2] == 1
+        assert depthwise or "feature_group_count = 1 " in line
+    assert not all(FAST.search(line) for line in plain)
 
 
 def test_eager_and_per_example_kernels_agree_with_jit():
@@ -187,50 +296,75 @@ def test_linen_layer_takes_the_grouped_form():
     )
 
 
-def grouped_loss(x, kernel):
-    y = ops.conv_general_dilated(x, kernel, (1, 1), "SAME", feature_group_count=2)
-    return jnp.square(y).mean()
+def test_programs_for_several_platforms_hold_both_forms():
+    def loss(x, kernel):
+        y = ops.conv_general_dilated(x, kernel, (1, 1), "SAME", feature_group_count=2)
+        return jnp.square(y).mean()
 
-
-def transposed_loss(x, kernel):
-    return jnp.square(ops.conv_transpose(x, kernel, strides=(2, 2))).mean()
-
-
-def small_map_loss(x, kernel):
-    return jnp.square(ops.conv_general_dilated(x, kernel, (2, 2), "SAME")).mean()
-
-
-LOSSES = [
-    (small_map_loss, (2, 6, 6, 8), (4, 4, 8, 4), "stablehlo.convolution"),
-    (grouped_loss, (2, 8, 8, 8), (3, 3, 4, 8), "feature_group_count = 2"),
-    (transposed_loss, (2, 4, 4, 8), (4, 4, 8, 4), "lhs_dilate = [2, 2]"),
-]
-
-
-@pytest.mark.parametrize(("loss", "x", "kernel", "mark"), LOSSES)
-def test_each_platform_gets_its_own_form(loss, x, kernel, mark):
     step = jax.jit(jax.value_and_grad(loss, (0, 1)))
-    traced = step.trace(jnp.ones(x), jnp.ones(kernel))
-    tpu = traced.lower(lowering_platforms=("tpu",)).as_text()
-    cpu = traced.lower(lowering_platforms=("cpu",)).as_text()
-    assert mark in tpu
-    assert mark not in cpu
-    compiled = step.lower(jnp.ones(x), jnp.ones(kernel)).compile().as_text()
-    assert "conditional" not in compiled
+    arguments = jnp.ones((2, 8, 8, 8)), jnp.ones((3, 3, 4, 8))
     both = jax.export.export(step, platforms=("cpu", "tpu"))
-    assert mark in both(jnp.ones(x), jnp.ones(kernel)).mlir_module()
+    module = both(*arguments).mlir_module()
+    assert "feature_group_count = 2" in module
+    assert "feature_group_count = 1" in module
+    value, grads = jax.jit(both(*arguments).call)(*arguments)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5),
+        (value, grads),
+        step(*arguments),
+    )
 
 
-def test_convolutions_over_time_pass_through():
-    x, kernel = draw(2, 5, 4, 4, 3), draw(3, 3, 3, 3, 8, seed=1)
-    numbers = ("NDHWC", "DHWIO", "NDHWC")
-    y = ops.conv_general_dilated(
-        x, kernel, (1, 1, 1), "SAME", dimension_numbers=numbers
+def test_scan_and_remat_and_shard_map_take_it():
+    x, kernel = draw(8, 5, 6, 4), draw(3, 3, 4, 6, seed=1)
+
+    def loss(kernel, x):
+        y = ops.conv_general_dilated(x, kernel, (2, 1), "SAME")
+        return jnp.square(y).sum()
+
+    @jax.jit
+    def scanned(kernel, x):
+        def body(total, x):
+            return total + jax.grad(jax.checkpoint(loss))(kernel, x), None
+
+        total, _ = lax.scan(body, jnp.zeros_like(kernel), x.reshape(4, 2, 5, 6, 4))
+        return total
+
+    mesh = jax.make_mesh((4,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    over, whole = jax.P("d"), jax.P()
+
+    @jax.jit
+    @functools.partial(
+        jax.shard_map, mesh=mesh, in_specs=(whole, over), out_specs=whole
     )
-    expected = lax.conv_general_dilated(
-        x, kernel, (1, 1, 1), "SAME", dimension_numbers=numbers
-    )
-    np.testing.assert_array_equal(y, expected)
+    def sharded(kernel, x):
+        kernel = lax.pcast(kernel, "d", to="varying")
+        return lax.psum(jax.grad(loss)(kernel, x), "d")
+
+    expected = jax.jit(jax.grad(loss))(kernel, x)
+    scale = float(jnp.abs(expected).max())
+    for total in (scanned(kernel, x), sharded(kernel, x)):
+        np.testing.assert_allclose(total / scale, expected / scale, atol=1e-6)
+
+
+def test_substitute_leaves_other_operations_alone():
+    def f(x, kernel):
+        y = lax.conv(2.0 * x, kernel, (1, 1), "SAME")
+        return jnp.sort(y, axis=-1) + 1.0
+
+    x, kernel = draw(1, 2, 4, 4), draw(3, 2, 3, 3, seed=1)
+    program = jax.make_jaxpr(lambda x, k: substitute(f, x, k))(x, kernel)
+    names = {str(equation.primitive) for equation in program.eqns}
+    assert convolution_p.name in names
+    assert "conv_general_dilated" not in names
+    np.testing.assert_allclose(substitute(f, x, kernel), f(x, kernel), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(0, 5, 5, 2), (2, 5, 5, 0)])
+def test_empty_images_pass(shape):
+    kernel = jnp.ones((3, 3, shape[-1], 4))
+    y = ops.conv_general_dilated(jnp.ones(shape), kernel, (1, 1), "SAME")
+    np.testing.assert_array_equal(y, np.zeros((*shape[:3], 4)))
 
 
 @pytest.mark.parametrize(("features", "padded"), [(8, True), (64, False)])
@@ -240,6 +374,13 @@ def test_odd_channels_are_padded_on_cpu_under_few_features(features, padded):
     even = f"tensor<5x5x4x{features}xf32>"
     assert (even in traced.lower(lowering_platforms=("cpu",)).as_text()) == padded
     assert even not in traced.lower(lowering_platforms=("tpu",)).as_text()
+
+
+def test_layouts_that_cannot_be_guessed_are_refused():
+    with pytest.raises(ValueError, match="images have 2 axes"):
+        ops.conv_general_dilated(draw(4, 4), draw(4, 4), (), "SAME")
+    with pytest.raises(ValueError, match="images have 6 axes"):
+        ops.conv_transpose(draw(*(1,) * 6), draw(*(1,) * 6), strides=(1,) * 4)
 
 
 def test_groups_that_do_not_divide_are_refused():

@@ -15,6 +15,12 @@ CASES = {
     "explicit": ((3, 3), (2, 2), ((1, 1), (1, 1))),
     "oblong": ((2, 3), (1, 2), "SAME"),
 }
+OTHER_AXES = {
+    "line": ((2, 9, 3), ((3,), (2,), "SAME")),
+    "time": ((2, 4, 6, 6, 3), ((2, 2, 2), (2, 2, 2), "SAME")),
+    "time-kept": ((2, 3, 6, 5, 3), ((1, 2, 2), (1, 2, 2), "SAME")),
+    "time-overlapping": ((1, 5, 7, 6, 2), ((3, 3, 2), (2, 2, 1), "VALID")),
+}
 cases = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
 
@@ -29,10 +35,8 @@ def stock(x, case):
     return nn.max_pool(x, window, strides, padding)
 
 
-@pytest.mark.parametrize("sides", [(8, 8), (7, 9)])
-@cases
-def test_values_and_derivatives_are_the_stock_ones(case, sides):
-    x = distinct(2, *sides, 3)
+def compare(x, case):
+    """Check value, batch, both derivatives and forward mode against the stock form."""
     tangent = distinct(*x.shape, seed=1)
 
     def derivatives(pool, x):
@@ -50,6 +54,26 @@ def test_values_and_derivatives_are_the_stock_ones(case, sides):
     expected = jax.jit(lambda x: derivatives(lambda x: stock(x, case), x))(x)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("sides", [(8, 8), (7, 9)])
+@cases
+def test_values_and_derivatives_are_the_stock_ones(case, sides):
+    compare(distinct(2, *sides, 3), case)
+
+
+@pytest.mark.parametrize(("shape", "case"), OTHER_AXES.values(), ids=OTHER_AXES.keys())
+def test_one_and_three_spatial_axes(shape, case):
+    compare(distinct(*shape), case)
+
+
+@pytest.mark.parametrize(("shape", "case"), OTHER_AXES.values(), ids=OTHER_AXES.keys())
+def test_ties_over_time_go_where_the_stock_form_sends_them(shape, case):
+    x = jnp.asarray(np.random.default_rng(0).integers(0, 3, shape), jnp.float32)
+    weights = distinct(*stock(x, case).shape)
+    found = jax.grad(lambda x: (ops.max_pool(x, *case) * weights).sum())(x)
+    expected = jax.grad(lambda x: (stock(x, case) * weights).sum())(x)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 def test_values_are_the_literal_ones():
@@ -99,3 +123,16 @@ def test_low_precision_stays():
 def test_window_larger_than_the_map_is_refused():
     with pytest.raises(ValueError, match="window of 3 x 3 does not fit"):
         ops.max_pool(jnp.ones((1, 2, 2, 1)), (3, 3), (2, 2), "VALID")
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("window", ((2, 2, 2), (2, 2), "SAME")),
+        ("strides", ((2, 2), (2,), "SAME")),
+        ("padding", ((2, 2), (2, 2), ((0, 1),))),
+    ],
+)
+def test_arguments_for_other_axes_are_refused(name, arguments):
+    with pytest.raises(ValueError, match=f"{name} is .*maps of 4 x 6 need one entry"):
+        ops.max_pool(jnp.ones((1, 4, 6, 1)), *arguments)
