@@ -62,6 +62,17 @@ def at_least_one(**values: int) -> None:
             raise UserError(f"{name} is {value}; it must be at least 1.")
 
 
+def fraction(**values: float) -> None:
+    """Raise unless each value is in [0, 1).
+
+    Raises:
+      UserError: names the first that is not.
+    """
+    for name, value in values.items():
+        if not 0 <= value < 1:
+            raise UserError(f"{name} is {value}; it must be at least 0 and below 1.")
+
+
 def from_config(cls: type[T], config: Section, *, where: str) -> T:
     """Build the frozen dataclass ``cls`` from one section of a config.
 

@@ -20,7 +20,8 @@ def built(request):
 
 
 def _apply(network, train):
-    return jax.jit(lambda p, s, x: network.apply(p, s, x, train=train))
+    key = jax.random.key(3)
+    return jax.jit(lambda p, s, x: network.apply(p, s, x, train=train, key=key))
 
 
 def test_parameters_and_outputs_are_finite_float32(built):
@@ -62,7 +63,7 @@ def test_every_parameter_gets_a_finite_gradient(built):
     weights = jax.random.normal(jax.random.key(2), (16,))
 
     def loss(p):
-        outputs, _ = network.apply(p, stats, x, train=True)
+        outputs, _ = network.apply(p, stats, x, train=True, key=jax.random.key(3))
         last = list(outputs)[-1]
         y = outputs[last].reshape(BATCH, -1)
         return (jnp.square(y) * weights[:BATCH, None]).sum() + (y**3).mean()

@@ -1,4 +1,4 @@
-"""The AlexNet variant of chapter 4: batch norm everywhere, no dropout, no LRN."""
+"""AlexNet: the variant of chapter 4 with batch norm, and the original of chapter 8."""
 
 import math
 from typing import Any
@@ -48,8 +48,7 @@ class AlexNet(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool):
         """Return the taps conv1 .. conv5 and, with classes, the logits."""
-        mean = jnp.asarray(RGB_MEAN, jnp.float32)[None, None, None, :]
-        x = ((x.astype(jnp.float32) + 1.0) * 127.5 - mean).astype(self.dtype)
+        x = _centre(x).astype(self.dtype)
         taps = {}
         for i in range(5):
             x = taps[f"conv{i + 1}"] = self._convolution(i)(x, train=train)
@@ -88,6 +87,12 @@ class AlexNet(nn.Module):
             dtype=self.dtype,
             name=f"conv{i + 1}",
         )
+
+
+def _centre(x: Array) -> Array:
+    """Bring images in [-1, 1] to 0..255 minus the mean colour, in float32."""
+    mean = jnp.asarray(RGB_MEAN, jnp.float32)[None, None, None, :]
+    return (x.astype(jnp.float32) + 1.0) * 127.5 - mean
 
 
 def alexnet(
@@ -171,4 +176,101 @@ def alexnet(
             bn_epsilon=bn_epsilon,
             dtype=dtype,
         )
+    )
+
+
+class OriginalAlexNet(nn.Module):
+    """See ``original_alexnet`` for the settings."""
+
+    num_classes: int
+    channels: tuple[int, ...]
+    fc_features: int
+    dropout: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w 3"], *, train: bool):
+        """Return the taps conv1 .. conv5, fc1, fc2 and the logits."""
+        x = _centre(x).astype(self.dtype)
+        taps = {}
+        for i in range(5):
+            kernel = KERNELS[i] or 11
+            x = nn.Conv(
+                self.channels[i],
+                (kernel, kernel),
+                strides=4 if i == 0 else 1,
+                padding="VALID" if i == 0 else "SAME",
+                feature_group_count=2 if GROUPED[i] else 1,
+                kernel_init=nn.initializers.normal(0.01),
+                bias_init=nn.initializers.constant(float(i in (1, 3, 4))),
+                dtype=self.dtype,
+                conv_general_dilated=ops.conv_general_dilated,
+                name=f"conv{i + 1}",
+            )(x)
+            x = taps[f"conv{i + 1}"] = nn.relu(x)
+            if i < 2:
+                x = layers.local_response_norm(x, radius=2, alpha=1e-4, bias=2.0)
+            if i in (0, 1, 4):
+                x = ops.max_pool(x, (3, 3), (2, 2), "VALID")
+        x = x.reshape(x.shape[0], -1)
+        for name in ("fc1", "fc2"):
+            x = taps[name] = nn.relu(self._dense(self.fc_features, 1.0, name)(x))
+            x = layers.Dropout(self.dropout)(x, train=train)
+        taps["logits"] = self._dense(self.num_classes, 0.0, "logits")(x)
+        return {name: tap.astype(jnp.float32) for name, tap in taps.items()}
+
+    def _dense(self, features: int, bias: float, name: str) -> nn.Dense:
+        return nn.Dense(
+            features,
+            kernel_init=nn.initializers.normal(0.01),
+            bias_init=nn.initializers.constant(bias),
+            dtype=self.dtype,
+            name=name,
+        )
+
+
+def original_alexnet(
+    num_classes: int,
+    *,
+    width: float = 1.0,
+    fc_features: int = 4096,
+    dropout: float = 0.5,
+    dtype: Any = jnp.float32,
+) -> Network:
+    """Make AlexNet as published, which chapter 8 trains on PASCAL VOC and ImageNet.
+
+    Five convolutions with bias and ReLU, three in two groups; local response
+    normalisation and 3x3/2 max pooling after the first two, pooling after the fifth;
+    two dense layers with ReLU and dropout; logits. No batch norm. Inputs are in [-1, 1]
+    and are brought to 0..255 minus the mean colour inside; meant for 227 pixels.
+
+    Args:
+      num_classes: width of the logits: 20 for VOC, 1000 for ImageNet.
+      width: factor on the channels of the convolutions.
+      fc_features: width of the two dense layers.
+      dropout: share of each dense layer that training drops; 0 for none.
+      dtype: type to compute in; parameters and outputs are float32.
+
+    Returns:
+      A network with outputs ``conv1`` .. ``conv5`` (after ReLU, before pooling),
+      ``fc1``, ``fc2`` (after ReLU, before dropout) and ``logits``. With dropout it
+      needs a key in training.
+
+    Raises:
+      UserError: a setting is not allowed.
+
+    References:
+      Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural
+      Networks", 2012; thesis sections 8.4 and 8.4.4, which add no detail.
+    """
+    settings.at_least_one(num_classes=num_classes, fc_features=fc_features)
+    settings.fraction(dropout=dropout)
+    channels = tuple(math.floor(width * c + 0.5) for c in CHANNELS)
+    if min(channels) < 1 or any(c % 2 for c in channels):
+        raise UserError(
+            f"width is {width}: the channels {channels} must be even, as three "
+            "convolutions have two groups. Change width."
+        )
+    return from_linen(
+        OriginalAlexNet(num_classes, channels, fc_features, dropout, dtype)
     )

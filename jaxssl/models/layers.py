@@ -1,4 +1,4 @@
-"""Layers that several networks share: convolution with batch or spectral norm.
+"""Layers that several networks share: convolutions with norms, dropout, LRN.
 
 Parameters and statistics are float32 everywhere; ``dtype`` is the type that a layer
 computes in. Batch norm takes its means in float32 whatever ``dtype`` is.
@@ -13,7 +13,7 @@ from flax import linen as nn
 from jax import lax
 
 from jaxssl import ops
-from jaxssl.types import Array, Float
+from jaxssl.types import Array, Float, UserError
 
 glorot = nn.initializers.glorot_uniform()
 he_normal = nn.initializers.he_normal()
@@ -27,7 +27,7 @@ def leaky_relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
 
 
 class ConvNorm(nn.Module):
-    """Convolution without bias, batch norm with scale and shift, activation.
+    """Convolution without bias, batch norm with shift and mostly scale, activation.
 
     Attributes:
       features: output channels.
@@ -37,6 +37,7 @@ class ConvNorm(nn.Module):
       groups: groups of channels.
       activation: applied last; ``None`` for none.
       kernel_init: initializer of the kernel.
+      use_scale: whether batch norm multiplies by a learned scale.
       scale_init: initializer of the batch-norm scale.
       bn_momentum: weight of the old value in the running averages.
       bn_epsilon: added to the variance.
@@ -50,6 +51,7 @@ class ConvNorm(nn.Module):
     groups: int = 1
     activation: Callable[[Array], Array] | None = nn.relu
     kernel_init: Callable[..., Array] = he_normal
+    use_scale: bool = True
     scale_init: Callable[..., Array] = nn.initializers.ones
     bn_momentum: float = 0.975
     bn_epsilon: float = 1e-3
@@ -74,6 +76,7 @@ class ConvNorm(nn.Module):
             use_running_average=not train,
             momentum=self.bn_momentum,
             epsilon=self.bn_epsilon,
+            use_scale=self.use_scale,
             scale_init=self.scale_init,
             dtype=self.dtype,
             name="norm",
@@ -116,6 +119,64 @@ class DenseNorm(nn.Module):
             name="norm",
         )(x)
         return nn.relu(x)
+
+
+class Dropout(nn.Module):
+    """Dropout in training that asks for its key in plain words.
+
+    Attributes:
+      rate: share of the values that are set to zero; the others grow by 1 / (1 - rate).
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "..."], *, train: bool):
+        """Return the values, of which training drops some.
+
+        Raises:
+          UserError: training without a key.
+        """
+        drops = train and self.rate > 0
+        if drops and not self.has_rng("dropout"):
+            raise UserError(
+                f"Dropout of {self.rate} needs a key in training; call "
+                "apply(..., train=True, key=key), or build the network with dropout=0."
+            )
+        return nn.Dropout(self.rate)(x, deterministic=not drops)
+
+
+def local_response_norm(
+    x: Float[Array, "b h w c"],
+    *,
+    radius: int = 4,
+    alpha: float = 0.001 / 9.0,
+    beta: float = 0.75,
+    bias: float = 1.0,
+) -> Float[Array, "b h w c"]:
+    """Divide each value by the size of its neighbours on the channels.
+
+    ``x / (bias + alpha sum x_j^2) ** beta``, over channels at most ``radius`` away.
+    Written as a product with a band matrix, whose gradient is one, too.
+
+    Args:
+      x: feature maps.
+      radius: channels on each side that count, fewer at the ends.
+      alpha: factor on the sum of squares (TensorFlow's; PyTorch's is a mean's).
+      beta: exponent.
+      bias: added to the sum.
+
+    Returns:
+      The normalised maps.
+
+    References:
+      Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural
+      Networks", 2012, section 3.3.
+    """
+    channels = jnp.arange(x.shape[-1])
+    band = jnp.abs(channels[:, None] - channels[None, :]) <= radius
+    sums = jnp.square(x.astype(jnp.float32)) @ band.astype(jnp.float32)
+    return x * ((bias + alpha * sums) ** -beta).astype(x.dtype)
 
 
 class DeconvNorm(nn.Module):

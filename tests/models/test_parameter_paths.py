@@ -11,14 +11,21 @@ import pathlib
 import jax
 import jax.numpy as jnp
 
-from jaxssl.models.alexnet import alexnet
+from jaxssl.models.alexnet import alexnet, original_alexnet
+from jaxssl.models.cifarnet import cifarnet
 from jaxssl.models.critic import critic
+from jaxssl.models.inception import inception
 from jaxssl.models.inpainter import inpainter
+from jaxssl.models.preact_resnet import preact_resnet18
 from jaxssl.models.resnet import resnet
 
 GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "parameter_paths.json"
 NETWORKS = {
     "alexnet": (alexnet(6), (1, 64, 64, 3)),
+    "alexnet_original": (original_alexnet(20), (1, 227, 227, 3)),
+    "cifarnet": (cifarnet(10), (1, 32, 32, 3)),
+    "inception": (inception(10), (1, 29, 29, 3)),
+    "preact_resnet18": (preact_resnet18(10), (1, 32, 32, 3)),
     "inpainter": (inpainter(), (1, 48, 48, 3)),
     "critic": (critic(), (1, 48, 48, 6)),
     "resnet18": (resnet(18, 10), (1, 64, 64, 3)),
