@@ -25,12 +25,15 @@ def conv_general_dilated(
     batch_group_count: int = 1,
     precision: Any = None,
     preferred_element_type: Any = None,
+    out_sharding: Any = None,
 ) -> Float[Array, "..."]:
     """Convolve; a drop-in for ``jax.lax.conv_general_dilated`` where channels are last.
 
-    Fits ``flax.linen.Conv(conv_general_dilated=...)``. Over one, two or three spatial
-    axes. Values and derivatives of any order and mode differ from the stock ones by
-    rounding only; on GPU and TPU the program is the stock one. On CPU:
+    Fits the ``conv_general_dilated`` of ``flax.linen.Conv`` and ``flax.nnx.Conv``. Over
+    one, two or three spatial axes. Values and derivatives of any order and mode differ
+    from the stock ones by rounding only; on GPU and TPU the program is the stock one.
+    Checkpoint policies that look for convolutions by their primitive
+    (``dots_saveable``) do not see these. On CPU:
 
     - Gradients are as fast in the body of a loop (``lax.scan``, ``lax.map``,
       ``lax.fori_loop``) as outside of it; XLA's own are 15 to 50 times slower there.
@@ -56,6 +59,8 @@ def conv_general_dilated(
       batch_group_count: groups that the batch falls into.
       precision: as in ``jax.lax.conv_general_dilated``.
       preferred_element_type: as in ``jax.lax.conv_general_dilated``.
+      out_sharding: as in ``jax.lax.conv_general_dilated``; where a mesh has explicit
+        axes, the program is the stock one on CPU, too.
 
     Returns:
       The convolved images.
@@ -83,6 +88,7 @@ def conv_general_dilated(
         batch_group_count=batch_group_count,
         precision=precision,
         preferred_element_type=preferred_element_type,
+        out_sharding=out_sharding,
     )
     return substitute(convolve, lhs, rhs)
 

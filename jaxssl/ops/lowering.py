@@ -14,8 +14,10 @@ ever differentiated, as the program is lowered after all derivatives are taken.
 import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.sharding import AxisType
 
 from jaxssl.types import Array
 
@@ -43,12 +45,21 @@ def lower_on_cpu(
     Returns:
       The convolved images.
     """
+    if _has_explicit_axes(x) or _has_explicit_axes(kernel):
+        # The types of the operands say how they are sharded, in the layout they have.
+        return lax.conv_general_dilated_p.bind(
+            x, kernel, dimension_numbers=dimension_numbers, **parameters
+        )
     images, taps, out = dimension_numbers
     x = jnp.transpose(x, (images[0], *images[2:], images[1]))
     kernel = jnp.transpose(kernel, (*taps[2:], taps[1], taps[0]))
     y = _by_group(x, kernel, **parameters)
     places = {axis: i for i, axis in enumerate((out[0], *out[2:], out[1]))}
     return jnp.transpose(y, [places[axis] for axis in range(y.ndim)])
+
+
+def _has_explicit_axes(x: Array) -> bool:
+    return AxisType.Explicit in jax.typeof(x).sharding.mesh.axis_types
 
 
 def _by_group(

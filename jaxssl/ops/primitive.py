@@ -62,7 +62,8 @@ def _compiled(x: ArrayLike, kernel: ArrayLike, parameters: tuple) -> Array:
 
 
 def _evaluate(x: ArrayLike, kernel: ArrayLike, **parameters: Any) -> Array:
-    return _compiled(x, kernel, tuple(parameters.items()))
+    with jax.disable_jit(False):  # Else _compiled would end up here again.
+        return _compiled(x, kernel, tuple(parameters.items()))
 
 
 def _images_cotangent(cotangent, x, kernel, **parameters: Any):

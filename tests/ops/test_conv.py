@@ -7,20 +7,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import linen as nn
 from jax import lax
 from jax.test_util import check_grads
 
 from jaxssl import ops
-from jaxssl.ops.primitive import convolution_p, substitute
 
 QUICK = {
     "xla_backend_optimization_level": 0,
     "xla_llvm_disable_expensive_passes": True,
 }
 """Compiles in half the time; the mathematics is the same."""
-
-NHWC = ("NHWC", "HWIO", "NHWC")
 
 
 def draw(*shape, seed=0):
@@ -279,85 +275,6 @@ def test_transposed_gradients_by_finite_differences():
         return ops.conv_transpose(jnp.asarray(x), jnp.asarray(kernel), strides=(2, 2))
 
     check_grads(f, (x, kernel), order=2, modes=["fwd", "rev"], rtol=1e-2, atol=1e-2)
-
-
-def test_linen_layer_takes_the_grouped_form():
-    layer = nn.Conv(
-        8,
-        (3, 3),
-        feature_group_count=2,
-        conv_general_dilated=ops.conv_general_dilated,  # type: ignore[arg-type]
-    )
-    plain = nn.Conv(8, (3, 3), feature_group_count=2)
-    x = draw(2, 5, 5, 4)
-    variables = plain.init(jax.random.key(0), x)
-    np.testing.assert_allclose(
-        layer.apply(variables, x), plain.apply(variables, x), atol=1e-5
-    )
-
-
-def test_programs_for_several_platforms_hold_both_forms():
-    def loss(x, kernel):
-        y = ops.conv_general_dilated(x, kernel, (1, 1), "SAME", feature_group_count=2)
-        return jnp.square(y).mean()
-
-    step = jax.jit(jax.value_and_grad(loss, (0, 1)))
-    arguments = jnp.ones((2, 8, 8, 8)), jnp.ones((3, 3, 4, 8))
-    both = jax.export.export(step, platforms=("cpu", "tpu"))
-    module = both(*arguments).mlir_module()
-    assert "feature_group_count = 2" in module
-    assert "feature_group_count = 1" in module
-    value, grads = jax.jit(both(*arguments).call)(*arguments)
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5),
-        (value, grads),
-        step(*arguments),
-    )
-
-
-def test_scan_and_remat_and_shard_map_take_it():
-    x, kernel = draw(8, 5, 6, 4), draw(3, 3, 4, 6, seed=1)
-
-    def loss(kernel, x):
-        y = ops.conv_general_dilated(x, kernel, (2, 1), "SAME")
-        return jnp.square(y).sum()
-
-    @jax.jit
-    def scanned(kernel, x):
-        def body(total, x):
-            return total + jax.grad(jax.checkpoint(loss))(kernel, x), None
-
-        total, _ = lax.scan(body, jnp.zeros_like(kernel), x.reshape(4, 2, 5, 6, 4))
-        return total
-
-    mesh = jax.make_mesh((4,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
-    over, whole = jax.P("d"), jax.P()
-
-    @jax.jit
-    @functools.partial(
-        jax.shard_map, mesh=mesh, in_specs=(whole, over), out_specs=whole
-    )
-    def sharded(kernel, x):
-        kernel = lax.pcast(kernel, "d", to="varying")
-        return lax.psum(jax.grad(loss)(kernel, x), "d")
-
-    expected = jax.jit(jax.grad(loss))(kernel, x)
-    scale = float(jnp.abs(expected).max())
-    for total in (scanned(kernel, x), sharded(kernel, x)):
-        np.testing.assert_allclose(total / scale, expected / scale, atol=1e-6)
-
-
-def test_substitute_leaves_other_operations_alone():
-    def f(x, kernel):
-        y = lax.conv(2.0 * x, kernel, (1, 1), "SAME")
-        return jnp.sort(y, axis=-1) + 1.0
-
-    x, kernel = draw(1, 2, 4, 4), draw(3, 2, 3, 3, seed=1)
-    program = jax.make_jaxpr(lambda x, k: substitute(f, x, k))(x, kernel)
-    names = {str(equation.primitive) for equation in program.eqns}
-    assert convolution_p.name in names
-    assert "conv_general_dilated" not in names
-    np.testing.assert_allclose(substitute(f, x, kernel), f(x, kernel), atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", [(0, 5, 5, 2), (2, 5, 5, 0)])

@@ -1,0 +1,249 @@
+"""The twin of JAX's convolution under JAX's transformations, and inside of networks."""
+
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen as nn
+from flax import nnx
+from jax import lax
+from jax.sharding import AxisType
+
+from jaxssl import ops
+from jaxssl.ops.primitive import convolution_p, substitute
+
+NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+def draw(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape), jnp.float32)
+
+
+def convolve(x, kernel, **options):
+    return ops.conv_general_dilated(x, kernel, (1, 1), "SAME", **options)
+
+
+def stock(x, kernel, **options):
+    return lax.conv_general_dilated(
+        x, kernel, (1, 1), "SAME", dimension_numbers=NHWC, **options
+    )
+
+
+def test_programs_for_several_platforms_hold_both_forms():
+    def loss(x, kernel):
+        y = ops.conv_general_dilated(x, kernel, (1, 1), "SAME", feature_group_count=2)
+        return jnp.square(y).mean()
+
+    step = jax.jit(jax.value_and_grad(loss, (0, 1)))
+    arguments = jnp.ones((2, 8, 8, 8)), jnp.ones((3, 3, 4, 8))
+    both = jax.export.export(step, platforms=("cpu", "tpu"))
+    module = both(*arguments).mlir_module()
+    assert "feature_group_count = 2" in module
+    assert "feature_group_count = 1" in module
+    value, grads = jax.jit(both(*arguments).call)(*arguments)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5),
+        (value, grads),
+        step(*arguments),
+    )
+
+
+def test_scan_and_remat_and_shard_map_take_it():
+    x, kernel = draw(8, 5, 6, 4), draw(3, 3, 4, 6, seed=1)
+
+    def loss(kernel, x):
+        y = ops.conv_general_dilated(x, kernel, (2, 1), "SAME")
+        return jnp.square(y).sum()
+
+    @jax.jit
+    def scanned(kernel, x):
+        def body(total, x):
+            return total + jax.grad(jax.checkpoint(loss))(kernel, x), None
+
+        total, _ = lax.scan(body, jnp.zeros_like(kernel), x.reshape(4, 2, 5, 6, 4))
+        return total
+
+    mesh = jax.make_mesh((4,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+    over, whole = jax.P("d"), jax.P()
+
+    @jax.jit
+    @functools.partial(
+        jax.shard_map, mesh=mesh, in_specs=(whole, over), out_specs=whole
+    )
+    def sharded(kernel, x):
+        kernel = lax.pcast(kernel, "d", to="varying")
+        return lax.psum(jax.grad(loss)(kernel, x), "d")
+
+    expected = jax.jit(jax.grad(loss))(kernel, x)
+    scale = float(jnp.abs(expected).max())
+    for total in (scanned(kernel, x), sharded(kernel, x)):
+        np.testing.assert_allclose(total / scale, expected / scale, atol=1e-6)
+
+
+def test_substitute_leaves_other_operations_alone():
+    def f(x, kernel):
+        y = lax.conv(2.0 * x, kernel, (1, 1), "SAME")
+        return jnp.sort(y, axis=-1) + 1.0
+
+    x, kernel = draw(1, 2, 4, 4), draw(3, 2, 3, 3, seed=1)
+    program = jax.make_jaxpr(lambda x, k: substitute(f, x, k))(x, kernel)
+    names = {str(equation.primitive) for equation in program.eqns}
+    assert convolution_p.name in names
+    assert "conv_general_dilated" not in names
+    np.testing.assert_allclose(substitute(f, x, kernel), f(x, kernel), atol=1e-5)
+
+
+def test_linen_layer_takes_the_grouped_form():
+    layer = nn.Conv(
+        8,
+        (3, 3),
+        feature_group_count=2,
+        conv_general_dilated=ops.conv_general_dilated,  # type: ignore[arg-type]
+    )
+    plain = nn.Conv(8, (3, 3), feature_group_count=2)
+    x = draw(2, 5, 5, 4)
+    variables = plain.init(jax.random.key(0), x)
+    np.testing.assert_allclose(
+        layer.apply(variables, x), plain.apply(variables, x), atol=1e-5
+    )
+
+
+def test_it_runs_without_jit():
+    x, kernel = draw(1, 4, 7, 2), draw(3, 2, 2, 3, seed=1)
+
+    def loss(kernel):
+        return jnp.square(convolve(x, kernel)).sum()
+
+    expected = jax.jit(jax.value_and_grad(loss))(kernel)
+    with jax.disable_jit():
+        found = jax.value_and_grad(loss)(kernel)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
+        found,
+        expected,
+    )
+
+
+def test_nnx_layer_takes_it():
+    """It passes ``out_sharding``, and in low precision ``preferred_element_type``."""
+    layers = [
+        nnx.Conv(
+            4,
+            6,
+            (3, 3),
+            preferred_element_type=jnp.float32,
+            rngs=nnx.Rngs(0),
+            **form,
+        )
+        for form in ({"conv_general_dilated": ops.conv_general_dilated}, {})
+    ]
+    ours, plain = (layer(draw(2, 5, 5, 4)) for layer in layers)
+    np.testing.assert_allclose(ours, plain, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_sums_in_another_type_come_back_in_it(dtype):
+    x, kernel = draw(2, 4, 4, 4).astype(dtype), draw(3, 3, 4, 6, seed=1).astype(dtype)
+
+    def results(form):
+        def loss(x, kernel):
+            y = form(x, kernel, preferred_element_type=jnp.float32)
+            return jnp.square(y).mean(), y
+
+        return jax.jit(jax.grad(loss, (0, 1), has_aux=True))(x, kernel)
+
+    found, expected = results(convolve), results(stock)
+    assert found[1].dtype == jnp.float32
+    assert [g.dtype for g in found[0]] == [dtype, dtype]
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+        np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-2)
+
+
+def test_other_types_are_refused_as_by_jax():
+    with pytest.raises(TypeError, match="requires arguments to have the same dtypes"):
+        convolve(draw(1, 4, 4, 2).astype(jnp.bfloat16), draw(3, 3, 2, 2))
+
+
+@pytest.mark.parametrize("check_vma", [True, False])
+def test_shard_map_takes_a_kernel_that_all_devices_share(check_vma):
+    x, kernel = draw(8, 4, 5, 3), draw(3, 3, 3, 4, seed=1)
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
+
+    def loss(kernel, x):
+        return jnp.square(convolve(x, kernel)).sum()
+
+    @jax.jit
+    @functools.partial(
+        jax.shard_map,
+        mesh=mesh,
+        in_specs=(jax.P(), jax.P("d")),
+        out_specs=jax.P(),
+        check_vma=check_vma,
+    )
+    def gradient(kernel, x):
+        def body(total, scale):
+            found = jax.grad(loss)(kernel, scale * x)
+            return total + (found if check_vma else lax.psum(found, "d")), None
+
+        return lax.scan(body, jnp.zeros_like(kernel), jnp.asarray([0.6, 0.8]))[0]
+
+    expected = jax.grad(loss)(kernel, x)
+    np.testing.assert_allclose(gradient(kernel, x), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_sharded_images_need_one_sum_over_devices():
+    """As with the stock form, no device asks for the images of another."""
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
+    over, whole = (jax.NamedSharding(mesh, spec) for spec in (jax.P("d"), jax.P()))
+
+    def loss(kernels, x):
+        return jnp.square(convolve(convolve(x, kernels[0]), kernels[1])).mean()
+
+    kernels = draw(3, 3, 4, 6), draw(3, 3, 6, 6, seed=1)
+    step = jax.jit(
+        jax.grad(loss), in_shardings=(whole, over), out_shardings=whole
+    ).lower(kernels, draw(8, 8, 8, 4))
+    program = step.compile().as_text()
+    exchanges = r"\b(all-reduce|all-gather|all-to-all|collective-permute)(?:-start)?\("
+    assert set(re.findall(exchanges, program)) == {"all-reduce"}
+
+
+def test_meshes_with_explicit_axes_get_the_stock_form():
+    mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Explicit,))
+    x, kernel = draw(8, 4, 4, 3), draw(3, 3, 3, 16, seed=1)
+
+    def step(form):
+        def loss(kernel, x):
+            return jnp.square(form(x, kernel, out_sharding=jax.P("d"))).sum()
+
+        return jax.jit(jax.value_and_grad(loss, (0, 1)))
+
+    with jax.set_mesh(mesh):
+        kernel = jax.device_put(kernel, jax.P(None, None, None, None))
+        x = jax.device_put(x, jax.P("d"))
+        found, expected = step(convolve)(kernel, x), step(stock)(kernel, x)
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4),
+            found,
+            expected,
+        )
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+            assert a.sharding == b.sharding
+
+
+def test_an_axis_without_entries_can_be_mapped():
+    y = jax.vmap(convolve, (0, None))(jnp.ones((0, 2, 5, 5, 4)), draw(3, 3, 4, 6))
+    assert y.shape == (0, 2, 5, 5, 6)
+
+
+def test_hessian_is_the_stock_one():
+    x, kernel = draw(1, 3, 3, 2), draw(3, 3, 2, 1, seed=1)
+
+    def hessian(form):
+        return jax.hessian(lambda kernel: (form(x, kernel) ** 3).sum())(kernel)
+
+    np.testing.assert_allclose(hessian(convolve), hessian(stock), rtol=1e-4, atol=1e-4)
