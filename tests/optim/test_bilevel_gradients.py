@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from jaxssl import ops
 from jaxssl.optim import bilevel
 from tests.optim import literal_bilevel as literal
 
@@ -375,6 +376,19 @@ def test_auto_scans_unless_the_gradients_have_stock_convolutions():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert while_loops(stock, "loop") == 0
+
+
+def test_auto_scans_over_our_convolutions():
+    """Their gradients are as fast inside of a loop, pools and strides included."""
+
+    def convolve(x, kernel):
+        y = ops.conv_general_dilated(x, kernel, (2, 1), "SAME")
+        return ops.max_pool(y, (2, 2), (1, 1))
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert while_loops(conv_loss(convolve), "auto") == 1
+        assert while_loops(conv_loss(convolve), "loop") == 0
 
 
 def test_auto_gives_the_numbers_of_loop_with_stock_convolutions():

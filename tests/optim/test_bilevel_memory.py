@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from jaxssl import ops
 from jaxssl.optim import bilevel
 
 K, B = 8, 16
@@ -26,11 +27,23 @@ def convolutional(kernels, x):
     return jnp.mean(x**2)
 
 
+def ours(kernels, x):
+    for kernel in kernels[:-1]:
+        x = jnp.tanh(ops.conv_general_dilated(x, kernel, (1, 1), "SAME"))
+        x = ops.max_pool(x, (2, 2), (2, 2))
+    return jnp.mean(dense(kernels[-1:], x.reshape(len(x), -1)))
+
+
 NETS = {
     "dense": (dense, [(256, 512), (512, 512), (512, 10)], (256,)),
     "convolutions": (
         convolutional,
         [(3, 3, 3, 64), (3, 3, 64, 128), (3, 3, 128, 256)],
+        (16, 16, 3),
+    ),
+    "jaxssl.ops": (
+        ours,
+        [(5, 5, 3, 64), (5, 5, 64, 64), (1024, 384)],
         (16, 16, 3),
     ),
 }
