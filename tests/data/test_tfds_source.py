@@ -1,5 +1,6 @@
 """A data set prepared by TFDS as array_record, without TensorFlow."""
 
+import functools
 import io
 import itertools
 import json
@@ -7,12 +8,15 @@ import os
 import shutil
 import sys
 
+import jax
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 from pictures import encode, noise
 
-from jaxssl.data import Source, doctor, load, pipeline
+from jaxssl import transforms
+from jaxssl.data import Source, doctor, images, load, pipeline
+from jaxssl.data.corruption import NoiseConfig, labels_of, noisy_labels
 from jaxssl.types import UserError
 
 COUNT = 12
@@ -52,11 +56,62 @@ class RegisteredShapes(tfds.core.GeneratorBasedBuilder):
             )
 
 
+class RegisteredDetection(tfds.core.GeneratorBasedBuilder):
+    """The features and splits of ``voc/2007``, without and with objects."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        classes = tfds.features.ClassLabel(names=["bird", "cat", "dog"])
+        item = {
+            "label": classes,
+            "bbox": tfds.features.BBoxFeature(),
+            "is_difficult": np.bool_,
+        }
+        features = {
+            "image": tfds.features.Image(),
+            "image/filename": tfds.features.Text(),
+            "labels": tfds.features.Sequence(classes),
+            "labels_no_difficult": tfds.features.Sequence(classes),
+            "objects": tfds.features.Sequence(item),
+        }
+        return tfds.core.DatasetInfo(
+            builder=self, features=tfds.features.FeaturesDict(features)
+        )
+
+    def _split_generators(self, manager):
+        return {
+            "train": self._generate_examples(0, 5),
+            "validation": self._generate_examples(5, 12),
+        }
+
+    def _generate_examples(self, first, last):
+        box = tfds.features.BBox(0.1, 0.1, 0.5, 0.9)
+        for i in range(first, last):
+            labels = sorted({i % 3, i // 4})
+            objects = [
+                {"label": k, "bbox": box, "is_difficult": k == 0} for k in labels
+            ]
+            yield (
+                i,
+                {
+                    "image": io.BytesIO(encode(noise(i, 40 + i, 60 - i))),
+                    "image/filename": str(i),
+                    "labels": labels,
+                    "labels_no_difficult": [k for k in labels if k],
+                    "objects": objects,
+                },
+            )
+
+
 # TFDS does not know the class by name, so it reads what lies in the folder, as it does
 # with a folder that was prepared elsewhere.
 with tfds.core.registered.skip_registration():
 
     class TinyShapes(RegisteredShapes):
+        """The same, read back from its files alone."""
+
+    class TinyDetection(RegisteredDetection):
         """The same, read back from its files alone."""
 
 
@@ -116,6 +171,57 @@ def test_attributes_and_lists_of_classes_become_vectors(prepared):
         batch = next(iterator)
     assert batch["label"].shape == (4, 2)
     assert batch["label"].dtype == np.int32
+
+
+def test_pictures_of_several_objects_train_with_random_resized_crops(tmp_path):
+    builder = TinyDetection(data_dir=tmp_path, file_format="array_record")
+    builder.download_and_prepare()
+    options = {"label_key": "labels_no_difficult", "load_size": 48}
+    options |= {"split": "train+validation", "data_dir": str(tmp_path)}
+    source = load("tfds:tiny_detection", **options)
+    assert len(source) == 12
+    assert source.class_names == ("bird", "cat", "dog")
+    names = [int(source._record(i)["image/filename"]) for i in range(12)]
+    assert sorted(names) == list(range(12))
+
+    @jax.jit
+    def view(batch):
+        crop = functools.partial(
+            transforms.random_resized_crop, size=32, scale=(0.3, 1.0)
+        )
+        key = jax.random.key(0)
+        return transforms.batched(crop)(key, batch["image"], batch["id"])[0]
+
+    with pipeline.batches(source, batch_size=4, seed=0) as iterator:
+        for batch in itertools.islice(iterator, 3):
+            assert batch["image"].shape == (4, 48, 48, 3)
+            assert view(batch).shape == (4, 32, 32, 3)
+            for row, index in zip(batch["label"], batch["id"], strict=True):
+                i = names[index]
+                assert set(np.flatnonzero(row)) == {i % 3, i // 4} - {0}
+            assert batch["label"].dtype == np.int32
+    with pytest.raises(UserError, match="has 3 labels a record"):
+        noisy_labels(source, NoiseConfig(kind="symmetric", rate=0.5))
+
+
+def test_labels_are_read_without_decoding_an_image(prepared, monkeypatch):
+    source = open_tiny(prepared)
+    monkeypatch.setattr(images, "decode", lambda *_, **__: pytest.fail("decoded"))
+    expected = [number(source, i) % 2 for i in range(COUNT)]
+    assert labels_of(source).tolist() == expected
+    noisy = noisy_labels(source, NoiseConfig(kind="symmetric", rate=0.5))
+    wrong = labels_of(noisy) != expected
+    assert np.bincount(np.array(expected)[wrong]).tolist() == [3, 3]
+
+
+def test_workers_read_noisy_labels(prepared):
+    source = open_tiny(prepared)
+    noisy = noisy_labels(source, NoiseConfig(kind="symmetric", rate=0.5))
+    with pipeline.batches(noisy, batch_size=6, seed=0, num_workers=1) as iterator:
+        for batch in itertools.islice(iterator, 2):
+            ids = batch["id"]
+            np.testing.assert_array_equal(batch["label"], labels_of(noisy)[ids])
+            np.testing.assert_array_equal(batch["true_label"], labels_of(source)[ids])
 
 
 def test_batches_of_a_prepared_data_set_cover_an_epoch(prepared):
