@@ -6,6 +6,8 @@ and ``bias`` of convolutions and dense layers, ``scale`` and ``bias`` of norms.
 
 from typing import Any
 
+import jax
+
 from jaxssl.types import Params
 
 
@@ -29,3 +31,17 @@ def _mark(tree: Any, *, norm: bool) -> Any:
         return not norm
     norm = bool(tree) and set(tree) <= {"scale", "bias"}
     return {name: _mark(branch, norm=norm) for name, branch in tree.items()}
+
+
+def only_kernels(params: Params) -> Any:
+    """Mark the kernels: neither biases nor norms decay.
+
+    This is the decay of chapter 8 (released code: variables named ``weights``).
+
+    Args:
+      params: nested dicts of parameters.
+
+    Returns:
+      The same tree of booleans, true where the parameter decays.
+    """
+    return jax.tree.map_with_path(lambda path, _: path[-1].key == "kernel", params)

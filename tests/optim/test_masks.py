@@ -50,3 +50,11 @@ def test_optax_takes_a_mask():
     )
     assert float(updates["w"][0]) == 0.5
     assert not updates["norm"]["scale"].any()
+
+
+def test_chapter_8_decays_the_kernels_alone():
+    marked = flat(alexnet(6), masks.only_kernels)
+    assert {path for path, value in marked.items() if value} == {
+        path for path in marked if path.endswith("/kernel")
+    }
+    assert not marked["logits/bias"]

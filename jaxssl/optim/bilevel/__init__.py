@@ -43,7 +43,11 @@ from jaxssl.optim.bilevel.agreement import (
     bilevel_sgd,
     scale_by_agreement,
 )
-from jaxssl.optim.bilevel.gradients import split_batch, value_and_grad
+from jaxssl.optim.bilevel.gradients import (
+    mean_value_and_grad,
+    split_batch,
+    value_and_grad,
+)
 from jaxssl.optim.bilevel.groups import by_layer
 from jaxssl.optim.bilevel.sampler import LabelMatchedSampler
 from jaxssl.optim.bilevel.weights import Info, solve_weights
@@ -54,6 +58,7 @@ __all__ = [
     "LabelMatchedSampler",
     "bilevel_sgd",
     "by_layer",
+    "mean_value_and_grad",
     "scale_by_agreement",
     "solve_weights",
     "split_batch",

@@ -1,9 +1,63 @@
-"""Find convolutions that XLA:CPU cannot run fast inside of a loop."""
+"""Choose the loop over mini-batches: XLA:CPU runs some convolutions slowly in one."""
 
+import functools
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
+
+from jaxssl.optim.bilevel.problem import Problem, minibatch_at
+from jaxssl.optim.bilevel.strategies import unrolled
+
+LOOPS = ("auto", "scan", "loop")
+
+
+def run_in_loop(
+    one_pass: Callable[..., Any],
+    loop: str,
+    problem: Problem,
+    batch: Any,
+    state: Any,
+    unroll: int,
+) -> Any:
+    """Go over the mini-batches in the loop that is asked for.
+
+    Args:
+      one_pass: ``one_pass(batch, state, loop)``, where ``loop`` is like `jax.lax.scan`.
+      loop: "scan", "loop" (unrolled by Python), or "auto": scan, but on CPU unrolled
+        where the network's convolutions would be slow; it warns then.
+      problem: the loss.
+      batch: the mini-batches, [k, B, ...].
+      state: the first state.
+      unroll: mini-batches that scan has in one turn.
+
+    Returns:
+      What ``one_pass`` returns.
+    """
+    scan = functools.partial(jax.lax.scan, unroll=unroll)
+    if loop != "auto":
+        return one_pass(batch, state, {"scan": scan, "loop": unrolled}[loop])
+
+    def gradient(batch, state):
+        return problem.gradient(minibatch_at(batch, 0), 0, state)
+
+    if not has_slow_convolution(gradient, batch, state):
+        return one_pass(batch, state, scan)
+    if jax.default_backend() == "cpu":
+        warnings.warn(
+            "The mini-batches run in a Python loop, as the gradients of these "
+            "convolutions are up to 90 times slower inside of lax.scan on CPU. Use "
+            "jaxssl.ops.conv_general_dilated in the network, or pass strategy='loop' "
+            "to say that you know.",
+            stacklevel=4,
+        )
+    return jax.lax.platform_dependent(
+        batch,
+        state,
+        cpu=functools.partial(one_pass, loop=unrolled),
+        default=functools.partial(one_pass, loop=scan),
+    )
 
 
 def has_slow_convolution(fun: Callable[..., Any], *args: Any) -> bool:

@@ -1,7 +1,6 @@
 """The weighted gradient of a loss, without a stack of gradients."""
 
 import functools
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,15 +10,9 @@ import jax.numpy as jnp
 from jaxssl.optim.bilevel import groups as grouping
 from jaxssl.optim.bilevel import sharded, strategies, weights
 from jaxssl.optim.bilevel.agreement import check_count
-from jaxssl.optim.bilevel.auto import has_slow_convolution
+from jaxssl.optim.bilevel.auto import LOOPS, run_in_loop
 from jaxssl.optim.bilevel.groups import Labels, Mask
-from jaxssl.optim.bilevel.problem import (
-    REDUCE_STATES,
-    RNG_MODES,
-    Problem,
-    Side,
-    minibatch_at,
-)
+from jaxssl.optim.bilevel.problem import REDUCE_STATES, RNG_MODES, Problem, Side
 from jaxssl.optim.bilevel.stacked import shown
 from jaxssl.optim.bilevel.weights import Info, Rule, Scalar
 from jaxssl.types import Array, Key, Params
@@ -28,6 +21,9 @@ STRATEGIES = ("auto", "scan", "loop", "vmap", "jvp", "shard")
 
 BilevelValueAndGrad = Callable[..., tuple[Any, Params, Info]]
 """``(params, batch, state=None, key=None) -> (value, gradient, info)``."""
+
+MeanValueAndGrad = Callable[..., tuple[Any, Params]]
+"""``(params, batch, state=None, key=None) -> (value, gradient)``."""
 
 
 def value_and_grad(
@@ -127,7 +123,7 @@ def value_and_grad(
         on_zero=on_zero,
         finite_only=finite_only,
     )
-    _check_choices(strategy, rng_mode, reduce_state)
+    _check_choices(strategy, STRATEGIES, rng_mode, reduce_state)
     _check_strategy(strategy, rule, per_layer, reduce_state, axis_name)
 
     def step(
@@ -148,6 +144,63 @@ def value_and_grad(
         leaves, side, info = found
         gradient = grouping.put_gradient(groups, leaves, params)
         return _value(problem, side), gradient, shown(groups, info)
+
+    return step
+
+
+def mean_value_and_grad(
+    loss_fn: Callable[..., Any],
+    *,
+    k: int = 8,
+    strategy: str = "auto",
+    has_aux: bool = False,
+    rng_mode: str | None = None,
+    reduce_state: str | None = None,
+    unroll: int = 1,
+) -> MeanValueAndGrad:
+    """Make a function that takes the plain mean of the k gradients: no weights.
+
+    The baseline of `value_and_grad`: the same mini-batches, of which batch norm sees
+    one at a time ("ghost" batches), the same keys and states, all k of them in the
+    update. Small mini-batches with the same labels resist noise by themselves, so a
+    gain of the weights is a gain over this. It is accumulation of gradients, too.
+
+    Args:
+      loss_fn: see `value_and_grad`, also for all the following.
+      k: mini-batches a step, at least 2.
+      strategy: "auto", "scan" or "loop"; both keep 2 gradients in memory.
+      has_aux: see there.
+      rng_mode: see there.
+      reduce_state: see there.
+      unroll: see there.
+
+    Returns:
+      The function, ``value, gradient = f(params, batch, state=None, key=None)``.
+
+    Raises:
+      TypeError: k is no Python integer.
+      ValueError: a setting is impossible; also at trace time, as in `value_and_grad`.
+
+    References:
+      Hoffer et al., "Train longer, generalize better", 2017, for ghost batch norm.
+    """
+    check_count(k)
+    _check_choices(strategy, LOOPS, rng_mode, reduce_state)
+
+    def step(
+        params: Params,
+        batch: Any,
+        state: Any = None,
+        key: Key[Array, ""] | None = None,
+    ) -> tuple[Any, Params]:
+        _check_given("state", state, reduce_state, "reduce_state")
+        _check_given("key", key, rng_mode, "rng_mode")
+        _check_batch(batch, k, strategy)
+        groups = grouping.make_groups(params)
+        problem = Problem(loss_fn, params, groups, has_aux, reduce_state, rng_mode, key)
+        one_pass = functools.partial(strategies.plain_pass, problem)
+        leaves, side = run_in_loop(one_pass, strategy, problem, batch, state, unroll)
+        return _value(problem, side), grouping.put_gradient(groups, leaves, params)
 
     return step
 
@@ -181,38 +234,12 @@ def split_batch(batch: Any, *, k: int) -> Any:
 
 def _run(strategy: str, problem: Problem, rule: Rule, batch, state, unroll: int):
     """Call the strategy."""
-    scan = functools.partial(jax.lax.scan, unroll=unroll)
-    loops = {"scan": scan, "loop": strategies.unrolled}
-    if strategy in loops:
-        return strategies.one_pass(problem, rule, batch, state, loops[strategy])
     if strategy == "vmap":
         return strategies.vectorised(problem, rule, batch, state)
     if strategy == "jvp":
         return strategies.forward(problem, rule, batch, state)
-
-    def gradient(batch, state):
-        return problem.gradient(minibatch_at(batch, 0), 0, state)
-
-    if not has_slow_convolution(gradient, batch, state):
-        return strategies.one_pass(problem, rule, batch, state, scan)
-    if jax.default_backend() == "cpu":
-        warnings.warn(
-            "bilevel.value_and_grad runs its mini-batches in a Python loop, as the "
-            "gradients of these convolutions are up to 90 times slower inside of "
-            "lax.scan on CPU. Use jaxssl.ops.conv_general_dilated in the network, or "
-            "pass strategy='loop' to say that you know.",
-            stacklevel=3,
-        )
-
-    def one_pass(loop, batch, state):
-        return strategies.one_pass(problem, rule, batch, state, loop)
-
-    return jax.lax.platform_dependent(
-        batch,
-        state,
-        cpu=functools.partial(one_pass, strategies.unrolled),
-        default=functools.partial(one_pass, scan),
-    )
+    one_pass = functools.partial(strategies.one_pass, problem, rule)
+    return run_in_loop(one_pass, strategy, problem, batch, state, unroll)
 
 
 def _value(problem: Problem, side: Side) -> Any:
@@ -223,9 +250,9 @@ def _value(problem: Problem, side: Side) -> Any:
     return loss, ((side.state, side.aux) if problem.has_aux else side.state)
 
 
-def _check_choices(strategy, rng_mode, reduce_state) -> None:
+def _check_choices(strategy, strategies, rng_mode, reduce_state) -> None:
     for value, allowed, name in (
-        (strategy, STRATEGIES, "strategy"),
+        (strategy, strategies, "strategy"),
         (rng_mode, RNG_MODES, "rng_mode"),
         (reduce_state, REDUCE_STATES, "reduce_state"),
     ):

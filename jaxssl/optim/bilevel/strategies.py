@@ -4,7 +4,7 @@ All return the weighted gradient of the leaves that count, the `Side` of the ste
 (losses [k], one state, aux [k, ...]), and the `Info` with its axis of groups.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +20,7 @@ from jaxssl.optim.bilevel.problem import (
     reduce_states,
 )
 from jaxssl.optim.bilevel.weights import Info, Rule
+from jaxssl.types import Array
 
 Found = tuple[Leaves, Side, Info]
 
@@ -100,7 +101,7 @@ def _joined(first: Side, losses, auxs, state):
     return join(first.loss, losses), state, jax.tree.map(join, first.aux, auxs)
 
 
-def _add(total: Leaves, new: Leaves) -> Leaves:
+def _add(total: Leaves, new: Iterable[Array]) -> Leaves:
     return [a + b for a, b in zip(total, new, strict=True)]
 
 
@@ -116,6 +117,25 @@ def _finish(problem: Problem, rule: Rule, info: Info, carry: Carry, g_v) -> Leav
         along = stacked.steps_along_validation(rule, info).astype(info.l1.dtype)
         sums = _add(sums, scaled(groups, along, g_v))
     return [x.astype(g.dtype) for x, g in zip(sums, g_v, strict=True)]
+
+
+def plain_pass(
+    problem: Problem, batch: Any, state: Any, loop: Loop
+) -> tuple[Leaves, Side]:
+    """Take the mean of the k gradients, the validation mini-batch's among them."""
+    k = len(jax.tree.leaves(batch)[0])
+    first, gradient = problem.gradient(minibatch_at(batch, 0), 0, state)
+
+    def body(carry, index):
+        total, carried = carry
+        side, g_i = _turn(problem, batch, index, state, carried)
+        after = _passed_on(problem, carried, side.state, index)
+        return (_add(total, map(widened, g_i)), after), (side.loss, side.aux)
+
+    start = [widened(g) for g in gradient], first.state
+    (total, after), (losses, auxs) = loop(body, start, jnp.arange(1, k))
+    mean = [(x / k).astype(g.dtype) for x, g in zip(total, gradient, strict=True)]
+    return mean, Side(*_joined(first, losses, auxs, after))
 
 
 def _stack_then_weigh(
