@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxssl.types import Array, Bool, Float, Int
+from jaxssl.types import Array, Bool, Float, Int, Shaped
 
 
 def cross_entropy(
@@ -13,6 +13,21 @@ def cross_entropy(
     """Return the mean softmax cross-entropy with integer labels."""
     logits = logits.astype(jnp.float32)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+
+def soft_cross_entropy(
+    logits: Float[Array, "*b k"], probabilities: Float[Array, "*b k"]
+) -> Float[Array, ""]:
+    """Return the mean softmax cross-entropy with probabilities of the classes."""
+    return optax.softmax_cross_entropy(logits.astype(jnp.float32), probabilities).mean()
+
+
+def attribute_cross_entropy(
+    logits: Float[Array, "*b k"], labels: Shaped[Array, "*b k"]
+) -> Float[Array, ""]:
+    """Return the mean sigmoid cross-entropy with labels in [0, 1] by attribute."""
+    logits = logits.astype(jnp.float32)
+    return optax.sigmoid_binary_cross_entropy(logits, labels).mean()
 
 
 def critic_hinge(
@@ -37,6 +52,15 @@ def masked_mse(
     return (jnp.square(x - target) * weight).sum() / count
 
 
-def accuracy(logits: Float[Array, "b k"], labels: Int[Array, " b"]) -> Float[Array, ""]:
+def accuracy(
+    logits: Float[Array, "*b k"], labels: Int[Array, "*b"]
+) -> Float[Array, ""]:
     """Return the share of rows whose largest logit is the label's."""
     return (jnp.argmax(logits, axis=-1) == labels).mean(dtype=jnp.float32)
+
+
+def attribute_accuracy(
+    logits: Float[Array, "*b k"], labels: Int[Array, "*b k"]
+) -> Float[Array, ""]:
+    """Return the share of 0/1 labels on the right side of a logit of 0."""
+    return ((logits > 0) == (labels > 0)).mean(dtype=jnp.float32)

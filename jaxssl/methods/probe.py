@@ -226,9 +226,8 @@ def label_loss(
         )
     if config.labels == "classes":
         return losses.cross_entropy(logits, labels), losses.accuracy(logits, labels)
-    targets = labels.astype(logits.dtype)
-    loss = optax.sigmoid_binary_cross_entropy(logits, targets).mean()
-    return loss, ((logits > 0) == (labels > 0)).mean(dtype=jnp.float32)
+    loss = losses.attribute_cross_entropy(logits, labels)
+    return loss, losses.attribute_accuracy(logits, labels)
 
 
 # --- Training

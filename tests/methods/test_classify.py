@@ -89,7 +89,7 @@ def test_one_step_is_gradient_descent_on_the_cross_entropy(network, batch):
     key = jax.random.key(7)
     after, metrics = jax.jit(task.step)(state, batch, key)
     views = classify.random_views(
-        jax.random.split(key)[0],
+        jax.random.split(jax.random.split(key, 3)[0])[0],
         batch["image"],
         batch["id"],
         size=16,
@@ -134,7 +134,7 @@ def test_bad_input_is_told_in_one_line(task, batch):
     with pytest.raises(UserError, match="crop_size is 16 but the images are 15x20"):
         task.step(state, small, jax.random.key(0))
     several = batch | {"label": jnp.zeros((12, 4), jnp.int32)}
-    with pytest.raises(UserError, match="classify needs one class an image"):
+    with pytest.raises(UserError, match="method.labels is .classes., but this data set"):
         task.step(state, several, jax.random.key(0))
     with pytest.raises(UserError, match="crop_size is 0"):
         classify.Config(crop_size=0)
