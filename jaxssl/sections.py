@@ -6,7 +6,14 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxssl.evals import classification, features, knn, pretext, retrieval, suite
+from jaxssl.evals import (
+    answers,
+    classification,
+    features,
+    knn,
+    pretext,
+    retrieval,
+)
 from jaxssl.methods import probe as probes
 from jaxssl.methods import transformations
 from jaxssl.optim import adam
@@ -53,7 +60,7 @@ def probe(**changes: Any) -> ConfigDict:
 
 def probe_evals(**changes: Any) -> ConfigDict:
     """Return the section ``eval`` of ``linear_probes``."""
-    return ConfigDict({"test": dataclasses.asdict(suite.LogitsConfig(**changes))})
+    return ConfigDict({"test": dataclasses.asdict(answers.LogitsConfig(**changes))})
 
 
 def optim(*, critic_rate: float = 8e-4, **classifier: Any) -> ConfigDict:
@@ -88,7 +95,7 @@ def supervised_evals(*, crop_size: int, views: str = "center") -> ConfigDict:
       crop_size: side of the crops, in pixels.
       views: crops of a test image whose answers are averaged.
     """
-    test = suite.LogitsConfig(crop_size=crop_size, views=views)
+    test = answers.LogitsConfig(crop_size=crop_size, views=views)
     return _eval_section(crop_size, test=test)
 
 

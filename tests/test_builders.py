@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 
 from jaxssl import builders, sections
 from jaxssl.data.sources import ArraySource, BadRecord
+from jaxssl.evals import suite
 from jaxssl.models.alexnet import alexnet
 from jaxssl.types import EvalResult, UserError
 
@@ -94,7 +95,7 @@ def test_the_probe_during_training_takes_the_shots_there_are(monkeypatch):
         asked.append(few_shot.shots)
         return lambda state: EvalResult({}, {})
 
-    monkeypatch.setattr(builders.suite, "few_shot_eval", note)
+    monkeypatch.setattr(suite, "few_shot_eval", note)
     settings = config(classes=("none", "warp"))
     for labels, shots in (([0, 1], 6), ([0, 0, 1], 4)):
         recognition(settings, source(labels), source(labels))
@@ -102,13 +103,13 @@ def test_the_probe_during_training_takes_the_shots_there_are(monkeypatch):
 
 
 def test_probes_may_learn_from_a_part_of_the_images(monkeypatch):
-    asked, make = [], builders.suite.linear_probe_eval
+    asked, make = [], suite.linear_probe_eval
 
     def note(bank, train, test, fit):
         asked.append(train)
         return make(bank, train, test, fit)
 
-    monkeypatch.setattr(builders.suite, "linear_probe_eval", note)
+    monkeypatch.setattr(suite, "linear_probe_eval", note)
     settings = config(classes=("none", "warp"))
     for most, used in ((0, 12), (5, 5)):
         settings.eval.features.train_images = most

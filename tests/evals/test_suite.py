@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jaxssl.data.sources import ArraySource
-from jaxssl.evals import classification, knn, suite
+from jaxssl.evals import answers, classification, knn, suite
 from jaxssl.evals.classification import FewShotConfig, LinearProbeConfig
 from jaxssl.evals.features import FeatureBank, FeatureConfig
 from jaxssl.evals.knn import KnnConfig
@@ -151,8 +151,8 @@ def test_a_classifier_is_asked_on_several_crops(tiny, test_set):
     def logits(state, images):
         return images.astype(jnp.float32).mean(axis=(1, 2)) @ weights / 10
 
-    config = suite.LogitsConfig(crop_size=7, batch_size=10, views="five")
-    alone = suite.accuracy_eval({"logits": logits}, test_set, config)
+    config = answers.LogitsConfig(crop_size=7, batch_size=10, views="five")
+    alone = answers.accuracy_eval({"logits": logits}, test_set, config)
     images = test_set.images.astype(np.float32)
     places = [(1, 1), (0, 0), (0, 2), (2, 0), (2, 2)]
     total = 0
@@ -163,7 +163,7 @@ def test_a_classifier_is_asked_on_several_crops(tiny, test_set):
     want = (total.argmax(axis=1) == test_set.labels).mean()
     assert alone(tiny.state).scalars == {"accuracy": pytest.approx(want)}
     by_tap = {"logits": lambda state, x: {"conv1": logits(state, x)}}
-    named = suite.accuracy_eval(by_tap, test_set, config)
+    named = answers.accuracy_eval(by_tap, test_set, config)
     assert named(tiny.state).scalars == {"conv1": pytest.approx(want)}
 
 
@@ -174,8 +174,8 @@ def test_attribute_classifiers_are_asked_for_their_precision(tiny, test_set):
     def logits(state, images):
         return images.astype(jnp.float32).mean(axis=(1, 2)) / 20
 
-    config = suite.LogitsConfig(crop_size=9, batch_size=10)
-    found = suite.precision_eval({"logits": logits}, source, config)(tiny.state)
+    config = answers.LogitsConfig(crop_size=9, batch_size=10)
+    found = answers.precision_eval({"logits": logits}, source, config)(tiny.state)
     scores = test_set.images.astype(np.float32).mean(axis=(1, 2))
     want = classification.average_precisions(scores, labels)
     np.testing.assert_allclose(found.arrays["precision"], want)
@@ -184,6 +184,6 @@ def test_attribute_classifiers_are_asked_for_their_precision(tiny, test_set):
 
 def test_bad_settings_name_the_field():
     with pytest.raises(UserError, match="views is 'all'"):
-        suite.LogitsConfig(crop_size=8, views="all")
+        answers.LogitsConfig(crop_size=8, views="all")
     with pytest.raises(UserError, match="crop_size is -8"):
-        suite.LogitsConfig(crop_size=-8)
+        answers.LogitsConfig(crop_size=-8)

@@ -1,0 +1,89 @@
+"""Parts that all experiments have: data, optimizers, and what is checked of them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import optax
+
+from jaxssl.data import sources
+from jaxssl.data.sources import Source
+from jaxssl.optim import adam
+from jaxssl.settings import choice, from_config
+from jaxssl.types import Network, UserError
+
+Section = Any
+"""An ``ml_collections.ConfigDict``; its fields are known at run time only."""
+
+MakeNetwork = Callable[[int | None], Network]
+"""Makes a network with so many classes; with None, its trunk on the same parameters."""
+
+
+def load_splits(section: Section, *splits: str) -> list[Source]:
+    """Load splits of one data set.
+
+    Args:
+      section: the config's ``data``: ``name``, ``data_dir`` (empty: where its files
+        usually are) and the data set's own options.
+      *splits: which.
+
+    Returns:
+      One source a split.
+    """
+    options = section.to_dict()
+    name = options.pop("name")
+    if not options.get("data_dir"):
+        options.pop("data_dir", None)
+    return [sources.load(name, split=split, **options) for split in splits]
+
+
+def make_txs(
+    section: Section, players: Sequence[str], num_steps: int
+) -> dict[str, optax.GradientTransformation]:
+    """Return an optimizer a player: AdamW for the classifier, Adam for the others.
+
+    Args:
+      section: the config's ``optim``, one section a player.
+      players: those that are trained.
+      num_steps: length of the run.
+    """
+    txs = {}
+    for player in players:
+        where = f"optim.{player}"
+        if player == "classifier":
+            config = from_config(adam.AdamWConfig, section[player], where=where)
+            txs[player] = adam.adamw(config, num_steps=num_steps)
+        else:
+            config = from_config(adam.AdamConfig, section[player], where=where)
+            txs[player] = adam.adam(config)
+    return txs
+
+
+def init_from(config: Section, players: Sequence[str]) -> dict[str, str]:
+    """Read the section ``init_from``: player to workdir, empty for a fresh start."""
+    runs = {}
+    for player, run in config.init_from.items():
+        if run and run != "random":
+            choice("init_from", player, players)
+            runs[player] = run
+    return runs
+
+
+def check_classes(train: Source, test: Source) -> None:
+    """Raise a UserError if one label means two classes."""
+    pairs = zip(train.class_names, test.class_names, strict=False)
+    if clash := [f"{a!r} and {b!r}" for a, b in pairs if a != b]:
+        raise UserError(
+            f"{train.name} and {test.name} need the same classes in the same order; "
+            f"one label means {clash[0]}."
+        )
+
+
+def check_crop(where: str, crop_size: int, *sources: Source) -> None:
+    """Raise a UserError if crops are larger than the images."""
+    for source in sources:
+        height, width, _ = source.image_shape
+        if crop_size > min(height, width):
+            raise UserError(
+                f"{where}.crop_size is {crop_size} but the images of {source.name} are "
+                f"{height}x{width}; it must be at most {min(height, width)}."
+            )

@@ -1,0 +1,71 @@
+"""Experiments that learn without labels."""
+
+from collections.abc import Mapping
+
+from jaxssl.builders.features import feature_evals, online_probe
+from jaxssl.builders.parts import MakeNetwork, Section, init_from, make_txs
+from jaxssl.data.sources import Source
+from jaxssl.evals import pretext, suite
+from jaxssl.experiment import Experiment
+from jaxssl.methods import transformations
+from jaxssl.models.critic import critic
+from jaxssl.models.inpainter import inpainter
+from jaxssl.settings import from_config
+from jaxssl.types import UserError
+
+
+def recognition(
+    config: Section,
+    network: MakeNetwork,
+    *,
+    train: Source,
+    labelled: Source,
+    test: Source,
+    shortcut: Mapping[str, Source] | None = None,
+) -> Experiment:
+    """Put chapter 4 together: recognise transformations, probe the features.
+
+    Args:
+      config: sections ``method``, ``inpainter``, ``critic``, ``optim``, ``eval`` and
+        ``init_from``.
+      network: makes the transformation classifier.
+      train: images to transform; labels are not read.
+      labelled: images and labels that probes learn from.
+      test: images and labels that probes are tested on.
+      shortcut: sources of the shortcut check, where the data has them.
+
+    Returns:
+      The experiment.
+
+    Raises:
+      UserError: the inpainter is frozen and no run is named that trained it.
+    """
+    method = from_config(transformations.Config, config.method, where="method")
+    frozen = method.inpaints and method.inpainter == "frozen"
+    if frozen and not config.init_from.get("inpainter"):
+        raise UserError(
+            "config.init_from.inpainter is empty, but method.inpainter is 'frozen'; "
+            "name the workdir of a run that trained one, or 'random'."
+        )
+    networks = transformations.Networks(
+        classifier=network(len(method.classes)),
+        backbone=network(None),
+        inpainter=inpainter(**config.inpainter),
+        critic=critic(**config.critic),
+    )
+    txs = make_txs(config.optim, method.trained_players, config.train.num_steps)
+    task = transformations.make_task(method, networks, txs)
+    look = from_config(pretext.PretextConfig, config.eval.pretext, where="eval.pretext")
+    evals = feature_evals(task, labelled, test, config.eval)
+    evals["pretext"] = suite.pretext_eval(task.readouts, test, method.classes, look)
+    if shortcut and len(set(method.classes) & set(suite.ROTATIONS)) > 1:
+        evals["shortcut"] = suite.shortcut_eval(
+            task.readouts, shortcut, method.classes, look
+        )
+    return Experiment(
+        task=task,
+        train_set=train,
+        evals=evals,
+        online_evals=online_probe(task, labelled, test, config.eval),
+        init_from=init_from(config, method.players),
+    )
