@@ -15,7 +15,7 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,7 +37,8 @@ class Row(NamedTuple):
       needs: ``init_from`` player to the name of the row whose run of the same seed
         gives it.
       thesis: the thesis' numbers by layer, in percent.
-      evals: what is measured; ``linear_probe`` is always among it.
+      evals: what is measured; of chapter 4 ``linear_probe`` is always among it.
+      curves: metrics of which the ledger keeps every value, as ``test/accuracy``.
     """
 
     name: str
@@ -47,6 +48,11 @@ class Row(NamedTuple):
     needs: Mapping[str, str] = {}
     thesis: Mapping[str, float] = {}
     evals: tuple[str, ...] = ("linear_probe", "pretext")
+    curves: tuple[str, ...] = ()
+
+
+Collect = Callable[[Row, Sequence[int], Path], dict[str, Any]]
+"""From a row, its seeds and its ledger to what a table shows of it."""
 
 
 def parse_args(doc: str, sizes: Sequence[str]) -> argparse.Namespace:
@@ -63,7 +69,10 @@ def parse_args(doc: str, sizes: Sequence[str]) -> argparse.Namespace:
 
 
 def measure(
-    table: str, rows: Sequence[Row], args: argparse.Namespace
+    table: str,
+    rows: Sequence[Row],
+    args: argparse.Namespace,
+    collect: Collect | None = None,
 ) -> dict[str, Any]:
     """Run what is missing, write ``results/<table>_<size>.json`` and return it.
 
@@ -72,6 +81,7 @@ def measure(
       rows: its rows.
       args: what ``parse_args`` returned; ``args.rows`` says which of them are run. The
         file holds every row that all seeds have finished, now or earlier.
+      collect: what to keep of a row; linear probes by default.
 
     Returns:
       The results, as written.
@@ -95,21 +105,28 @@ def measure(
                     jobs[label] = row._replace(untrained=both), seed
         with ThreadPoolExecutor(args.jobs) as pool:
             list(pool.map(lambda job: _run(*job, bench), jobs.values()))
-    return write(table, rows, args)
+    return write(table, rows, args, collect)
 
 
-def write(table: str, rows: Sequence[Row], args: argparse.Namespace) -> dict[str, Any]:
+def write(
+    table: str,
+    rows: Sequence[Row],
+    args: argparse.Namespace,
+    collect: Collect | None = None,
+) -> dict[str, Any]:
     """Write ``results/<table>_<size>.json`` from the ledger and return it.
 
     Args:
       table: name of the table.
       rows: its rows; those that lack a seed are left out.
       args: says the size and how many seeds a row needs.
+      collect: see ``measure``.
     """
     ledger = RESULTS / "ledger" / f"{table}_{args.size}"
     seeds = range(args.seeds)
     complete = [row for row in rows if all(_is_done(row, s, ledger) for s in seeds)]
-    found = [_collect(row, seeds, ledger) for row in complete]
+    collect = collect or collect_layers
+    found = [collect(row, seeds, ledger) for row in complete]
     shared = ("hardware", "date", "commit", "code_sha256")
     result = {
         "table": table,
@@ -136,9 +153,9 @@ def markdown(result: Mapping[str, Any], layers: Sequence[str] = TAPS) -> str:
         "|---|" + "---|" * (len(layers) + 3),
     ]
     for row in result["rows"]:
-        cells = [_percent(row["linear_probe"].get(tap)) for tap in layers]
+        cells = [percent(row["linear_probe"].get(tap)) for tap in layers]
         thesis = " ".join(f"{value:.1f}" for value in row["thesis"].values())
-        told = _percent(row["pretext"]) if row["pretext"] else "-"
+        told = percent(row["pretext"]) if row["pretext"] else "-"
         steps = row["steps"]
         lines.append(
             f"| {row['name']} | {' | '.join(cells)} | {told} | {steps} | {thesis} |"
@@ -146,7 +163,8 @@ def markdown(result: Mapping[str, Any], layers: Sequence[str] = TAPS) -> str:
     return "\n".join(lines)
 
 
-def _percent(pair: Sequence[float] | None) -> str:
+def percent(pair: Sequence[float] | None) -> str:
+    """Write a mean and its standard deviation, in percent."""
     return "not run" if pair is None else f"{100 * pair[0]:.1f} ± {100 * pair[1]:.1f}"
 
 
@@ -165,14 +183,15 @@ def _label(row: Row, seed: int) -> str:
     return f"{Path(row.config.split(':')[0]).stem}-{own}-seed{seed}"
 
 
-def _read(row: Row, seed: int, ledger: Path) -> dict[str, Any]:
+def read_entry(row: Row, seed: int, ledger: Path) -> dict[str, Any]:
+    """Return what the ledger holds of one run."""
     return json.loads((ledger / f"{_label(row, seed)}.json").read_text())
 
 
 def _is_done(row: Row, seed: int, ledger: Path) -> bool:
     if not (ledger / f"{_label(row, seed)}.json").exists():
         return False
-    return not row.untrained or _read(row, seed, ledger)["untrained"] is not None
+    return not row.untrained or read_entry(row, seed, ledger)["untrained"] is not None
 
 
 def _run(row: Row, seed: int, bench: Bench) -> None:
@@ -194,6 +213,7 @@ def _run(row: Row, seed: int, bench: Bench) -> None:
         "seed": seed,
         "trained": measured(workdir / "evals"),
         "untrained": measured(workdir / "evals/random_init") if row.untrained else None,
+        "curves": _curves(workdir / "metrics.jsonl", row.curves),
         "train_seconds": _seconds(workdir / "metrics.jsonl"),
         "hardware": _hardware(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
@@ -227,6 +247,16 @@ def _seconds(log: Path) -> float:
     return round(total + last, 1)
 
 
+def _curves(log: Path, names: Sequence[str]) -> dict[str, list[list[float]]]:
+    """Return [step, value] of some metrics; a step that was repeated counts once."""
+    found: dict[str, dict[int, float]] = {name: {} for name in names}
+    for record in map(json.loads, log.read_text().splitlines()):
+        for name in found:
+            if record.get(name) is not None:
+                found[name][record["step"]] = round(record[name], 5)
+    return {name: [[*pair] for pair in curve.items()] for name, curve in found.items()}
+
+
 def _jaxssl(*words: str) -> None:
     command = [sys.executable, "-m", "jaxssl.cli", *words]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
@@ -234,28 +264,36 @@ def _jaxssl(*words: str) -> None:
         raise SystemExit(f"{' '.join(command)}\n{done.stdout}\n{done.stderr}")
 
 
-def _collect(row: Row, seeds: Sequence[int], ledger: Path) -> dict[str, Any]:
-    entries = [_read(row, seed, ledger) for seed in seeds]
+def collect_layers(row: Row, seeds: Sequence[int], ledger: Path) -> dict[str, Any]:
+    """Collect linear probes by layer, and the pretext task, over seeds."""
+    entries = [read_entry(row, seed, ledger) for seed in seeds]
     found = [entry["untrained" if row.untrained else "trained"] for entry in entries]
     probes = [evals["linear_probe"] for evals in found]
     pretexts = [evals["pretext"]["accuracy"] for evals in found if "pretext" in evals]
-    told = {
-        key: sorted({entry[key] for entry in entries})
-        for key in ("hardware", "date", "commit", "code_sha256")
-    }
     first = entries[0]
     return {
         "name": row.name,
         "seeds": list(seeds),
-        "linear_probe": {tap: _mean_sd([p[tap] for p in probes]) for tap in TAPS},
+        "linear_probe": {tap: mean_sd([p[tap] for p in probes]) for tap in TAPS},
         "each_seed": probes,
-        "pretext": None if row.untrained or not pretexts else _mean_sd(pretexts),
+        "pretext": None if row.untrained or not pretexts else mean_sd(pretexts),
         "steps": 0 if row.untrained else first["config"]["train"]["num_steps"],
         "train_seconds": None
         if row.untrained
         else [e["train_seconds"] for e in entries],
+        **origin(row, entries),
+    }
+
+
+def origin(row: Row, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return where the numbers of a row come from, and the thesis' beside them."""
+    first = entries[0]
+    return {
         "thesis": dict(row.thesis),
-        "measured": told,
+        "measured": {
+            key: sorted({entry[key] for entry in entries})
+            for key in ("hardware", "date", "commit", "code_sha256")
+        },
         "config": {
             "file": first["config_file"],
             "overrides": first["overrides"],
@@ -264,7 +302,8 @@ def _collect(row: Row, seeds: Sequence[int], ledger: Path) -> dict[str, Any]:
     }
 
 
-def _mean_sd(values: Sequence[float]) -> list[float]:
+def mean_sd(values: Sequence[float]) -> list[float]:
+    """Return the mean and the standard deviation over seeds."""
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
     return [round(statistics.fmean(values), 5), round(spread, 5)]
 

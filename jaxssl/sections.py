@@ -6,6 +6,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from jaxssl import settings
+from jaxssl.data import corruption
 from jaxssl.evals import (
     answers,
     classification,
@@ -14,9 +16,9 @@ from jaxssl.evals import (
     pretext,
     retrieval,
 )
+from jaxssl.methods import classify, transformations
 from jaxssl.methods import probe as probes
-from jaxssl.methods import transformations
-from jaxssl.optim import adam
+from jaxssl.optim import adam, sgd
 from jaxssl.settings import choice
 from jaxssl.train import loop
 
@@ -48,6 +50,22 @@ class OnlineConfig:
     shots: int = 50
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FitConfig:
+    """The accuracies that are measured during training.
+
+    Attributes:
+      num_images: evenly spaced training images that are used, and at most so many test
+        images.
+    """
+
+    num_images: int = 2000
+
+    def __post_init__(self) -> None:
+        """Raise UserError for less than one image."""
+        settings.at_least_one(num_images=self.num_images)
+
+
 def method(**changes: Any) -> ConfigDict:
     """Return chapter 4's section ``method``: its defaults with some changes."""
     return ConfigDict(dataclasses.asdict(transformations.Config(**changes)))
@@ -56,6 +74,38 @@ def method(**changes: Any) -> ConfigDict:
 def probe(**changes: Any) -> ConfigDict:
     """Return the section ``method`` of the thesis' linear classifiers."""
     return ConfigDict(dataclasses.asdict(probes.Config(**changes)))
+
+
+def classifier(**changes: Any) -> ConfigDict:
+    """Return the section ``method`` of a classifier, its defaults with some changes."""
+    return ConfigDict(dataclasses.asdict(classify.Config(**changes)))
+
+
+def learner(**changes: Any) -> ConfigDict:
+    """Return the section ``learner``: plain SGD, or with some changes another one."""
+    return ConfigDict(dataclasses.asdict(classify.Learner(**changes)))
+
+
+def noise(**changes: Any) -> ConfigDict:
+    """Return the section ``noise``: none, or with some changes what is corrupted."""
+    return ConfigDict(dataclasses.asdict(corruption.NoiseConfig(**changes)))
+
+
+def sgd_optim(**changes: Any) -> ConfigDict:
+    """Return the section ``optim`` of section 8.4: SGD, with some changes."""
+    return ConfigDict({"classifier": dataclasses.asdict(sgd.SGDConfig(**changes))})
+
+
+def classifier_evals(*, crop_size: int, **online: Any) -> ConfigDict:
+    """Return the section ``eval`` of ``classification``, every default spelled out.
+
+    Args:
+      crop_size: side of the centre crops, in pixels.
+      **online: what to change of `FitConfig`.
+    """
+    test = answers.LogitsConfig(crop_size=crop_size)
+    sections = {"test": test, "online": FitConfig(**online)}
+    return ConfigDict({k: dataclasses.asdict(v) for k, v in sections.items()})
 
 
 def probe_evals(**changes: Any) -> ConfigDict:

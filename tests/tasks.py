@@ -7,8 +7,10 @@ import numpy as np
 
 from jaxssl.methods import classify, probe, transformations
 from jaxssl.models.alexnet import alexnet
+from jaxssl.models.convnet import convnet
 from jaxssl.models.critic import critic
 from jaxssl.models.inpainter import inpainter
+from jaxssl.models.mlp import mlp
 
 TINY = {"width": 0.125, "groups": 2, "fc_features": 16, "init": "he", "stem_kernel": 5}
 
@@ -57,6 +59,24 @@ def classify_images(make_tx, batch_size=8):
     return task, images(batch_size)
 
 
+def learn(name, network, **changes):
+    """Chapter 8: a learner on mini-batches whose labels are partly wrong."""
+
+    def make(make_tx, batch_size):
+        learner = classify.Learner(name=name, k=4, dropout_masks="split")
+        config = classify.Config(crop_size=16, padding=2, **changes)
+        networks = classify.Networks(network, network)
+        txs = {"classifier": make_tx("classifier")}
+        task = classify.make_task(config, networks, txs, learner)
+        batch = images(batch_size, size=16)
+        # Places of the mini-batches lie side by side; each has the same labels.
+        batch["label"] = batch["label"].repeat(4)[:batch_size]
+        batch["true_label"] = np.where(batch["id"] % 2, batch["label"], 0)
+        return task, batch
+
+    return make
+
+
 def probe_features(make_tx, batch_size=8):
     """Linear classifiers on a frozen network."""
     backbone = alexnet(None, **TINY, stem_stride=2)
@@ -67,6 +87,9 @@ def probe_features(make_tx, batch_size=8):
 
 TASKS = {
     "classify": classify_images,
+    "classify/ghost": learn("ghost", convnet(3, channels=(8, 8), features=16)),
+    "classify/bilevel": learn("bilevel", mlp(3, features=(16,)), contrast=0.5),
+    "classify/bilevel_mixup": learn("bilevel", mlp(3, norm=False), mixup=1.0),
     "probe": probe_features,
     "transformations/rotations": recognise("none", "rot90", "rot180", "rot270"),
     "transformations/warp": recognise("none", "warp", warp_points="free"),

@@ -23,6 +23,8 @@ SETS = {
     "tfds:imagenet2012": (176, 1000),
     "tfds:celeb_a": (128, 40),
     "tfds:places365_small": (256, 365),
+    "tfds:cifar10": (32, 10),
+    "tfds:voc/2007": (256, 20),
 }
 """Side of the images that reach the step, and the number of classes or attributes."""
 
@@ -34,8 +36,9 @@ def generate(section, *splits):
     rng = np.random.default_rng(0)
     coarse = rng.integers(0, 256, (GENERATED, -(-size // 8), -(-size // 8), 3))
     images = coarse.repeat(8, axis=1).repeat(8, axis=2)[:, :size, :size]
-    labels = np.arange(GENERATED) % classes
-    if section.name == "tfds:celeb_a":
+    # Enough images of a class for eight mini-batches with the same labels.
+    labels = np.arange(GENERATED) % min(classes, GENERATED // 8)
+    if section.name in ("tfds:celeb_a", "tfds:voc/2007"):
         labels = rng.integers(0, 2, (GENERATED, classes))
     names = [f"class {i}" for i in range(classes)]
     return [
@@ -128,6 +131,34 @@ def test_probes_and_fine_tuning_take_a_step_and_an_evaluation(name, monkeypatch)
         assert np.isfinite(value), key
     evaluation = "accuracy" if name.startswith("classify") else "linear_classifiers"
     for key, value in experiment.evals[evaluation](state).scalars.items():
+        assert 0 <= value <= 1, key
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "name",
+    [
+        "classify_cifar10.py:inception,bilevel",
+        "classify_cifar10.py:inception,sgd",
+        "classify_cifar10.py:cifarnet,ghost",
+        "classify_cifar10.py:preact_resnet18,bilevel_mixup",
+        "classify_voc2007.py:bilevel",
+        "classify_imagenet2012.py:bilevel",
+    ],
+)
+def test_learners_take_a_step_and_an_evaluation(name, monkeypatch):
+    config, experiment = build(name, monkeypatch)
+    batch = batch_of(experiment, config.train.batch_size)
+    if experiment.order is not None:
+        ids = experiment.order(0)
+        batch = {**experiment.train_set.take(ids), "id": ids.astype(np.int32)}
+    compiled = compile_step(experiment, batch)
+    report(name, compiled)
+    state = jax.jit(experiment.task.init)(jax.random.key(1), batch)
+    state, metrics = compiled(state, batch, jax.random.key(2))
+    for key, value in metrics.items():
+        assert np.isfinite(value), key
+    for key, value in experiment.evals["test"](state).scalars.items():
         assert 0 <= value <= 1, key
 
 

@@ -1,5 +1,8 @@
 """Experiments that learn from labels."""
 
+from collections.abc import Callable
+
+from jaxssl import sections
 from jaxssl.builders.features import feature_evals, online_probe
 from jaxssl.builders.parts import (
     MakeNetwork,
@@ -7,14 +10,18 @@ from jaxssl.builders.parts import (
     check_classes,
     check_crop,
     init_from,
+    make_sgd,
     make_txs,
 )
+from jaxssl.data import corruption
+from jaxssl.data.order import Order
 from jaxssl.data.sources import Source
+from jaxssl.data.subset import Part
 from jaxssl.evals import answers
 from jaxssl.experiment import Experiment
 from jaxssl.methods import classify, probe
 from jaxssl.settings import from_config
-from jaxssl.types import Network, UserError
+from jaxssl.types import Eval, Network, Task, UserError
 
 
 def supervised(
@@ -34,8 +41,7 @@ def supervised(
     Raises:
       UserError: the images have no labels.
     """
-    if not train.class_names:
-        raise UserError(f"{train.name} has no labels; give images sorted into classes.")
+    _check_named(train)
     method = from_config(classify.Config, config.method, where="method")
     networks = classify.Networks(network(len(train.class_names)), network(None))
     txs = make_txs(config.optim, ("classifier",), config.train.num_steps)
@@ -50,6 +56,51 @@ def supervised(
         evals=evals,
         online_evals=online_probe(task, train, test, config.eval),
         init_from=init_from(config, ("classifier",)),
+    )
+
+
+def generalization(
+    config: Section, network: Callable[[int], Network], *, train: Source, test: Source
+) -> Experiment:
+    """Put chapter 8 together: learn from labels that are wrong, or few.
+
+    Args:
+      config: sections ``method``, ``learner``, ``noise``, ``optim``, ``eval`` and
+        ``init_from``.
+      network: makes the classifier with so many classes.
+      train: images and labels; the labels and pixels that ``noise`` corrupts.
+      test: images and right labels.
+
+    Returns:
+      The experiment.
+
+    Raises:
+      UserError: the images have no labels, or not those that the settings need.
+    """
+    _check_named(train)
+    check_classes(train, test)
+    method = from_config(classify.Config, config.method, where="method")
+    learner = from_config(classify.Learner, config.learner, where="learner")
+    ask = from_config(answers.LogitsConfig, config.eval.test, where="eval.test")
+    online = from_config(sections.FitConfig, config.eval.online, where="eval.online")
+    check_crop("eval.test", ask.crop_size, test)
+    train, test = _corrupted(config.noise, train, test)
+    classifier = network(len(train.class_names))
+    # No part of this experiment asks for the features of a trunk.
+    networks = classify.Networks(classifier, classifier)
+    txs = {"classifier": make_sgd(config.optim, config.train.num_steps)}
+    task = classify.make_task(method, networks, txs, learner)
+    evals = _accuracies(task, method, ask, train, test)
+    if "predictions" in config.eval:
+        evals["predictions"] = _predictions(task, train, config)
+    few = [Part(source, online.num_images) for source in (train, test)]
+    return Experiment(
+        task=task,
+        train_set=train,
+        evals=evals,
+        online_evals=_accuracies(task, method, ask, *few),
+        init_from=init_from(config, ("classifier",)),
+        order=_order(learner, train, config),
     )
 
 
@@ -97,4 +148,63 @@ def linear_probes(
         evals={"linear_classifiers": found},
         online_evals={},
         init_from=init_from(config, ("classifier",)),
+    )
+
+
+def _check_named(train: Source) -> None:
+    if not train.class_names:
+        raise UserError(f"{train.name} has no labels; give images sorted into classes.")
+
+
+def _corrupted(section: Section, train: Source, test: Source) -> tuple[Source, Source]:
+    """Make labels wrong and pixels permuted as ``noise`` says."""
+    noise = from_config(corruption.NoiseConfig, section, where="noise")
+    if noise.kind != "none":
+        train = corruption.noisy_labels(train, noise)
+    if noise.permuted_pixels:
+        train = corruption.permuted_pixels(train, seed=noise.seed)
+        test = corruption.permuted_pixels(test, seed=noise.seed)
+    return train, test
+
+
+def _predictions(task: Task, train: Source, config: Section) -> Eval:
+    ask = from_config(
+        answers.LogitsConfig, config.eval.predictions, where="eval.predictions"
+    )
+    return answers.predictions_eval(task.readouts, train, ask, seed=config.seed)
+
+
+def _accuracies(
+    task: Task,
+    method: classify.Config,
+    ask: answers.LogitsConfig,
+    train: Source,
+    test: Source,
+) -> dict[str, Eval]:
+    if method.labels == "attributes":
+        measure = answers.precision_eval
+        return {
+            "test": measure(task.readouts, test, ask),
+            "train": measure(task.readouts, train, ask),
+        }
+    return {
+        "test": answers.accuracy_eval(task.readouts, test, ask),
+        "train": answers.fit_eval(task.readouts, train, ask),
+    }
+
+
+def _order(learner: classify.Learner, train: Source, config: Section) -> Order | None:
+    """Return what the learner's mini-batches ask for."""
+    if learner.name == "sgd":
+        return None
+    batch_size = config.train.batch_size
+    if batch_size % learner.k:
+        raise UserError(
+            f"train.batch_size is {batch_size}; learner.k = {learner.k} mini-batches "
+            "must share it evenly."
+        )
+    if learner.sampling == "random":
+        return None
+    return classify.MatchedOrder(
+        corruption.labels_of(train), learner, batch_size=batch_size, seed=config.seed
     )

@@ -7,7 +7,7 @@ import optax
 
 from jaxssl.data import sources
 from jaxssl.data.sources import Source
-from jaxssl.optim import adam
+from jaxssl.optim import adam, sgd
 from jaxssl.settings import choice, from_config
 from jaxssl.types import Network, UserError
 
@@ -56,6 +56,17 @@ def make_txs(
             config = from_config(adam.AdamConfig, section[player], where=where)
             txs[player] = adam.adam(config)
     return txs
+
+
+def make_sgd(section: Section, num_steps: int) -> optax.GradientTransformation:
+    """Return the SGD of chapter 8 for the player "classifier".
+
+    Args:
+      section: the config's ``optim``.
+      num_steps: length of the run.
+    """
+    config = from_config(sgd.SGDConfig, section.classifier, where="optim.classifier")
+    return sgd.sgd(config, num_steps=num_steps)
 
 
 def init_from(config: Section, players: Sequence[str]) -> dict[str, str]:

@@ -41,7 +41,7 @@ HEADER_BYTES = 4096
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class NoiseConfig:
-    """The section ``noise`` of a config: how training labels are made wrong.
+    """The section ``noise`` of a config: how the data are made harder.
 
     Attributes:
       kind: ``none``; ``symmetric``, a random class (thesis section 8.4.3);
@@ -59,6 +59,8 @@ class NoiseConfig:
       seed: of the draw, 0 to 2**32 - 1; the released code has 123.
       file: of predicted noise: an ``.npz`` with the integers ``predicted`` (n,), the
         label of each record by its index.
+      permuted_pixels: put the pixels of each image, for testing too, into a random
+        order of its own, after ``seed`` (Table 8.2).
     """
 
     kind: str = "none"
@@ -68,6 +70,7 @@ class NoiseConfig:
     pairs: tuple[tuple[str, str], ...] = ()
     seed: int = 123
     file: str = ""
+    permuted_pixels: bool = False
 
     def __post_init__(self) -> None:
         """Check the values, also that none is set that the kind does not read."""

@@ -1,7 +1,7 @@
 """Evaluations of a classifier's own answers: functions of the state, ready to run."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -53,15 +53,87 @@ def accuracy_eval(readouts: Readouts, source: Source, config: LogitsConfig) -> E
 
     def run(state: TrainState) -> EvalResult:
         logits, labels = ask(state, source)
-        scalars = {
-            name: float(
-                (classification.mean_softmax(x).argmax(axis=1) == labels).mean()
-            )
-            for name, x in logits.items()
-        }
+        scalars = {name: _accuracy(x, labels["label"]) for name, x in logits.items()}
         return EvalResult(scalars, {})
 
     return run
+
+
+def fit_eval(readouts: Readouts, source: Source, config: LogitsConfig) -> Eval:
+    """Measure how far a classifier has fitted the labels that it is trained on.
+
+    Args:
+      readouts: of the task; ``logits`` returns (b, k).
+      source: training images with one label each, some of them perhaps wrong.
+      config: crops.
+
+    Returns:
+      An evaluation with the scalar ``labels``, the accuracy on the labels as they are;
+      where some of them are wrong also ``true_labels``, the accuracy on what they
+      should be, and ``memorized``, the share of the wrong ones that it says itself.
+    """
+    ask = _asker(readouts, config, alone="logits")
+
+    def run(state: TrainState) -> EvalResult:
+        logits, labels = ask(state, source)
+        logits, given = logits["logits"], labels["label"]
+        scalars = {"labels": _accuracy(logits, given)}
+        true = labels.get("true_label", given)
+        wrong = true != given
+        if wrong.any():
+            scalars["true_labels"] = _accuracy(logits, true)
+            scalars["memorized"] = _accuracy(logits[wrong], given[wrong])
+        return EvalResult(scalars, {})
+
+    return run
+
+
+def predictions_eval(
+    readouts: Readouts, source: Source, config: LogitsConfig, *, seed: int
+) -> Eval:
+    """Let a classifier label a data set with its dropout active (section 8.4.3).
+
+    Its mistakes are realistic label noise for other networks; they are the file of
+    ``noise.kind=predicted``.
+
+    Args:
+      readouts: of the task; needs ``sampled_logits``.
+      source: the images, in the order of their labels.
+      config: crops.
+      seed: of dropout.
+
+    Returns:
+      An evaluation with the scalar ``noise``, the share of labels that differ from the
+      true ones, and the array ``predicted``, int32 (n,).
+    """
+
+    def forward(state, images, key):
+        crops = crop_views(images, size=config.crop_size, views=config.views)
+        logits = readouts["sampled_logits"](
+            state, crops.reshape(-1, *crops.shape[2:]), key
+        )
+        return logits.reshape(*crops.shape[:2], -1)
+
+    forward = jax.jit(forward)
+
+    def run(state: TrainState) -> EvalResult:
+        found, true = [], []
+        batches = pipeline.epoch(source, batch_size=config.batch_size)
+        for i, (batch, mask) in enumerate(batches):
+            key = jax.random.fold_in(jax.random.key(seed), i)
+            logits = jax.device_get(forward(state, place(batch["image"], state), key))
+            found.append(classification.mean_softmax(logits[mask]).argmax(axis=1))
+            true.append(batch["label"][mask])
+        label = np.concatenate(found).astype(np.int32)
+        noise = float((label != np.concatenate(true)).mean())
+        return EvalResult({"noise": noise}, {"predicted": label})
+
+    return run
+
+
+def _accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
+    """Return the accuracy of logits (n, v, k), views averaged."""
+    return float((classification.mean_softmax(logits).argmax(axis=1) == labels).mean())
 
 
 def precision_eval(readouts: Readouts, source: Source, config: LogitsConfig) -> Eval:
@@ -83,7 +155,7 @@ def precision_eval(readouts: Readouts, source: Source, config: LogitsConfig) -> 
         arrays = {}
         for name, x in logits.items():
             scores = (0.5 + 0.5 * np.tanh(0.5 * x)).mean(axis=1)  # Stable sigmoid.
-            arrays[name] = classification.average_precisions(scores, labels)
+            arrays[name] = classification.average_precisions(scores, labels["label"])
         scalars = {name: float(np.nanmean(x)) for name, x in arrays.items()}
         return EvalResult(scalars, arrays)
 
@@ -91,7 +163,7 @@ def precision_eval(readouts: Readouts, source: Source, config: LogitsConfig) -> 
 
 
 def _asker(readouts: Readouts, config: LogitsConfig, *, alone: str):
-    """Return a function from state and source to (n, v, k) by name, and labels."""
+    """Return a function from state and source to (n, v, k), and labels, by name."""
 
     def forward(state, images):
         crops = crop_views(images, size=config.crop_size, views=config.views)
@@ -107,8 +179,12 @@ def _asker(readouts: Readouts, config: LogitsConfig, *, alone: str):
         for batch, mask in pipeline.epoch(source, batch_size=config.batch_size):
             out = jax.device_get(forward(state, place(batch["image"], state)))
             parts.append({name: x[mask] for name, x in out.items()})
-            labels.append(batch["label"][mask])
-        joined = {n: np.concatenate([part[n] for part in parts]) for n in parts[0]}
-        return joined, np.concatenate(labels)
+            told = {name: x[mask] for name, x in batch.items() if "label" in name}
+            labels.append(told)
+        return _joined(parts), _joined(labels)
 
     return ask
+
+
+def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

@@ -173,7 +173,7 @@ def random_resized_views(
     Returns:
       The views.
     """
-    image_size = images.shape[1:3]
+    image_size = images.shape[1], images.shape[2]
 
     def view(sample_key, image):
         crop_key, flip_key = jax.random.split(sample_key)

@@ -99,14 +99,15 @@ class MatchedOrder:
     ):
         """Sort the images by the labels that training sees.
 
+        Args:
+          labels: those that training sees.
+          learner: says how many mini-batches, and which part is for validation.
+          batch_size: rows of a batch; k mini-batches share it evenly.
+          seed: decides all draws.
+
         Raises:
-          UserError: the batch or the classes do not fit k.
+          UserError: the labels do not allow such mini-batches.
         """
-        if batch_size % learner.k:
-            raise UserError(
-                f"train.batch_size is {batch_size}; learner.k = {learner.k} "
-                "mini-batches must share it evenly."
-            )
         held_out = None
         if learner.val_ratio:
             held_out = _validation_part(labels, learner.val_ratio, seed)
@@ -119,7 +120,7 @@ class MatchedOrder:
                 val_indices=held_out,
             )
         except ValueError as error:
-            raise UserError(f"learner.sampling is 'matched', but {error}") from error
+            raise UserError(f"learner.sampling is 'matched': {error}") from error
 
     def __call__(self, step: int) -> Int[np.ndarray, " b"]:
         """Return the images of a step."""
@@ -212,6 +213,7 @@ def weight_metrics(info: bilevel.Info, batch: Batch) -> Metrics:
     weights = info.weights.reshape(-1, info.weights.shape[-1])  # layers k-1
     places = jnp.floor((weights + 1) * (WEIGHT_BINS / 2))
     places = jnp.clip(places, 0, WEIGHT_BINS - 1)
+    assert info.cosine is not None  # Eq. 8.10 knows the norms.
     metrics = {
         "bilevel/cosine": jnp.mean(info.cosine),
         "bilevel/negative": jnp.mean(weights < 0),

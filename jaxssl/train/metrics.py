@@ -18,6 +18,8 @@ from jaxssl.train import files
 
 JSONL = "metrics.jsonl"
 BOARD = "tb"
+QUIET = ("speed/", "data/", "weights/")
+"""Groups that the line for a person leaves out, or tells in other words."""
 
 
 @runtime_checkable
@@ -193,9 +195,7 @@ def show(
       scalars: the metrics of the interval, with those of ``Pace.scalars``.
       seconds_left: the estimated time to the end.
     """
-    words = format_groups(
-        {k: v for k, v in scalars.items() if not k.startswith(("speed/", "data/"))}
-    )
+    words = format_groups({k: v for k, v in scalars.items() if not k.startswith(QUIET)})
     speed = (
         f"{scalars['speed/images_per_second']:.0f} img/s  "
         f"input wait {100 * scalars['speed/input_wait_share']:.0f}%"

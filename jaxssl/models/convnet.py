@@ -1,0 +1,76 @@
+"""Three convolutions and a dense layer: a CPU's network for chapter 8."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxssl import ops, settings
+from jaxssl.models import layers
+from jaxssl.models.network import from_linen
+from jaxssl.types import Array, Float, Network
+
+
+class ConvNet(nn.Module):
+    """See ``convnet`` for the settings."""
+
+    num_classes: int | None
+    channels: tuple[int, ...]
+    features: int
+    bn_momentum: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool):
+        """Return the taps conv1, conv2, ..., fc1 and the logits."""
+        shared: dict[str, Any] = {"bn_momentum": self.bn_momentum, "dtype": self.dtype}
+        taps = {}
+        for i, channels in enumerate(self.channels, start=1):
+            name = f"conv{i}"
+            x = layers.ConvNorm(channels, name=name, **shared)(x, train=train)
+            taps[name] = x
+            x = ops.max_pool(x, (2, 2), (2, 2), "SAME")
+        if self.num_classes is not None:
+            x = x.reshape(x.shape[0], -1)
+            dense = layers.DenseNorm(self.features, name="fc1", **shared)
+            x = taps["fc1"] = dense(x, train=train)
+            logits = nn.Dense(self.num_classes, dtype=self.dtype, name="logits")
+            taps["logits"] = logits(x)
+        return {name: tap.astype(jnp.float32) for name, tap in taps.items()}
+
+
+def convnet(
+    num_classes: int | None,
+    *,
+    channels: Sequence[int] = (16, 32, 64),
+    features: int = 256,
+    bn_momentum: float = 0.975,
+    dtype: Any = jnp.float32,
+) -> Network:
+    """Make a small convolutional network with batch norm, for images of any size.
+
+    Each stage is a 3x3 convolution, batch norm, ReLU and 2x2 max pooling; then follow a
+    dense layer with batch norm, and the logits.
+
+    Args:
+      num_classes: width of the logits; None leaves them and the dense layer out.
+      channels: of the stages.
+      features: width of the dense layer.
+      bn_momentum: see `jaxssl.models.mlp.mlp`.
+      dtype: type to compute in; parameters and outputs are float32.
+
+    Returns:
+      A network with outputs ``conv1``, ``conv2``, ... (after ReLU), ``fc1`` and
+      ``logits``.
+
+    Raises:
+      UserError: a setting is not allowed.
+    """
+    settings.fraction(bn_momentum=bn_momentum)
+    settings.at_least_one(**{f"channels[{i}]": n for i, n in enumerate(channels)})
+    settings.at_least_one(features=features)
+    if num_classes is not None:
+        settings.at_least_one(num_classes=num_classes)
+    module = ConvNet(num_classes, tuple(channels), features, bn_momentum, dtype)
+    return from_linen(module)

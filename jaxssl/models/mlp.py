@@ -1,0 +1,88 @@
+"""Dense layers on pixels: the smallest network that can memorise labels."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from jaxssl import settings
+from jaxssl.models import layers
+from jaxssl.models.network import from_linen
+from jaxssl.types import Array, Float, Network
+
+
+class Mlp(nn.Module):
+    """See ``mlp`` for the settings."""
+
+    num_classes: int | None
+    features: tuple[int, ...]
+    norm: bool
+    bn_momentum: float
+    dropout: float
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w c"], *, train: bool):
+        """Return the taps fc1, fc2, ... and the logits."""
+        taps = {}
+        x = x.reshape(x.shape[0], -1)
+        for i, features in enumerate(self.features, start=1):
+            name = f"fc{i}"
+            if self.norm:
+                x = layers.DenseNorm(
+                    features,
+                    bn_momentum=self.bn_momentum,
+                    dtype=self.dtype,
+                    name=name,
+                )(x, train=train)
+            else:
+                x = nn.Dense(
+                    features,
+                    kernel_init=layers.he_normal,
+                    dtype=self.dtype,
+                    name=name,
+                )(x)
+                x = nn.relu(x)
+            taps[name] = x
+            x = layers.Dropout(self.dropout)(x, train=train)
+        if self.num_classes is not None:
+            taps["logits"] = nn.Dense(
+                self.num_classes, dtype=self.dtype, name="logits"
+            )(x)
+        return {name: tap.astype(jnp.float32) for name, tap in taps.items()}
+
+
+def mlp(
+    num_classes: int | None,
+    *,
+    features: Sequence[int] = (256, 256),
+    norm: bool = True,
+    bn_momentum: float = 0.975,
+    dropout: float = 0.0,
+    dtype: Any = jnp.float32,
+) -> Network:
+    """Make dense layers with ReLU over all pixels of an image.
+
+    Args:
+      num_classes: width of the logits; None leaves them out.
+      features: widths of the layers.
+      norm: batch norm after each, and no bias.
+      bn_momentum: weight of the old value in the running averages; with k mini-batches
+        a step they move k times a step.
+      dropout: share of each layer that training drops; 0 for none.
+      dtype: type to compute in; parameters and outputs are float32.
+
+    Returns:
+      A network with outputs ``fc1``, ``fc2``, ... (after ReLU) and ``logits``. With
+      dropout it needs a key in training.
+
+    Raises:
+      UserError: a setting is not allowed.
+    """
+    settings.fraction(dropout=dropout, bn_momentum=bn_momentum)
+    settings.at_least_one(**{f"features[{i}]": n for i, n in enumerate(features)})
+    if num_classes is not None:
+        settings.at_least_one(num_classes=num_classes)
+    module = Mlp(num_classes, tuple(features), norm, bn_momentum, dropout, dtype)
+    return from_linen(module)

@@ -1,0 +1,89 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxssl.methods import labelled_views
+from jaxssl.methods.labelled_views import Config, make_views, to_input
+
+KEY = jax.random.key(0)
+
+
+def test_padding_is_zeros_around_the_image():
+    image = jnp.full((300, 4, 4, 1), 9, jnp.uint8)
+    views = labelled_views.random_views(
+        KEY, image, jnp.arange(300), size=4, flip=False, padding=2
+    )
+    counts = np.asarray(views > 0).sum(axis=(1, 2, 3))
+    assert set(counts) == {a * b for a in (2, 3, 4) for b in (2, 3, 4)}
+    assert set(np.unique(views)) == {0, 9}
+    assert views.dtype == jnp.uint8
+
+
+def test_resized_views_show_the_asked_for_part_of_the_area():
+    # A ramp along each axis: the range of a view's values is the side of its part.
+    ramp = jnp.linspace(0, 1, 64)
+    image = jnp.stack(
+        [
+            jnp.broadcast_to(ramp[:, None], (64, 64)),
+            jnp.broadcast_to(ramp[None], (64, 64)),
+        ],
+        axis=-1,
+    )
+    images = jnp.broadcast_to(image[None], (200, 64, 64, 2))
+    views = labelled_views.random_resized_views(
+        KEY, images, jnp.arange(200), size=48, flip=True, area=(0.3, 0.5)
+    )
+    spans = np.asarray(jnp.ptp(views, axis=(1, 2)))
+    areas = spans.prod(axis=1)
+    assert 0.25 < areas.min() < 0.32
+    assert 0.47 < areas.max() < 0.53
+    steps = np.asarray(views[:, 24, 1:, 1] - views[:, 24, :-1, 1]).mean(axis=1)
+    assert 70 < (steps < 0).sum() < 130  # Mirrored; s.d. 7.
+
+
+def test_colours_change_by_image_and_stay_in_range():
+    pixels = np.random.default_rng(0).integers(40, 200, (20, 6, 6, 3)).astype(np.uint8)
+    config = Config(crop_size=6, flip=False, brightness=0.2, contrast=0.5)
+    batch = {"image": jnp.asarray(pixels), "id": jnp.arange(20)}
+    views = make_views(KEY, batch, config)
+    assert views.dtype == jnp.float32
+    assert float(jnp.abs(views).max()) <= 1
+    spreads = np.asarray(views.std(axis=(1, 2, 3))) / (
+        pixels.std(axis=(1, 2, 3)) / 127.5
+    )
+    assert spreads.min() < 0.7
+    assert spreads.max() > 1.3
+    plain = make_views(KEY, batch, Config(crop_size=6, flip=False))
+    np.testing.assert_array_equal(plain, pixels)
+
+
+def test_standardized_images_have_mean_0_and_variance_1():
+    pixels = np.random.default_rng(1).integers(0, 256, (5, 6, 7, 3)).astype(np.uint8)
+    x = np.asarray(to_input(jnp.asarray(pixels), pixels="standardized"))
+    wide = pixels.astype(np.float64)
+    axes = (1, 2, 3)
+    wanted = (wide - wide.mean(axes, keepdims=True)) / wide.std(axes, keepdims=True)
+    np.testing.assert_allclose(x, wanted, atol=1e-5)
+    flat = to_input(jnp.full((1, 4, 4, 3), 77, jnp.uint8), pixels="standardized")
+    np.testing.assert_array_equal(flat, jnp.zeros((1, 4, 4, 3)))
+
+
+def test_symmetric_images_span_minus_1_to_1():
+    x = to_input(jnp.array([0, 255], jnp.uint8).reshape(1, 2, 1, 1), pixels="symmetric")
+    np.testing.assert_allclose(x.ravel(), [-1, 1])
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.25])
+def test_targets_of_classes_are_probabilities(smoothing):
+    config = Config(smoothing=smoothing)
+    found = labelled_views.make_targets(jnp.array([2, 0]), 4, config)
+    wanted = (1 - smoothing) * np.eye(4)[[2, 0]] + smoothing / 4
+    np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+def test_targets_of_attributes_are_the_labels():
+    labels = jnp.array([[0, 1, 1], [1, 0, 0]])
+    found = labelled_views.make_targets(labels, 3, Config(labels="attributes"))
+    np.testing.assert_array_equal(found, labels)
+    assert found.dtype == jnp.float32
