@@ -92,5 +92,5 @@ def get_config(variant: str = "inception,bilevel") -> ConfigDict:
 def build(config: ConfigDict) -> Experiment:
     """Return the experiment that the settings describe."""
     train, test = builders.load_splits(config.data, "train", "test")
-    make = NETWORKS[config.model.network]
-    return builders.generalization(config, make, train=train, test=test)
+    network = NETWORKS[config.model.network]
+    return builders.generalization(config, network, train=train, test=test)

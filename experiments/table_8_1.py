@@ -59,7 +59,7 @@ def _cpu() -> list[runner.Row]:
         labels.row(f"MLP with batch norm: {ablation}", f"{mlp},bilevel", *words)
         for ablation, words in ABLATIONS.items()
     ]
-    masks = {"shared": "d) dropout, shared masks", "split": "d) dropout, split masks"}
+    masks = {"shared": "d) dropout (shared masks)", "split": "d) dropout (split masks)"}
     for mask, name in masks.items():
         words = DROPOUT, f"--config.learner.dropout_masks={mask}"
         table.append(
@@ -67,7 +67,7 @@ def _cpu() -> list[runner.Row]:
         )
     table += [
         labels.row(
-            f"MLP with batch norm, clean: {learner}", f"{mlp},{name}", *labels.CLEAN
+            f"MLP with batch norm (clean): {learner}", f"{mlp},{name}", *labels.CLEAN
         )
         for learner, name in labels.LEARNERS.items()
     ]
@@ -97,7 +97,7 @@ def _paper() -> list[runner.Row]:
                     thesis = noisy if rate else {"last": found[0]}
                 table.append(
                     labels.row(
-                        f"{network}, {noise}: {name}",
+                        f"{network} ({noise}): {name}",
                         f"{labels.PAPER}:{network.lower()},{learner}",
                         *length,
                         *words,
