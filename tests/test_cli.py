@@ -304,6 +304,28 @@ def test_an_evaluation_that_changes_the_state_is_caught(tmp_path, harm):
         evaluation.run({"bad": change}, state, tmp_path, print)
 
 
+def test_each_evaluation_says_what_it_found_and_which_settings_changed(tmp_path):
+    told = []
+    evals = {
+        "few": lambda _: EvalResult({"conv1": 0.25, "conv1_sd": 0.0123}, {}),
+        "filters": lambda _: EvalResult({}, {"conv1": np.zeros(3)}),
+    }
+    word = "--config.eval.first=20"
+    found = evaluation.run(evals, _state(), tmp_path, told.append, words=[word])
+    for name in evals:
+        body = json.loads((tmp_path / f"{name}.json").read_text())
+        assert body["changed"] == [word]
+    assert told == [
+        "few: conv1 0.2500 ± 0.012  (0 s)",
+        "filters: conv1 in filters.npz  (0 s)",
+    ]
+    table = evaluation.make_table(found, {"few": EvalResult({"conv1": 0.5}, {})})
+    assert [line.split() for line in table.splitlines()] == [
+        ["trained", "untrained"],
+        ["few/conv1", "0.2500", "±", "0.012", "0.5000"],
+    ]
+
+
 def test_checkpoint_verbs(copy, capsys):
     assert main(["checkpoint", "list", f"--workdir={copy}"]) == 0
     lines = capsys.readouterr().out.splitlines()

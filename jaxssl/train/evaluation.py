@@ -51,8 +51,9 @@ def run(
         check_untouched(before, state, name)
         told = {"step": int(state.step), "seconds": round(seconds, 3)}
         write(folder, name, result, told | ({"changed": [*words]} if words else {}))
-        words = metrics.format_scalars(result.scalars)
-        say(f"{name}: {words}  ({metrics.format_seconds(seconds)})")
+        found = metrics.format_scalars(result.scalars)
+        found = found or f"{', '.join(result.arrays)} in {name}.npz"
+        say(f"{name}: {found}  ({metrics.format_seconds(seconds)})")
         results[name] = result
     return results
 
@@ -88,9 +89,9 @@ def make_table(
     rows = [("", "trained", "untrained" if untrained else "")]
     for name, result in trained.items():
         other = untrained[name].scalars if name in untrained else {}
-        for key, value in result.scalars.items():
-            beside = f"{other[key]:#.4g}" if key in other else ""
-            rows.append((f"{name}/{key}", f"{value:#.4g}", beside))
+        beside = metrics.format_values(other)
+        for key, value in metrics.format_values(result.scalars).items():
+            rows.append((f"{name}/{key}", value, beside.get(key, "")))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     return "\n".join(
         f"{name:<{widths[0]}}  {a:>{widths[1]}}  {b:>{widths[2]}}".rstrip()

@@ -7,6 +7,7 @@ plain line.
 import contextlib
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
@@ -203,7 +204,8 @@ def show(
     if scalars.get("data/bad_records"):
         speed += f"  {scalars['data/bad_records']:.0f} bad records"
     if writer.bar is not None:
-        writer.bar.set_postfix_str(f"{words}  {speed}", refresh=False)
+        # The end of a long line is cut at the terminal's edge.
+        writer.bar.set_postfix_str(f"{speed}  {words}", refresh=False)
     else:
         width = len(str(writer.total))
         left = format_seconds(seconds_left)
@@ -214,17 +216,36 @@ def show(
 
 
 def format_groups(scalars: Mapping[str, float]) -> str:
-    """Return ``group/thing`` metrics in one line: losses first, a group named once."""
+    """Return ``group/thing`` metrics in one line: losses first, a group named once.
+
+    Numbers in names count as such: ``rot90`` is before ``rot180``.
+    """
     groups: dict[str, list[str]] = {}
-    for name in sorted(scalars, key=lambda name: not name.startswith("loss/")):
+    for name in sorted(scalars, key=lambda name: (name[:5] != "loss/", _natural(name))):
         group, _, thing = name.rpartition("/")
         groups.setdefault(group, []).append(f"{thing} {scalars[name]:.3f}")
     return "  ".join(f"{group}: {', '.join(all_)}" for group, all_ in groups.items())
 
 
 def format_scalars(scalars: Mapping[str, float]) -> str:
-    """Return names and values in one line, four digits each."""
-    return "  ".join(f"{name} {value:#.4g}" for name, value in scalars.items())
+    """Return names and values in one line, as `format_values` writes them."""
+    return "  ".join(f"{k} {v}" for k, v in format_values(scalars).items())
+
+
+def format_values(scalars: Mapping[str, float]) -> dict[str, str]:
+    """Return values of four digits by name, and ``x ± x_sd`` as the value of ``x``."""
+    words = {}
+    for name, value in scalars.items():
+        if name.endswith("_sd") and name[:-3] in scalars:
+            continue
+        spread = scalars.get(f"{name}_sd")
+        words[name] = f"{value:#.4g}" + (f" ± {spread:#.2g}" if spread else "")
+    return words
+
+
+def _natural(name: str) -> list[str | int]:
+    """Return what sorts ``rot90`` before ``rot180``."""
+    return [int(x) if x.isdigit() else x for x in re.split(r"([0-9]+)", name)]
 
 
 def format_seconds(seconds: float) -> str:

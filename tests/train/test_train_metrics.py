@@ -98,6 +98,28 @@ def test_a_terminal_gets_a_bar(tmp_path):
     assert "step  6" not in out.getvalue()
 
 
+def test_a_narrow_terminal_still_shows_the_speed(tmp_path):
+    out = _Terminal()
+    scalars = SCALARS | {f"acc/rot{i}": 0.5 for i in range(9)}
+    with metrics.open_writer(tmp_path, first_step=5, total=10, stream=out) as writer:
+        metrics.show(writer, 6, scalars, 3.0)
+        assert writer.bar.postfix.startswith("812 img/s  input wait 1%  loss: a 1.250")
+
+
+def test_numbers_in_names_count_as_numbers():
+    names = ("acc/rot180", "acc/conv10", "acc/rot90", "loss/b", "acc/conv2", "acc/none")
+    assert metrics.format_groups(dict.fromkeys(names, 0.5)) == (
+        "loss: b 0.500  acc: conv2 0.500, conv10 0.500, none 0.500, rot90 0.500, "
+        "rot180 0.500"
+    )
+
+
+def test_a_deviation_stands_beside_its_mean():
+    scalars = {"a": 0.25, "a_sd": 0.0123, "b": 0.5, "b_sd": 0.0, "c_sd": 2.0}
+    told = metrics.format_scalars(scalars)
+    assert told == "a 0.2500 ± 0.012  b 0.5000  c_sd 2.000"
+
+
 def test_pace_counts_the_share_of_waiting():
     pace = metrics.Pace().add(seconds=1.0, waited=0.25).add(seconds=2.0, waited=0.5)
     assert pace.extend(1.0).scalars(batch_size=8) == {
