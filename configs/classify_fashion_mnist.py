@@ -36,7 +36,9 @@ def get_config(variant: str = "mlp,bilevel") -> ConfigDict:
     model, epochs = NETWORKS[network]
     num_steps = epochs * EPOCH
     config = ConfigDict({"seed": 0})
-    config.data = ConfigDict({"name": "fashion_mnist_10k", "data_dir": ""})
+    config.data = ConfigDict(
+        {"name": "fashion_mnist_10k", "data_dir": "", "num_train": 10_000}
+    )
     config.noise = sections.noise(kind="symmetric", rate=0.5)
     config.method = sections.classifier(crop_size=28, flip=False, pixels="symmetric")
     config.learner = sections.learner(name=learner)
@@ -53,6 +55,7 @@ def get_config(variant: str = "mlp,bilevel") -> ConfigDict:
     )
     config.mesh = ConfigDict({"data": -1})
     config.eval = sections.classifier_evals(crop_size=28)
+    config.eval.predictions = config.eval.test.copy_and_resolve_references()
     config.init_from = ConfigDict({"classifier": ""})
     return config.lock()
 

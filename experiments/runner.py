@@ -34,8 +34,8 @@ class Row(NamedTuple):
       config: ``FILE`` or ``FILE:variant``.
       overrides: words such as ``--config.train.num_steps=800``.
       untrained: take the evaluation of the untrained network of that run.
-      needs: ``init_from`` player to the name of the row whose run of the same seed
-        gives it.
+      needs: config key, as ``init_from.classifier``, to the row whose run of the same
+        seed gives its value, and the path in that run's folder; "" is the folder.
       thesis: the thesis' numbers by layer, in percent.
       evals: what is measured; of chapter 4 ``linear_probe`` is always among it.
       curves: metrics of which the ledger keeps every value, as ``test/accuracy``.
@@ -45,7 +45,7 @@ class Row(NamedTuple):
     config: str
     overrides: tuple[str, ...] = ()
     untrained: bool = False
-    needs: Mapping[str, str] = {}
+    needs: Mapping[str, tuple[str, str]] = {}
     thesis: Mapping[str, float] = {}
     evals: tuple[str, ...] = ("linear_probe", "pretext")
     curves: tuple[str, ...] = ()
@@ -229,9 +229,13 @@ def _train(row: Row, seed: int, bench: Bench) -> Path:
     """Train, or go on; return the run's folder."""
     workdir = bench.runs / _label(row, seed)
     words = [f"--config.seed={seed}", *row.overrides]
-    for player, other in row.needs.items():
-        source = _train(bench.by_name[other], seed, bench)
-        words.append(f"--config.init_from.{player}={source}")
+    for key, (other, path) in row.needs.items():
+        folder = _train(bench.by_name[other], seed, bench)
+        source = folder / path
+        if path and not source.exists():
+            asked = f"--evals={source.stem}"
+            _jaxssl("evaluate", f"--workdir={folder}", asked, "--norandom_init")
+        words.append(f"--config.{key}={source}")
     print(f"{row.name}, seed {seed}: {workdir}", flush=True)
     _jaxssl("train", f"--config={row.config}", f"--workdir={workdir}", *words)
     return workdir

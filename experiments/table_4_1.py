@@ -48,7 +48,9 @@ def rows(size: str) -> list[runner.Row]:
                 "--config.inpainter.num_layers=3",
                 *(f"--config.method.{key}={value}" for key, value in changes.items()),
             )
-        needs = {"inpainter": NO_ADVERSARY} if variant == "frozen" else {}
+        needs = {}
+        if variant == "frozen":
+            needs = {"init_from.inpainter": (NO_ADVERSARY, "")}
         table.append(
             runner.Row(name, spec, overrides, needs=needs, thesis={"conv5": thesis})
         )

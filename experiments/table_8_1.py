@@ -48,6 +48,17 @@ def rows(size: str) -> list[runner.Row]:
     return _paper() if size == "paper" else _cpu()
 
 
+def length() -> tuple[str, ...]:
+    """Return the overrides for the length of the paper's ablations."""
+    epoch = IMAGES // BATCH
+    return (
+        f"--config.train.batch_size={BATCH}",
+        f"--config.train.num_steps={EPOCHS * epoch}",
+        f"--config.train.eval_every={epoch}",
+        f"--config.optim.classifier.interval={epoch}",
+    )
+
+
 def _cpu() -> list[runner.Row]:
     table = [
         labels.row(f"{network}: {learner}", f"{labels.CPU}:{file},{name}")
@@ -75,13 +86,6 @@ def _cpu() -> list[runner.Row]:
 
 
 def _paper() -> list[runner.Row]:
-    epoch = IMAGES // BATCH
-    length = (
-        f"--config.train.batch_size={BATCH}",
-        f"--config.train.num_steps={EPOCHS * epoch}",
-        f"--config.train.eval_every={epoch}",
-        f"--config.optim.classifier.interval={epoch}",
-    )
     variants = {name: (learner, ()) for name, learner in labels.LEARNERS.items()}
     variants |= {name: ("bilevel", words) for name, words in ABLATIONS.items()}
     split = ("--config.learner.dropout_masks=split",)
@@ -99,7 +103,7 @@ def _paper() -> list[runner.Row]:
                     labels.row(
                         f"{network} ({noise}): {name}",
                         f"{labels.PAPER}:{network.lower()},{learner}",
-                        *length,
+                        *length(),
                         *words,
                         *labels.noise(rate),
                         thesis=thesis,

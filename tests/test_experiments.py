@@ -28,40 +28,64 @@ def load(name):
     return module
 
 
+CHAPTER_8 = (
+    "table_8_1",
+    "figure_8_2",
+    "table_8_2",
+    "table_8_3",
+    "figure_8_3",
+    "figure_8_4",
+    "table_8_4",
+    "figure_8_5",
+)
+"""Their rows visit each image as often; figure 8.5 takes as many steps."""
+
+
 @pytest.mark.parametrize(
     ("table", "size"),
     [
         ("baselines", "cpu"),
-        ("table_4_1", "cpu"),
-        ("table_4_1", "paper"),
-        ("table_4_2", "cpu"),
-        ("table_4_2", "paper"),
+        *(
+            (table, size)
+            for table in ("table_4_1", "table_4_2", *CHAPTER_8)
+            for size in ("cpu", "paper")
+        ),
     ],
 )
 def test_every_row_resolves_to_a_config_at_equal_budget(table, size):
     rows = load(table).rows(size)
     names = [row.name for row in rows]
     assert len(set(names)) == len(names)
-    steps = set()
+    assert not any("," in name for name in names)  # --rows separates them so.
+    budgets = {}
     for row in rows:
         overrides = [*row.overrides, "--config.seed=1"]
         chosen = recipe.load(str(ROOT / row.config), overrides)
         assert chosen.config.seed == 1
+        train = chosen.config.train
         if row.name != "Supervised":
-            steps.add((chosen.config.train.num_steps, chosen.config.train.batch_size))
-        for other in row.needs.values():
+            kind = row.config.split(",")[0].split(":")[-1] if "8_1" in table else ""
+            visits = train.num_steps * train.batch_size
+            budgets.setdefault(kind, set()).add(visits)
+        for other, _ in row.needs.values():
             assert other in names
-    assert len(steps) == 1
+    for kind, visits in budgets.items():
+        assert len(visits) == 1, kind
 
 
-@pytest.mark.parametrize("table", ["baselines", "table_4_1", "table_4_2"])
-def test_every_row_of_cpu_size_builds_and_has_its_evaluations(table):
+@pytest.mark.parametrize("table", ["baselines", "table_4_1", "table_4_2", *CHAPTER_8])
+def test_every_row_of_cpu_size_builds_and_has_its_evaluations(table, tmp_path):
+    np.savez(tmp_path / "labels.npz", predicted=np.arange(10_000) % 10)
     for row in load(table).rows("cpu"):
+        values = {"noise.file": tmp_path / "labels.npz"}
         words = [*row.overrides]
-        words += [f"--config.init_from.{player}=random" for player in row.needs]
+        words += [f"--config.{key}={values.get(key, 'random')}" for key in row.needs]
         chosen = recipe.load(str(ROOT / row.config), words)
         experiment = recipe.build(chosen)
         assert set(row.evals) <= set(experiment.evals), row.name
+        assert {curve.split("/")[0] for curve in row.curves} <= set(
+            experiment.online_evals
+        )
         record, size = experiment.train_set[0], chosen.config.train.batch_size
         batch = {
             "image": jax.ShapeDtypeStruct((size, *record["image"].shape), np.uint8),
@@ -70,6 +94,66 @@ def test_every_row_of_cpu_size_builds_and_has_its_evaluations(table):
         }
         state = jax.eval_shape(experiment.task.init, jax.random.key(0), batch)
         assert set(state.opt_state) <= set(state.params), row.name
+
+
+def test_chapter_8_keeps_the_last_and_the_best_epoch(tmp_path, monkeypatch):
+    runner, labels = load("runner"), load("labels")
+    monkeypatch.setattr(labels, "runner", runner)
+    monkeypatch.setattr(runner, "RESULTS", tmp_path / "results")
+    curves = {0: [0.2, 0.7, 0.5], 1: [0.3, 0.4, 0.6]}
+    commands = []
+
+    def fake(verb, *words):
+        commands.append((verb, *words))
+        flags = dict(word.split("=", 1) for word in words if "=" in word)
+        workdir = Path(flags["--workdir"])
+        seed = int(workdir.name[-1])
+        if verb == "train":
+            (workdir / "evals").mkdir(parents=True, exist_ok=True)
+            config = {"config": {"train": {"num_steps": 9}}}
+            (workdir / "config.json").write_text(json.dumps(config))
+            lines = [{"step": 3, "test/accuracy": 0.9}]  # Cut short; repeated below.
+            lines += [
+                {"step": 3 * i, "test/accuracy": value}
+                for i, value in enumerate(curves[seed], start=1)
+            ]
+            lines.append({"step": 9, "speed/elapsed_seconds": 4.0})
+            log = "".join(json.dumps(line) + "\n" for line in lines)
+            (workdir / "metrics.jsonl").write_text(log)
+            return
+        found = {
+            "test": {"accuracy": curves[seed][-1]},
+            "train": {"labels": 0.5, "true_labels": 0.8, "memorized": 0.1},
+        }
+        for name in flags["--evals"].split(","):
+            (workdir / "evals" / f"{name}.npz").touch()
+            scalars = json.dumps({"scalars": found.get(name, {})})
+            (workdir / "evals" / f"{name}.json").write_text(scalars)
+
+    monkeypatch.setattr(runner, "_jaxssl", fake)
+    needs = {"noise.file": ("First", "evals/predictions.npz")}
+    rows = [
+        labels.row("Second", "b.py")._replace(needs=needs),
+        labels.row("First", "a.py", thesis={"last": 47.62}),
+    ]
+    args = argparse.Namespace(
+        size="cpu", seeds=2, jobs=1, runs=tmp_path / "runs", rows=None
+    )
+    result = runner.measure("t", rows, args, labels.collect)
+    first = result["rows"][1]
+    assert first["accuracy"]["last"] == [0.55, pytest.approx(0.07071)]
+    assert first["accuracy"]["best"] == [0.65, pytest.approx(0.07071)]
+    assert first["accuracy"]["memorized"] == [0.1, 0.0]
+    asked = [words for words in commands if "--evals=predictions" in words]
+    assert len(asked) == 2  # Once a seed, before the row that needs them is trained.
+    for words in commands:
+        if words[0] == "train" and "--config=b.py" in words:
+            (given,) = [word for word in words if "noise.file" in word]
+            assert given.endswith("evals/predictions.npz")
+            assert Path(given.partition("=")[2]).exists()
+    table = labels.markdown(result)
+    assert "| First | 55.0 ± 7.1 | 65.0 ± 7.1 | 50.0 ± 0.0 |" in table
+    assert "| 2 | last 47.62 |" in table
 
 
 def test_rows_are_run_once_and_every_finished_row_is_kept(tmp_path, monkeypatch):

@@ -8,15 +8,20 @@ from jaxssl.data.fashion_mnist import CLASS_NAMES
 from jaxssl.data.fashion_on_photos import PHOTOS, PRESETS, asset, garments
 from jaxssl.data.sources import ArraySource, digest
 from jaxssl.settings import choice
+from jaxssl.types import UserError
 
 
-def load(*, split: str, preset: str = "demo") -> ArraySource:
+def load(
+    *, split: str, preset: str = "demo", num_train: int | None = None
+) -> ArraySource:
     """Decode one split; grey is repeated over three channels.
 
     Args:
       split: ``train`` or ``test``, parts of those of Fashion-MNIST.
       preset: ``demo`` (10,000 + 2,000 images) or ``tiny`` (4,000 + 2,000, the first of
         ``demo``).
+      num_train: how many of the training images, the first ones; all that the
+        preset has by default.
 
     Returns:
       The split, in memory, 28 x 28 pixels; every ten images hold every class once.
@@ -27,6 +32,12 @@ def load(*, split: str, preset: str = "demo") -> ArraySource:
     choice("split", split, PHOTOS)
     choice("preset", preset, PRESETS)
     count = PRESETS[preset][split == "test"]
+    if num_train is not None and not 1 <= num_train <= PRESETS[preset][0]:
+        raise UserError(
+            f"num_train is {num_train}; allowed: 1 to {PRESETS[preset][0]}."
+        )
+    if num_train is not None and split == "train":
+        count = num_train
     images, labels = garments(split)
     return ArraySource(
         images[:count],

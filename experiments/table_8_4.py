@@ -1,0 +1,46 @@
+"""Table 8.4: labels that another network has predicted, with its dropout active.
+
+--size cpu    MLPs on Fashion-MNIST, 10,000 images; the first has dropout 0.5
+--size paper  AlexNet on ImageNet, about 44 % noise (needs the data and GPUs)
+
+"Labeller" is the run whose predictions are the noisy labels: trained on right ones.
+"""
+
+import labels
+import runner
+
+FILE = "configs/classify_imagenet2012.py"
+LABELLER = "Labeller"
+PREDICTED = ("--config.noise.kind=predicted", "--config.noise.rate=0")
+THESIS = {("SGD", "44 % noise"): 50.75, ("SGD", "clean"): 57.4}
+THESIS |= {("Bilevel", "44 % noise"): 52.69, ("Bilevel", "clean"): 58.2}
+
+
+def rows(size: str) -> list[runner.Row]:
+    """Return the labeller, then each learner on clean labels and on the labeller's."""
+    paper = size == "paper"
+    config = FILE if paper else f"{labels.CPU}:mlp"
+    mark = ":" if paper else ","
+    dropout = () if paper else ("--config.model.dropout=0.5",)
+    clean = () if paper else labels.CLEAN
+    table = [labels.row(LABELLER, f"{config}{mark}sgd", *clean, *dropout)]
+    needs = {"noise.file": (LABELLER, "evals/predictions.npz")}
+    for noise in ("clean", "44 % noise" if paper else "predicted"):
+        for name, learner in labels.LEARNERS.items():
+            told = THESIS.get((name, noise)) if paper else None
+            made = labels.row(
+                f"{name} ({noise})",
+                f"{config}{mark}{learner}",
+                *(clean if noise == "clean" else PREDICTED),
+                thesis=None if told is None else {"last": told},
+            )
+            table.append(made if noise == "clean" else made._replace(needs=needs))
+    if paper:  # The labeller is the clean run of SGD.
+        table = [row for row in table if row.name != "SGD (clean)"]
+    return table
+
+
+if __name__ == "__main__":
+    args = runner.parse_args(__doc__, ("cpu", "paper"))
+    found = runner.measure("table_8_4", rows(args.size), args, labels.collect)
+    print(labels.markdown(found))
