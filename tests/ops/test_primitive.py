@@ -213,26 +213,27 @@ def test_sharded_images_need_one_sum_over_devices():
 
 
 def test_meshes_with_explicit_axes_get_the_stock_form():
+    """Their shardings name the axes of the layout that the operands have."""
     mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Explicit,))
-    x, kernel = draw(8, 4, 4, 3), draw(3, 3, 3, 16, seed=1)
+    numbers = ("HWNC", "HWIO", "HWNC")
+    whole, over = jax.P(None, None, None, None), jax.P(None, None, "d", None)
 
     def step(form):
         def loss(kernel, x):
-            return jnp.square(form(x, kernel, out_sharding=jax.P("d"))).sum()
+            y = form(x, kernel, (1, 1), "SAME", **options)
+            return jnp.square(y).sum()
 
+        options = {"dimension_numbers": numbers, "out_sharding": over}
         return jax.jit(jax.value_and_grad(loss, (0, 1)))
 
     with jax.set_mesh(mesh):
-        kernel = jax.device_put(kernel, jax.P(None, None, None, None))
-        x = jax.device_put(x, jax.P("d"))
-        found, expected = step(convolve)(kernel, x), step(stock)(kernel, x)
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4),
-            found,
-            expected,
-        )
-        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
-            assert a.sharding == b.sharding
+        kernel = jax.device_put(draw(3, 3, 3, 5, seed=1), whole)
+        x = jax.device_put(draw(4, 5, 8, 3), over)
+        found = step(ops.conv_general_dilated)(kernel, x)
+        expected = step(lax.conv_general_dilated)(kernel, x)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
+        assert a.sharding == b.sharding
 
 
 def test_an_axis_without_entries_can_be_mapped():
