@@ -2,9 +2,12 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 QUICK = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 """Compiles in half the time; what is timed does not matter here."""
@@ -56,3 +59,13 @@ def test_bilevel_compares_the_strategies_with_plain_sgd():
     names = ["big batch", "accumulated", "scan", "loop", "vmap", "jvp", "auto"]
     assert [row[2].strip() for row in rows[2:]] == names
     assert all(float(row[4]) > 0 for row in rows[2:])
+
+
+def test_ops_compares_both_forms_in_and_out_of_loops():
+    printed = run("ops.py", "--only=max pool 2x2, 32", "--rounds=1", "--seconds=0.01")
+    rows = [line.split("|") for line in printed.splitlines() if line.startswith("|")]
+    assert len(rows) == 3
+    assert len(rows[2]) == len(rows[0]) == 7
+    for cell in rows[2][2:6]:
+        stock, ours, ratio = map(float, re.findall(r"[\d.]+", cell))
+        assert stock / ours == pytest.approx(ratio, abs=0.1 + 0.05 * ratio)
