@@ -30,6 +30,7 @@ CHECKED = (
     "configuration.md",
     "transforms.md",
     "bilevel.md",
+    "cpu.md",
 )
 """Pages whose every backticked name is looked up."""
 
@@ -188,7 +189,8 @@ def test_every_difference_of_the_two_sides_is_in_the_table():
 
 
 @pytest.mark.parametrize(
-    "name", ["README.md", "data.md", "python.md", "transforms.md", "bilevel.md"]
+    "name",
+    ["README.md", "data.md", "python.md", "transforms.md", "bilevel.md", "cpu.md"],
 )
 def test_python_blocks_run_in_order(name, capsys):
     shown = blocks(page(name), "python")

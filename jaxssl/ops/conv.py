@@ -36,7 +36,7 @@ def conv_general_dilated(
     (``dots_saveable``) do not see these. On CPU:
 
     - Gradients are as fast in the body of a loop (``lax.scan``, ``lax.map``,
-      ``lax.fori_loop``) as outside of it; XLA's own are 15 to 50 times slower there.
+      ``lax.fori_loop``) as outside of it; XLA's own are 20 to 80 times slower there.
     - Groups of channels, and a ``vmap`` over kernels or over the weight gradient, which
       JAX writes as groups, are convolved group by group (depthwise convolutions are
       XLA's own); XLA runs them as naive loops.
@@ -114,7 +114,7 @@ def conv_transpose(
 ) -> Float[Array, "b *t o"]:
     """Convolve with fractional strides, as ``flax.linen.ConvTranspose`` does.
 
-    On CPU its weight gradient is 15 to 40 times faster than XLA's own form, in which
+    On CPU its weight gradient is 25 to 40 times faster than XLA's own form, in which
     the kernel has more places than the map; see ``conv_general_dilated``.
 
     Args:

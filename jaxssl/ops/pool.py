@@ -21,8 +21,8 @@ def max_pool(
     """Take the maximum over windows, as ``flax.linen.max_pool`` does.
 
     On CPU the maximum is taken by selections between strided slices, along one axis
-    after the other: forward and gradient are 5 to 30 times faster than XLA's window
-    reduction, whose gradient scatters. Ties go to the first maximum of the window in
+    after the other: the gradient is 6 to 34 times faster than that of XLA's window
+    reduction, which scatters (3 to 6 times in the body of a loop). Ties go to the first maximum of the window in
     reading order in both forms, and NaN is passed on.
 
     Args:
