@@ -22,8 +22,8 @@ def max_pool(
 
     On CPU the maximum is taken by selections between strided slices, along one axis
     after the other: the gradient is 6 to 34 times faster than that of XLA's window
-    reduction, which scatters (3 to 6 times in the body of a loop). Ties go to the first maximum of the window in
-    reading order in both forms, and NaN is passed on.
+    reduction, which scatters (3 to 6 times in the body of a loop). Ties go to the first
+    maximum of the window in reading order in both forms, and NaN is passed on.
 
     Args:
       x: feature maps of any range, over one, two or three spatial axes.
