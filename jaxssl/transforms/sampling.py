@@ -63,11 +63,17 @@ def bilinear_sample(
     """Sample an image at real-valued positions, by bilinear interpolation.
 
     Any value range. The weights are accumulated in float32 (float64 if an input is)
-    and the dtype is kept; integers are rounded to the nearest. A position at a pixel
-    centre returns the pixel bit by bit. Differentiable in the image and in the
-    coordinates; at a pixel centre, where the interpolant has a kink, the derivative is
-    a one-sided one, and gradients are finite for finite inputs. Positions may lie
-    anywhere; NaN gives NaN (in integer images: any value).
+    and the dtype is kept; integers are rounded to the nearest (between pixels, those
+    of 32 bits are good to 24 bits). A position at a pixel centre returns the pixel bit
+    by bit, whatever the dtype: so rounded coordinates give the nearest pixel, as masks
+    of class numbers need. Positions may lie anywhere; NaN gives NaN (in integer images:
+    any value).
+
+    Differentiable in the image and in the coordinates. The interpolant has a kink at
+    each pixel centre; there the derivative is the one towards larger coordinates (on
+    the outermost pixels with border "edge": half of it, and 0 on the last), so that
+    for instance the gradient in the parameters of an identity is one-sided. Gradients
+    are finite for finite inputs.
 
     Args:
       image: one image, or several that share the coordinates.
@@ -99,6 +105,7 @@ def bilinear_sample(
     dtype = accumulator(image, coords)
     flat = image.reshape(*lead, height * width, image.shape[-1])
     total = jnp.zeros((*lead, *coords.shape[:2], image.shape[-1]), dtype)
+    corners = []
     for row, row_weight in _taps(coords[..., 0].astype(dtype), height, border):
         for column, column_weight in _taps(coords[..., 1].astype(dtype), width, border):
             taps = (
@@ -109,7 +116,8 @@ def bilinear_sample(
             weight = (row_weight * column_weight)[..., None]
             weight = jax.lax.expand_dims(weight, range(len(lead)))
             total = total + weight * taps.astype(dtype)
-    return restore(total, image.dtype)
+            corners.append((weight, taps))
+    return _exact_pixels(restore(total, image.dtype), corners)
 
 
 def geometric_chain(
@@ -123,6 +131,10 @@ def geometric_chain(
     The result has the border mode applied once, to the original image: a crop after a
     rotation sees the pixels around the crop, not a border that the rotation made up.
 
+    For masks of class numbers, which must not be averaged, put
+    ``CoordMap(lambda coords, size: jnp.round(coords))`` in front: it takes the nearest
+    pixel.
+
     Args:
       image: one image, or several that share the transforms. Any dtype; it is kept.
       maps: the transforms' coordinate forms (`warp_coords`, `rotate_coords`,
@@ -133,6 +145,10 @@ def geometric_chain(
     Returns:
       The transformed image; its size is what the last map says.
 
+    Raises:
+      TypeError: if ``maps`` is not a sequence of maps.
+      ValueError: if the rank of the image or the border is wrong.
+
     Example:
       >>> import jax.numpy as jnp
       >>> from jaxssl import transforms as T
@@ -142,6 +158,11 @@ def geometric_chain(
       Array([[ 6.,  5.,  4.],
              [10.,  9.,  8.]], dtype=float32)
     """
+    if isinstance(maps, CoordMap) or not all(isinstance(m, CoordMap) for m in maps):
+        raise TypeError(
+            f"maps must be a list of CoordMap, also for a single one; got {maps}. Take "
+            "the coordinate form of each transform, such as hflip_coords(flip)."
+        )
     sizes = [checks.image_size(image)]
     for coord_map in maps:
         sizes.append(coord_map.out_size(sizes[-1]))
@@ -149,6 +170,17 @@ def geometric_chain(
     for coord_map, size in zip(reversed(maps), reversed(sizes[:-1]), strict=True):
         coords = coord_map.pull(coords, size)
     return bilinear_sample(image, coords, border=border)
+
+
+def _exact_pixels(sampled: Array, corners: list[tuple[Array, Array]]) -> Array:
+    """Return the pixels themselves where one of them has all the weight.
+
+    Only integers that the accumulator may not hold need it.
+    """
+    if jnp.issubdtype(sampled.dtype, jnp.integer) and sampled.dtype.itemsize > 2:
+        for weight, taps in corners:
+            sampled = jnp.where(weight == 1, taps, sampled)
+    return sampled
 
 
 def _taps(

@@ -17,8 +17,13 @@ import numpy as np
 
 from jaxssl.transforms import checks, polyharmonic
 from jaxssl.transforms.checks import Scalar, Size
-from jaxssl.transforms.sampling import CoordMap, bilinear_sample, pixel_grid
-from jaxssl.types import Array, Float, Key, Shaped
+from jaxssl.transforms.sampling import (
+    CoordMap,
+    accumulator,
+    bilinear_sample,
+    pixel_grid,
+)
+from jaxssl.types import Array, Float, Key, Num, Shaped
 
 
 class WarpParams(NamedTuple):
@@ -182,7 +187,7 @@ def warp_coords(params: WarpParams, *, order: int = 2) -> CoordMap:
 
 
 def warp_points(
-    points: Float[Array, "*lead 2"],
+    points: Num[Array, "*lead 2"],
     params: WarpParams,
     *,
     size: int | tuple[int, int],
@@ -197,14 +202,15 @@ def warp_points(
     0.02. Where a warp folds there is no single answer.
 
     Args:
-      points: (y, x) in pixels of the image; any number of them.
+      points: (y, x) in pixels of the image; any number of them, whole or real.
       params: the offsets.
       size: static side, or (height, width), of the image that was warped.
       order: see `warp`.
       iters: static number of iterations.
 
     Returns:
-      (y, x) in pixels of the warped image.
+      (y, x) in pixels of the warped image: float32, or float64 if the points or the
+      offsets are, whatever their dtypes (bfloat16 could not tell pixels apart).
 
     Raises:
       ValueError: if the points, the grid, the size or the order is wrong.
@@ -214,7 +220,8 @@ def warp_points(
             f"points must have the shape (..., 2), (y, x) in pixels; got "
             f"{points.shape}. Stack y and x on the last axis."
         )
-    size = checks.size_pair(size)
+    size, dtype = checks.size_pair(size), accumulator(points, params.offsets)
+    points, params = jax.tree.map(lambda x: x.astype(dtype), (points, params))
 
     def closer(_, warped):
         return points - _flow_at(warped, params, size, order)

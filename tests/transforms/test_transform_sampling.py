@@ -95,6 +95,44 @@ def test_half_precision_is_accumulated_in_float32() -> None:
     )
 
 
+@pytest.mark.parametrize("dtype", [np.int32, np.uint32])
+@pytest.mark.parametrize("border", list(SCIPY_MODE))
+def test_large_integers_are_exact_at_pixel_centres(dtype, border: str) -> None:
+    """Where float32 has no room; so class masks may be warped to the nearest pixel."""
+    info, rng = np.iinfo(dtype), np.random.default_rng(5)
+    image = rng.integers(info.min, info.max, (7, 9, 2), dtype, endpoint=True)
+    grid = np.stack(np.meshgrid(np.arange(7), np.arange(9), indexing="ij"), axis=-1)
+    coords = jnp.array(grid, jnp.float32)
+    same = T.bilinear_sample(jnp.array(image), coords, border=border)
+    np.testing.assert_array_equal(same, image)
+
+    params = T.warp_params(jax.random.key(2), magnitude=0.05)
+    nearest = T.CoordMap(lambda coords, size: jnp.round(coords))
+    maps = [nearest, T.warp_coords(params)]
+    warped = T.geometric_chain(jnp.array(image), maps, border="edge")
+    flow = T.warp_flow(params, (7, 9))
+    y, x = np.moveaxis(np.round(grid + np.asarray(flow)).astype(int), -1, 0)
+    expected = image[np.clip(y, 0, 6), np.clip(x, 0, 8)]
+    np.testing.assert_array_equal(warped, expected)
+
+
+def test_derivative_at_pixel_centres_is_the_documented_one() -> None:
+    """Towards larger coordinates; half of it on the first pixel, 0 on the last."""
+    row = _image(8, (1, 6, 1))
+
+    def value(x, border):
+        coords = jnp.stack([jnp.zeros(()), x])[None, None]
+        return T.bilinear_sample(jnp.array(row), coords, border=border).sum()
+
+    steps = np.diff(row.ravel())
+    for border in SCIPY_MODE:
+        slope = jax.jit(jax.grad(value), static_argnums=1)
+        for x in (1, 2, 3, 4):
+            np.testing.assert_allclose(slope(float(x), border), steps[x], atol=1e-6)
+    np.testing.assert_allclose(slope(0.0, "edge"), steps[0] / 2, atol=1e-6)
+    assert slope(5.0, "edge") == 0
+
+
 def test_masks_may_be_boolean() -> None:
     mask = jnp.array([[[True], [False]]])
     coords = jnp.array([[[0.0, 0.4], [0.0, 0.6]]])

@@ -195,6 +195,20 @@ def test_warped_points_are_where_the_warp_looks_at_them(order: int) -> None:
     assert np.quantile(np.linalg.norm(seen - points, axis=-1), 0.99) <= 1e-2
 
 
+@pytest.mark.parametrize("dtype", [jnp.int32, jnp.uint8, jnp.bfloat16, jnp.float16])
+def test_points_of_any_dtype_come_back_as_real_ones(dtype) -> None:
+    params = T.warp_params(jax.random.key(0))
+    points = np.random.default_rng(1).integers(0, 48, (20, 2))
+    warped = T.warp_points(jnp.array(points, dtype), params, size=48)
+    assert warped.dtype == jnp.float32
+    expected = T.warp_points(jnp.array(points, jnp.float32), params, size=48)
+    np.testing.assert_array_equal(warped, expected)
+    with jax.enable_x64(True):
+        wide = T.warp_points(jnp.array(points, np.float64), params, size=48)
+        assert wide.dtype == jnp.float64
+        np.testing.assert_allclose(wide, expected, atol=1e-4)
+
+
 def test_documented_error_of_warped_points() -> None:
     def error(key, iters):
         params = T.warp_params(key)
