@@ -19,6 +19,52 @@ IntScalar = Int[Array, ""] | int
 """A whole number that may be traced."""
 
 
+def scalar(value: Any, name: str) -> None:
+    """Raise a ValueError if ``value`` is not a single number.
+
+    One with axes would be broadcast against those of the image.
+    """
+    shape = np.shape(value)
+    if shape:
+        raise ValueError(
+            f"{name} must be a single number, which all leading axes share; got shape "
+            f"{shape}. Use jax.vmap or batched for one per example."
+        )
+
+
+def known(value: Any, name: str) -> Any:
+    """Return a scalar that is known when the program is traced, or None.
+
+    Python and NumPy numbers are known, 0-d NumPy arrays too. An array of jax is not: it
+    may be traced, and reading it would wait for the device.
+
+    Raises:
+      ValueError: if ``value`` is not a single number.
+    """
+    scalar(value, name)
+    if isinstance(value, np.ndarray):
+        return value[()]
+    return value if isinstance(value, numbers.Real | np.generic) else None
+
+
+def pair(value: Shaped[Array, "2"] | Sequence, name: str) -> Shaped[Array, "2"]:
+    """Return two numbers, each of which may be traced, as one array.
+
+    Raises:
+      ValueError: if there are not two, or one is not a single number.
+    """
+    if isinstance(value, Sequence):
+        for number in value:
+            scalar(number, name)
+    array = jnp.array(value) if isinstance(value, Sequence) else jnp.asarray(value)
+    if array.shape != (2,):
+        raise ValueError(
+            f"{name} must be two numbers (y, x); got shape {array.shape}. Use jax.vmap "
+            "or batched for one pair per example."
+        )
+    return array
+
+
 def image_size(image: Shaped[Array, "..."]) -> Size:
     """Return the height and width of ``(..., H, W, C)``.
 
@@ -75,24 +121,25 @@ def corner(
 
     Raises:
       TypeError: if the position is not whole.
-      ValueError: if it is made of Python integers and the window sticks out.
+      ValueError: if it is not two numbers, or one of them is a Python or NumPy number
+        with which the window sticks out.
     """
+    start = pair(top_left, "top_left")
     room = (image_size[0] - size[0], image_size[1] - size[1])
-    static = isinstance(top_left, Sequence)
-    start = jnp.array(top_left) if static else top_left
     if not jnp.issubdtype(start.dtype, jnp.integer):
         raise TypeError(
             f"top_left must be whole pixels; got {top_left}. Round it, or sample with "
             "geometric_chain(image, [crop_coords(top_left, size)])."
         )
-    if static and not all(
-        0 <= at <= free for at, free in zip(top_left, room, strict=True)
-    ):
-        raise ValueError(
-            f"top_left must lie between (0, 0) and {room} for a window of "
-            f"{size[0]}x{size[1]} in {image_size[0]}x{image_size[1]}; got "
-            f"{top_left}. Move the window or make it smaller."
-        )
+    static = top_left if isinstance(top_left, Sequence) else ()
+    places = [known(at, "top_left") for at in static]
+    for at, free in zip(places, room, strict=False):
+        if at is not None and not 0 <= at <= free:
+            raise ValueError(
+                f"top_left must lie between (0, 0) and {room} for a window of "
+                f"{size[0]}x{size[1]} in {image_size[0]}x{image_size[1]}; got "
+                f"{top_left}. Move the window or make it smaller."
+            )
     return jnp.clip(start.astype(jnp.int32), 0, jnp.array(room, jnp.int32))
 
 
@@ -106,28 +153,32 @@ def square(size: Size, what: str) -> None:
 
 
 def non_negative(value: Any, name: str) -> None:
-    """Raise a ValueError if ``value`` is a Python number below zero."""
-    if isinstance(value, int | float | np.floating) and not value >= 0:
+    """Raise a ValueError if ``value`` is a known number below zero, or not one."""
+    number = known(value, name)
+    if number is not None and not number >= 0:
         raise ValueError(f"{name} must be at least 0; got {value}. Use 0 for none.")
 
 
 def probability(value: Any, name: str) -> None:
-    """Raise a ValueError if ``value`` is a Python number outside [0, 1]."""
-    if isinstance(value, int | float | np.floating) and not 0 <= value <= 1:
+    """Raise a ValueError if ``value`` is a known number outside [0, 1], or not one."""
+    number = known(value, name)
+    if number is not None and not 0 <= number <= 1:
         raise ValueError(
             f"{name} must lie in [0, 1]; got {value}. Give it as a share, not percent."
         )
 
 
 def positive(value: Any, name: str) -> None:
-    """Raise a ValueError if ``value`` is a Python number that is not above zero."""
-    if isinstance(value, int | float | np.floating) and not value > 0:
+    """Raise a ValueError if ``value`` is a known number not above 0, or not one."""
+    number = known(value, name)
+    if number is not None and not number > 0:
         raise ValueError(f"{name} must be above 0; got {value}. Use 1 for none.")
 
 
 def at_most(value: Any, limit: float | int, name: str) -> None:
-    """Raise a ValueError if ``value`` is a Python number above the limit."""
-    if isinstance(value, int | float | np.floating) and not value <= limit:
+    """Raise a ValueError if ``value`` is a known number above the limit, or not one."""
+    number = known(value, name)
+    if number is not None and not number <= limit:
         raise ValueError(
             f"{name} must be at most {limit}; got {value}. Take a smaller {name}."
         )
@@ -137,14 +188,14 @@ def interval(pair: Any, name: str, *, strict: bool = False) -> None:
     """Raise a ValueError unless ``pair`` is (low, high) in this order.
 
     Args:
-      pair: values that are no Python numbers are not compared.
+      pair: values that may be traced are not compared.
       name: what to call the pair.
       strict: whether the two must differ.
     """
     if not isinstance(pair, Sequence) or len(pair) != 2:
         raise ValueError(f"{name} must be a pair (low, high); got {pair}.")
-    low, high = pair
-    if not all(isinstance(end, int | float | np.floating) for end in pair):
+    low, high = (known(end, name) for end in pair)
+    if low is None or high is None:
         return
     if not (low < high or (low == high and not strict)):
         raise ValueError(
@@ -153,12 +204,13 @@ def interval(pair: Any, name: str, *, strict: bool = False) -> None:
         )
 
 
-def floating(image: Shaped[Array, "..."], what: str) -> None:
-    """Raise a TypeError if the pixels are no floating-point numbers."""
-    if not jnp.issubdtype(image.dtype, jnp.floating):
+def floating(array: Shaped[Array, "..."], what: str) -> None:
+    """Raise a TypeError if pixels, features or probabilities are no real numbers."""
+    if not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(
-            f"{what} needs a floating-point image; got {image.dtype}. Convert it "
-            "first, for uint8 by image.astype(jnp.float32) / 255."
+            f"{what} needs floating-point numbers, as its results are not whole; got "
+            f"{array.dtype}. Convert uint8 with image.astype(jnp.float32) / 255, class "
+            "indices with jax.nn.one_hot."
         )
 
 
@@ -189,6 +241,23 @@ def same_dtype(
         )
 
 
+def count(value: Any, name: str) -> int:
+    """Return a static whole number above zero.
+
+    Raises:
+      TypeError: if it is not a Python or NumPy integer.
+      ValueError: if it is below 1.
+    """
+    if not isinstance(value, numbers.Integral):
+        raise TypeError(
+            f"{name} must be a Python integer, as shapes are static; got {value}. Pass "
+            "it outside of the traced arguments."
+        )
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1; got {value}.")
+    return int(value)
+
+
 def whole(value: Any, name: str) -> Int[Array, "..."]:
     """Return whole numbers as int32.
 
@@ -207,18 +276,10 @@ def within(value: Any, name: str, largest: int) -> Int[Array, ""]:
     """Return an int32 in [0, largest]; a traced one from outside is moved there.
 
     Raises:
-      ValueError: if ``value`` is a Python integer outside of the range.
+      ValueError: if ``value`` is a known number outside of the range, or not one.
       TypeError: if it is not whole.
     """
-    if isinstance(value, int | np.integer) and not 0 <= value <= largest:
+    number = known(value, name)
+    if number is not None and not 0 <= number <= largest:
         raise ValueError(f"{name} must lie between 0 and {largest}; got {value}.")
     return jnp.clip(whole(value, name), 0, largest)
-
-
-def real(array: Shaped[Array, "..."], what: str) -> None:
-    """Raise a TypeError if features or probabilities are no floating-point numbers."""
-    if not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(
-            f"{what} needs floating-point numbers, as its results are not whole; got "
-            f"{array.dtype}. Cast with astype, class indices with jax.nn.one_hot."
-        )

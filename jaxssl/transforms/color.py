@@ -222,9 +222,10 @@ def grayscale(
 
     Raises:
       TypeError: if the image is not of floating point.
-      ValueError: if there are not three channels.
+      ValueError: if there are not three channels, or ``gray`` is not a single value.
     """
     check(image, (0.0, 1.0), "grayscale", (3,))
+    checks.scalar(gray, "gray")
     wide, gray = computed(image, gray)
     return (gray * luma(wide) + (1 - gray) * wide).astype(image.dtype)
 
@@ -275,12 +276,10 @@ def normalize(
     Raises:
       TypeError: if the image is not of floating point.
       ValueError: if a length differs from the number of channels, or ``std`` holds a
-        Python number that is not positive.
+        Python or NumPy number that is not positive.
     """
     check(image, (0.0, 1.0), "normalize")
-    if isinstance(std, Sequence):
-        for value in std:
-            checks.positive(value, "std")
+    static = () if isinstance(std, jax.Array) else std
     wide, mean, std = computed(image, mean, std)
     for name, values in (("mean", mean), ("std", std)):
         if values.shape != image.shape[-1:]:
@@ -288,6 +287,8 @@ def normalize(
                 f"{name} must have one value for each of the {image.shape[-1]} "
                 f"channels; got shape {values.shape}. Repeat a common value."
             )
+    for value in static:
+        checks.positive(value, "std")
     lead = range(image.ndim - 1)
     mean, std = (jax.lax.expand_dims(values, lead) for values in (mean, std))
     return ((wide - mean) / std).astype(image.dtype)

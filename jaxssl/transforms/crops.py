@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxssl.transforms import checks
-from jaxssl.transforms.checks import Scalar, Size
+from jaxssl.transforms.checks import IntScalar, Scalar, Size
 from jaxssl.transforms.sampling import CoordMap, as_real
 from jaxssl.types import Array, Int, Key, Num, Shaped
 
@@ -26,16 +26,16 @@ class CropParams(NamedTuple):
 
 def crop(
     image: Shaped[Array, "*lead height width c"],
-    top_left: Int[Array, "2"] | tuple[int, int],
+    top_left: Int[Array, "2"] | tuple[IntScalar, IntScalar],
     size: int | tuple[int, int],
 ) -> Shaped[Array, "*lead h w c"]:
     """Cut out a window at whole pixels, exactly.
 
     Args:
       image: any dtype and value range.
-      top_left: (y, x) of the first pixel. An array may be traced and is moved into
-        the image where the window would stick out. For fractional positions sample:
-        ``geometric_chain(image, [crop_coords(top_left, size)])``.
+      top_left: (y, x) of the first pixel, an array or a pair of numbers. What is traced
+        is moved into the image where the window would stick out. For fractional
+        positions sample: ``geometric_chain(image, [crop_coords(top_left, size)])``.
       size: static side, or (height, width).
 
     Returns:
@@ -43,7 +43,7 @@ def crop(
 
     Raises:
       ValueError: if the window is larger than the image, or sticks out of it at a
-        ``top_left`` of Python integers.
+        ``top_left`` of known integers, or ``top_left`` is not two numbers.
       TypeError: if ``top_left`` is not whole.
     """
     image_size = checks.image_size(image)
@@ -73,11 +73,15 @@ def crop_coords(
     Returns:
       The map; its ``out_size`` raises a ValueError if the image is smaller than
       ``size``.
+
+    Raises:
+      ValueError: if ``top_left`` is not two numbers.
     """
     size = checks.size_pair(size)
+    start = checks.pair(top_left, "top_left")
 
     def pull(coords, _):
-        return coords + as_real(top_left, coords.dtype)[None, None]
+        return coords + as_real(start, coords.dtype)[None, None]
 
     def out_size(image_size: Size) -> Size:
         checks.fits(size, image_size, "size")

@@ -70,7 +70,7 @@ def local_average(
       u * phi(x), thesis section 3.3.1.
     """
     rows, columns = checks.image_size(features)
-    checks.real(features, "local_average")
+    checks.floating(features, "local_average")
     if not isinstance(size, numbers.Integral) or size < 1 or size % 2 == 0:
         raise ValueError(
             f"size must be an odd Python int, so that the window has a centre; got "
@@ -143,7 +143,7 @@ def upsample_mask(
     References:
       "We upsample the mask with the nearest neighbor method", thesis section 3.3.1.
     """
-    checks.size_pair(factor, "factor")
+    checks.count(factor, "factor")
     if mask.ndim < 2:
         raise ValueError(
             f"mask must have the axes (..., M, N); got shape {mask.shape}."

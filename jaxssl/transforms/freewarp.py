@@ -139,9 +139,11 @@ def free_warp_flow(
       (y, x) in pixels, to be added to the output position.
 
     Raises:
-      ValueError: if the points, the size or the stride is wrong.
+      ValueError: if the points, the size or the stride is wrong, or ``regularization``
+        is a negative Python number.
     """
     size = checks.size_pair(size)
+    checks.non_negative(regularization, "regularization")
     if not isinstance(stride, numbers.Integral) or stride < 1:
         raise ValueError(
             f"stride must be an integer of at least 1; got {stride}. 1 is exact."
@@ -158,6 +160,7 @@ def free_warp_coords(
     params: FreeWarpParams, *, regularization: Scalar = 0.0
 ) -> CoordMap:
     """Return the coordinate form of `free_warp`, evaluated exactly (stride 1)."""
+    checks.non_negative(regularization, "regularization")
 
     def pull(coords, size):
         return coords + _free_flow_at(coords, params, size, regularization)

@@ -69,7 +69,7 @@ def hflip(
       The mirrored image, or the image itself.
 
     Raises:
-      ValueError: if the rank of the image is wrong.
+      ValueError: if the rank of the image is wrong, or ``flip`` not a single value.
     """
     checks.image_size(image)
     return _flip_axis(image, flip, -2)
@@ -85,11 +85,13 @@ def vflip(
 
 def hflip_coords(flip: Bool[Array, ""] | bool = True) -> CoordMap:
     """Return the coordinate form of `hflip`."""
+    checks.scalar(flip, "flip")
     return CoordMap(lambda coords, size: _mirror(coords, flip, 1, size[1]))
 
 
 def vflip_coords(flip: Bool[Array, ""] | bool = True) -> CoordMap:
     """Return the coordinate form of `vflip`."""
+    checks.scalar(flip, "flip")
     return CoordMap(lambda coords, size: _mirror(coords, flip, 0, size[0]))
 
 
@@ -150,7 +152,8 @@ def rot90(
       The turned image.
 
     Raises:
-      ValueError: if ``k`` is an array and the image is not square.
+      ValueError: if ``k`` is an array and the image is not square, or ``k`` has axes.
+      TypeError: if ``k`` is not whole.
 
     References:
       The transformations T_1 to T_3 of thesis section 4.2.3.
@@ -164,9 +167,9 @@ def rot90(
     size = checks.image_size(image)
     if isinstance(k, numbers.Integral):
         return jnp.rot90(image, int(k), axes=(-3, -2))
+    cos, sin = _quarter(k)
     checks.square(size, "rot90 with an array k")
     side, lead = size[0], image.shape[:-3]
-    cos, sin = _quarter(k)
     # Twice the offset from the centre is an integer for every side.
     offset = 2 * jnp.arange(side, dtype=jnp.int32) - (side - 1)
     y, x = offset[:, None], offset[None, :]
@@ -182,6 +185,7 @@ def rot90(
 
 def rot90_coords(k: Int[Array, ""] | int = 1) -> CoordMap:
     """Return the coordinate form of `rot90`."""
+    turn = _quarter(k)
 
     def out_size(size: Size) -> Size:
         if not isinstance(k, numbers.Integral):
@@ -190,7 +194,7 @@ def rot90_coords(k: Int[Array, ""] | int = 1) -> CoordMap:
         return (size[1], size[0]) if k % 2 else size
 
     def pull(coords, size):
-        cos, sin = (value.astype(coords.dtype) for value in _quarter(k))
+        cos, sin = (value.astype(coords.dtype) for value in turn)
         return _turn(coords, cos, sin, out_size(size), size)
 
     return CoordMap(pull, out_size)
@@ -256,13 +260,15 @@ def rotate(
       The turned image, as large as the input.
 
     Raises:
-      ValueError: if the rank of the image or the border is wrong.
+      ValueError: if the rank of the image or the border is wrong, or ``angle`` is not
+        a single number.
     """
     return geometric_chain(image, [rotate_coords(angle)], border=border)
 
 
 def rotate_coords(angle: Scalar) -> CoordMap:
     """Return the coordinate form of `rotate`."""
+    checks.scalar(angle, "angle")
 
     def pull(coords, size):
         turn = as_real(angle, coords.dtype)
@@ -310,8 +316,9 @@ def random_rotate(
 
 
 def _flip_axis(image, flip, axis: int):
-    if isinstance(flip, bool):
-        return jnp.flip(image, axis) if flip else image
+    known = checks.known(flip, "flip")
+    if known is not None:
+        return jnp.flip(image, axis) if known else image
     # Indices are chosen, not pixels: a selection between two copies of an image that
     # was gathered just before would run ten times slower on XLA:CPU.
     length = image.shape[axis]
@@ -333,7 +340,8 @@ def _mirror(coords, flip, axis: int, length: int):
 
 def _quarter(k):
     """Return the cosine and sine of ``k`` quarter turns, as exact int32."""
-    quarter = jnp.mod(jnp.asarray(k, jnp.int32), 4)
+    checks.scalar(k, "k")
+    quarter = jnp.mod(checks.whole(k, "k"), 4)
     return jnp.array([1, 0, -1, 0])[quarter], jnp.array([0, 1, 0, -1])[quarter]
 
 

@@ -48,9 +48,11 @@ def hue(
 
     Raises:
       TypeError: if the image is not of floating point.
-      ValueError: if the channels or the range are wrong.
+      ValueError: if the channels or the range are wrong, or ``shift`` is not a single
+        number.
     """
     check(image, value_range, "hue", (3,))
+    checks.scalar(shift, "shift")
     wide, shift = computed(image, shift)
     if exact:
         # The difference of two hues instead of the second: a shift of 0 is exact.

@@ -79,9 +79,15 @@ def color_jitter(
     checks.interval(value_range, "value_range", strict=True)
     for name in ("brightness", "contrast", "saturation"):
         checks.non_negative(getattr(params, name), name)
+    checks.scalar(params.hue, "hue")
+    order = checks.whole(params.order, "order")
+    if order.shape != (4,):
+        raise ValueError(
+            f"order must be one permutation of four; got shape {order.shape}. Use "
+            "jax.vmap or batched for one per example."
+        )
     wide, *factors = color.computed(image, *params[:4])
     if exact:
-        order = checks.whole(params.order, "order")
         values = _one_by_one(wide, factors, order, value_range)
     else:
         values = _at_once(wide, factors, value_range)

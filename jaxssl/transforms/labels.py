@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxssl.transforms import checks
 from jaxssl.transforms.checks import Scalar
@@ -61,7 +60,7 @@ def mixup(first: Any, second: Any, weight: Scalar) -> Any:
       The mixture, in the dtypes of ``first``.
 
     Raises:
-      ValueError: if structures or shapes differ.
+      ValueError: if structures or shapes differ, or ``weight`` is not a single number.
       TypeError: if a leaf is not of floating point, or the dtypes differ.
 
     References:
@@ -75,6 +74,7 @@ def mixup(first: Any, second: Any, weight: Scalar) -> Any:
       Array([[0.75, 0.25],
              [0.25, 0.75]], dtype=float32)
     """
+    checks.scalar(weight, "weight")
     if jax.tree.structure(first) != jax.tree.structure(second):
         raise ValueError(
             "first and second must have the same structure; got "
@@ -87,7 +87,7 @@ def mixup(first: Any, second: Any, weight: Scalar) -> Any:
                 "first and second must have the same shapes; got "
                 f"{one.shape} and {other.shape}."
             )
-        checks.real(one, "mixup")
+        checks.floating(one, "mixup")
         checks.same_dtype(one, other, "second")
         wide = accumulator(one)
         share = jnp.asarray(weight).astype(wide)
@@ -110,7 +110,8 @@ def mixup_params(key: Key[Array, ""], *, alpha: Scalar = 1.0) -> MixupParams:
     Raises:
       ValueError: if ``alpha`` is a Python number that is not positive.
     """
-    if isinstance(alpha, int | float | np.floating) and not alpha > 0:
+    known = checks.known(alpha, "alpha")
+    if known is not None and not known > 0:
         raise ValueError(f"alpha must be above 0; got {alpha}. Leave mixup out.")
     return MixupParams(jax.random.beta(key, alpha, alpha, (), jnp.float32))
 
@@ -137,7 +138,7 @@ def label_noise(
 
     Args:
       labels: class indices.
-      params: which ones, and by what; of the same shape.
+      params: which ones, and by what; drawn for labels of this shape and dtype.
 
     Returns:
       The labels in their dtype; the rest as it was.
@@ -190,7 +191,8 @@ def label_noise_params(
 
     Raises:
       ValueError: if ``rate`` is a Python number outside [0, 1], there are too few
-        classes, the labels are not one row for ``exact``, or a name is unknown.
+        classes or more than the labels' dtype can name, the labels are not one row for
+        ``exact``, or a name is unknown.
       TypeError: if the labels or ``num_classes`` are not whole.
 
     References:
@@ -203,6 +205,12 @@ def label_noise_params(
     if not isinstance(num_classes, numbers.Integral) or num_classes < 2:
         raise ValueError(
             f"num_classes must be a Python int of 2 or more; got {num_classes}."
+        )
+    largest = jnp.iinfo(jnp.asarray(labels).dtype).max
+    if num_classes - 1 > largest:
+        raise ValueError(
+            f"num_classes must be at most {largest + 1}, as labels are "
+            f"{jnp.asarray(labels).dtype}; got {num_classes}. Cast the labels to int32."
         )
     mark_key, class_key = jax.random.split(key)
     if count == "exact":
@@ -283,7 +291,7 @@ def smooth_labels(
       245, Table 8.3: 0.1).
     """
     checks.probability(smoothing, "smoothing")
-    checks.real(probabilities, "smooth_labels")
+    checks.floating(probabilities, "smooth_labels")
     if probabilities.ndim < 1:
         raise ValueError("probabilities must have an axis of classes; got a scalar.")
     wide = accumulator(probabilities)

@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxssl.transforms import checks
 from jaxssl.transforms.checks import Scalar
-from jaxssl.transforms.sampling import accumulator, restore
+from jaxssl.transforms.sampling import accumulator
 from jaxssl.types import Array, Bool, Num, Shaped
 
 
@@ -22,8 +22,8 @@ def median_background(
 ) -> Num[Array, "*lead h w c"]:
     """Return the median image over time: what a fixed camera sees without a subject.
 
-    It sorts all frames, in float32 unless they are float64: take some hundred that are
-    spread over the recordings, once for each camera.
+    It sorts all frames, floating-point ones in float32 unless they are float64: take
+    some hundred that are spread over the recordings, once for each camera.
 
     Args:
       frames: of one camera, or of several on leading axes; any value range.
@@ -44,8 +44,10 @@ def median_background(
             f"frames must have the axes (..., T, H, W, C) and a frame; got shape "
             f"{frames.shape}. Stack the frames of a camera on a time axis."
         )
+    if jnp.issubdtype(frames.dtype, jnp.integer):
+        return _whole_median(frames)
     median = jnp.median(frames.astype(accumulator(frames)), axis=-4)
-    return restore(median, frames.dtype)
+    return median.astype(frames.dtype)
 
 
 def foreground_mask(
@@ -61,7 +63,8 @@ def foreground_mask(
       background: see `median_background`; of the image's dtype.
       threshold: a pixel is foreground if one of its channels differs by more than this,
         in the units of the image (of 255 for uint8); may be traced. The thesis gives
-        no number.
+        no number. Integers are subtracted exactly, and compared in float32, which
+        holds differences up to 2^24.
 
     Returns:
       True on the foreground.
@@ -92,14 +95,16 @@ def remove_background(
       image: one image, or several of the same camera; any value range.
       background: see `foreground_mask`.
       threshold: see `foreground_mask`.
-      fill: value of the removed pixels, in the units of the image; the thesis gives
+      fill: value of the removed pixels, in the units of the image; may be traced, and
+        is then rounded and moved into the range of an integer dtype. The thesis gives
         none. Black by default, if images begin at 0.
 
     Returns:
       The image with its foreground only.
 
     Raises:
-      ValueError: see `foreground_mask`.
+      ValueError: if ``fill`` is a Python or NumPy number that an integer dtype does not
+        have; else see `foreground_mask`.
       TypeError: see `foreground_mask`.
 
     References:
@@ -113,7 +118,7 @@ def remove_background(
       Array([[200,   0]], dtype=uint8)
     """
     mask = _differs(image, background, threshold)
-    return jnp.where(mask[..., None], image, jnp.asarray(fill).astype(image.dtype))
+    return jnp.where(mask[..., None], image, _as_pixel(fill, image.dtype))
 
 
 def substitute_background(
@@ -169,12 +174,14 @@ def flip_pose(
       The mirrored pose, or the pose itself.
 
     Raises:
-      ValueError: if a joint is in two pairs or there is no such joint.
+      ValueError: if a joint is in two pairs or there is no such joint, or ``flip`` is
+        not a single value.
 
     References:
       "Random horizontal flipping jointly to the input images, and the corresponding
       target 3D poses", thesis section 6.2.4.
     """
+    checks.scalar(flip, "flip")
     if pose.ndim < 2:
         raise ValueError(
             f"pose must have the axes (..., joints, coordinates); got shape "
@@ -194,15 +201,55 @@ def flip_pose(
     return jnp.where(jnp.asarray(flip), mirrored, pose)
 
 
+def _whole_median(frames: Array) -> Array:
+    """Return the median over time of integers, exactly, rounded half to even."""
+    ordered, count = jnp.sort(frames, axis=-4), frames.shape[-4]
+    low, high = (
+        jax.lax.index_in_dim(ordered, place, axis=ordered.ndim - 4, keepdims=False)
+        for place in ((count - 1) // 2, count // 2)
+    )
+    apart = _distance(low, high)
+    middle = low + (apart >> 1).astype(low.dtype)
+    # Half-way between two integers, the next one is even if this one is odd.
+    return middle + ((apart & 1).astype(low.dtype) & (middle & 1))
+
+
+def _as_pixel(fill: Scalar, dtype: jnp.dtype) -> Array:
+    """Return a value as a pixel of this dtype."""
+    known, value = checks.known(fill, "fill"), jnp.asarray(fill)
+    if value.dtype == dtype or not jnp.issubdtype(dtype, jnp.integer):
+        return value.astype(dtype)
+    low, high = jnp.iinfo(dtype).min, jnp.iinfo(dtype).max
+    if known is None:
+        return jnp.clip(jnp.round(value.astype(jnp.float32)), low, high).astype(dtype)
+    if not (low <= known <= high and float(known).is_integer()):
+        raise ValueError(
+            f"fill must be a whole number from {low} to {high} for {dtype} images; got "
+            f"{fill}. Give it in the units of the image."
+        )
+    return jnp.asarray(int(known), dtype)
+
+
 def _differs(image: Array, background: Array, threshold: Scalar) -> Array:
     """Return where one channel differs by more than the threshold, (..., H, W)."""
     checks.image_size(image)
     checks.non_negative(threshold, "threshold")
     _check_background(image, background, "background")
-    wide = accumulator(image)  # A difference of unsigned numbers would wrap around.
-    background = jax.lax.expand_dims(background, range(image.ndim - 3)).astype(wide)
-    difference = jnp.abs(image.astype(wide) - background).max(axis=-1)
+    wide = accumulator(image)
+    background = jax.lax.expand_dims(background, range(image.ndim - 3))
+    difference = _distance(image, background).max(axis=-1).astype(wide)
     return difference > jnp.asarray(threshold).astype(wide)
+
+
+def _distance(one: Array, other: Array) -> Array:
+    """Return how far values are apart, integers exactly, as unsigned ones."""
+    if not jnp.issubdtype(one.dtype, jnp.integer):
+        wide = accumulator(one)
+        return jnp.abs(one.astype(wide) - other.astype(wide))
+    # Larger minus smaller may leave a signed dtype, but only to wrap around to what is
+    # the true difference once read as unsigned.
+    unsigned = jnp.dtype(f"uint{8 * jnp.dtype(one.dtype).itemsize}")
+    return (jnp.maximum(one, other) - jnp.minimum(one, other)).astype(unsigned)
 
 
 def _check_background(image: Array, background: Array, name: str) -> None:

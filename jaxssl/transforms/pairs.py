@@ -115,7 +115,7 @@ def view_pairs(
       one of its images mirrored.
 
     Raises:
-      ValueError: if the rank is wrong.
+      ValueError: if the rank is wrong, or the parameters are those of several scenes.
 
     References:
       x_p, x_n and x_f of thesis section 6.2.1.
@@ -126,6 +126,10 @@ def view_pairs(
             f"scene must have the axes (cameras, T, H, W, C); got shape {scene.shape}. "
             "Use view_pair_batch for several scenes."
         )
+    checks.pair(params.cameras, "cameras")
+    checks.pair(params.frames, "frames")
+    checks.scalar(params.mirror, "mirror")
+    checks.scalar(params.flipped, "flipped")
     cameras = jnp.clip(params.cameras, 0, scene.shape[0] - 1)
     frames = jnp.clip(params.frames, 0, scene.shape[1] - 1)
     # The pair at time t, and the second camera's image at another time.

@@ -7,21 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxssl.transforms import checks
+from jaxssl.transforms.checks import IntScalar
 from jaxssl.transforms.crops import crop
 from jaxssl.types import Array, Bool, Int, Shaped
 
 
 def extract_patch(
     image: Shaped[Array, "*lead height width c"],
-    top_left: Int[Array, "2"] | tuple[int, int],
+    top_left: Int[Array, "2"] | tuple[IntScalar, IntScalar],
     size: int | tuple[int, int],
 ) -> Shaped[Array, "*lead h w c"]:
     """Cut a patch out of an image; `jaxssl.transforms.crop` under its other name.
 
     Args:
       image: any dtype and value range.
-      top_left: (y, x) of the patch's first pixel. An array may be traced and is moved
-        into the image where the patch would stick out.
+      top_left: (y, x) of the patch's first pixel, an array or a pair of numbers. What
+        is traced is moved into the image where the patch would stick out.
       size: static side, or (height, width), of the patch.
 
     Returns:
@@ -37,7 +38,7 @@ def extract_patch(
 def paste_patch(
     image: Shaped[Array, "*lead height width c"],
     patch: Shaped[Array, "*lead h w c"],
-    top_left: Int[Array, "2"] | tuple[int, int],
+    top_left: Int[Array, "2"] | tuple[IntScalar, IntScalar],
 ) -> Shaped[Array, "*lead height width c"]:
     """Put a patch into an image, exactly; undoes `extract_patch`.
 
@@ -81,11 +82,11 @@ def paste_patch(
     return jnp.where(mask, patch, image)
 
 
-def border_mask(size: int, border: int) -> Bool[Array, "{size} {size}"]:
-    """Return a square mask that is true on the border of a patch.
+def border_mask(size: int | tuple[int, int], border: int) -> Bool[Array, "h w"]:
+    """Return a mask that is true on the border of a patch.
 
     Args:
-      size: side of the patch, in pixels; static.
+      size: static side, or (height, width), of the patch.
       border: width of the border, in pixels; static.
 
     Returns:
@@ -98,11 +99,13 @@ def border_mask(size: int, border: int) -> Bool[Array, "{size} {size}"]:
     References:
       The border of equation 4.4, thesis section 4.2.1.
     """
-    side, _ = checks.size_pair(size)
-    _check_border((side, side), border)
-    inner = np.arange(side)
-    inner = (inner >= border) & (inner < side - border)
-    return jnp.asarray(~(inner[:, None] & inner[None, :]))
+    size = checks.size_pair(size)
+    _check_border(size, border)
+    inside = []
+    for side in size:
+        index = np.arange(side)
+        inside.append((index >= border) & (index < side - border))
+    return jnp.asarray(~(inside[0][:, None] & inside[1][None, :]))
 
 
 def erase_center(
@@ -142,7 +145,7 @@ def erase_center(
 
 
 def _check_border(size: checks.Size, border: Any) -> None:
-    checks.size_pair(border, "border")
+    checks.count(border, "border")
     if 2 * border >= min(size):
         raise ValueError(
             f"border must leave a centre, 2 * border < {min(size)} for a patch of "

@@ -68,22 +68,23 @@ def resized_crop(
       The box, resized.
 
     Raises:
-      ValueError: if the rank of the image or the size is wrong.
+      ValueError: if the rank of the image, the size or the box is wrong.
       TypeError: if the size is not of Python integers.
     """
     height, width = checks.image_size(image)
     size = checks.size_pair(size)
     if not antialias or (size[0] >= height and size[1] >= width):
         return geometric_chain(image, [resized_crop_coords(params, size)])
-    dtype = accumulator(image, *params)
+    top_left, extent = _box(params)
+    dtype = accumulator(image, top_left, extent)
     sides = jnp.array([height, width], dtype)
-    scale = jnp.array(size, dtype) / (params.extent.astype(dtype) * sides)
+    scale = jnp.array(size, dtype) / (extent.astype(dtype) * sides)
     values = jax.image.scale_and_translate(
         image.astype(dtype),
         (*image.shape[:-3], *size, image.shape[-1]),
         (image.ndim - 3, image.ndim - 2),
         scale,
-        -params.top_left.astype(dtype) * sides * scale,
+        -top_left.astype(dtype) * sides * scale,
         method="linear",
         # The default precision of accelerators would change an image that is kept.
         precision=jax.lax.Precision.HIGHEST,
@@ -102,12 +103,14 @@ def resized_crop_coords(
 
     Returns:
       The map.
+
+    Raises:
+      ValueError: if the size or the box is wrong.
     """
-    size = checks.size_pair(size)
+    size, box = checks.size_pair(size), _box(params)
 
     def pull(coords, image_size):
-        top_left = as_real(params.top_left, coords.dtype)
-        extent = as_real(params.extent, coords.dtype)
+        top_left, extent = (as_real(value, coords.dtype) for value in box)
         sides = jnp.array(image_size, extent.dtype)
         step = extent * sides / jnp.array(size, extent.dtype)
         corners = (coords + 0.5) * step[None, None]
@@ -182,3 +185,9 @@ def random_resized_crop(
         key, image_size=checks.image_size(image), scale=scale, ratio=ratio
     )
     return resized_crop(image, params, size, antialias=antialias), params
+
+
+def _box(params: ResizedCropParams) -> tuple[Array, Array]:
+    """Return the corner and the extent, which may be given as pairs of numbers."""
+    top_left = checks.pair(params.top_left, "top_left")
+    return top_left, checks.pair(params.extent, "extent")

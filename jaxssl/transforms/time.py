@@ -389,7 +389,8 @@ def _step(frames: Array, kappa: Any, length: int, variant: str) -> Array:
 def _frames(num_frames: Any, length: int) -> Array:
     if not isinstance(length, numbers.Integral) or length < 2:
         raise ValueError(f"length must be a Python int of 2 or more; got {length}.")
-    if isinstance(num_frames, numbers.Integral) and num_frames < length:
+    known = checks.known(num_frames, "num_frames")
+    if known is not None and known < length:
         raise ValueError(
             f"num_frames must be at least the clip's {length}; got {num_frames}. Leave "
             "short videos out, or repeat their frames."

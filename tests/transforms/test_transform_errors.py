@@ -9,6 +9,7 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from jaxssl import transforms as T  # noqa: N812
@@ -61,9 +62,22 @@ CASES = {
     "crop outside": (lambda: T.crop(IMAGE, (4, 0), (3, 3)), "(0, 0) and (3, 5)"),
     "crop negative": (lambda: T.crop(IMAGE, (-1, 0), (3, 3)), "got (-1, 0)"),
     "crop chain": (_chain(T.crop_coords((0, 0), (6, 9))), "image of 6x8; got 6x9"),
+    "crop half known": (
+        lambda: jax.eval_shape(lambda x: T.crop(IMAGE, (x, 7), 3), 0),
+        "(0, 0) and (3, 5)",
+    ),
+    "crop numpy": (lambda: _bare("crop")(IMAGE, tuple(np.array([4, 0])), 3), "(3, 5)"),
+    "crop of one": (lambda: _bare("crop")(IMAGE, (0,), 3), "two numbers (y, x)"),
+    "crop of three": (lambda: _bare("crop")(IMAGE, (0, 0, 0), 3), "got shape (3,)"),
     "crop random": (lambda: T.random_crop(KEY, IMAGE, size=9), "got 9x9"),
     "crop params": (lambda: T.crop_params(KEY, image_size=4, size=5), "4x4; got 5x5"),
     "prob": (lambda: T.hflip_params(KEY, prob=50), "in [0, 1]; got 50"),
+    "prob numpy": (lambda: _bare("hflip_params")(KEY, prob=np.int64(2)), "got 2"),
+    "prob 0-d": (lambda: _bare("hflip_params")(KEY, prob=np.array(1.5)), "got 1.5"),
+    "prob bfloat16": (
+        lambda: _bare("hflip_params")(KEY, prob=np.array(1.5, jnp.bfloat16)),
+        "got 1.5",
+    ),
     "prob nan": (lambda: T.vflip_params(KEY, prob=float("nan")), "got nan"),
     "max_angle": (lambda: T.random_rotate(KEY, IMAGE, max_angle=-0.1), "got -0.1"),
     "grid": (lambda: T.warp_params(KEY, grid=(1, 4)), "at least 2 control points"),
@@ -77,10 +91,12 @@ CASES = {
     "points": (lambda: _bare("warp_points")(jnp.zeros((3, 3)), WARP, size=8), "(3, 3)"),
     "free points": (lambda: T.free_warp_params(KEY, num_points=2), "at least 3"),
     "free magnitude": (lambda: T.free_warp_params(KEY, magnitude=-1), "got -1"),
+    "ridge": (lambda: T.free_warp_flow(FREE, 8, regularization=-1), "got -1"),
     "stride": (lambda: T.free_warp(IMAGE, FREE, stride=0), "got 0"),
     "patch size": (lambda: T.extract_patch(SQUARE, (0, 0), 7), "6x6; got 7x7"),
     "paste size": (lambda: T.paste_patch(SQUARE, IMAGE, (0, 0)), "6x6; got 6x8"),
     "paste outside": (lambda: T.paste_patch(IMAGE, SQUARE, (0, 3)), "got (0, 3)"),
+    "border of height": (lambda: T.border_mask((8, 6), 3), "2 * border < 6"),
     "border": (lambda: T.border_mask(6, 3), "2 * border < 6"),
     "features rank": (lambda: _bare("local_average")(FLAT), "image[..., None]"),
     "window": (lambda: T.local_average(IMAGE, size=4), "odd Python int"),
@@ -104,6 +120,14 @@ CASES = {
         lambda: T.remove_background(IMAGE, IMAGE, threshold=-1),
         "threshold must be at least 0; got -1",
     ),
+    "fill": (
+        lambda: T.remove_background(BYTES, BYTES, threshold=1, fill=256),
+        "from 0 to 255 for uint8 images; got 256",
+    ),
+    "fill between": (
+        lambda: T.remove_background(BYTES, BYTES, threshold=1, fill=0.5),
+        "fill must be a whole number",
+    ),
     "background": (
         lambda: _bare("remove_background")(IMAGE, SQUARE, threshold=0.1),
         "(6, 8, 3); got (6, 6, 3)",
@@ -120,6 +144,12 @@ CASES = {
     "mixup shapes": (lambda: T.mixup(IMAGE, SQUARE, 0.5), "(6, 8, 3) and (6, 6, 3)"),
     "rate": (lambda: _noise(rate=40), "in [0, 1]; got 40"),
     "classes": (lambda: _noise(num_classes=1), "2 or more; got 1"),
+    "classes of a byte": (
+        lambda: _bare("label_noise_params")(
+            KEY, LABELS.astype(jnp.uint8), num_classes=300, rate=0.5
+        ),
+        "at most 256, as labels are uint8; got 300",
+    ),
     "count": (lambda: _noise(count="some"), "'exact', 'bernoulli'; got 'some'"),
     "replacement": (lambda: _noise(replacement="all"), "'other', 'any'; got 'all'"),
     "exact batch": (
@@ -170,6 +200,10 @@ CASES = {
             IMAGE, T.view_pair_params(KEY, num_cameras=2, num_frames=9)
         ),
         "Use view_pair_batch for several scenes",
+    ),
+    "few frames, numpy": (
+        lambda: _bare("speed_indices")(KEY, np.int32(15), 0),
+        "got 15",
     ),
     "few frames": (lambda: T.speed_indices(KEY, 15, 0), "at least the clip's 16"),
     "no frames": (lambda: T.warp_indices(KEY, 0, 0), "got 0"),
@@ -274,14 +308,21 @@ def test_value_errors(case: str) -> None:
             "geometric_chain(image, [crop_coords(top_left, size)])",
         ),
         (lambda: _bare("crop")(IMAGE, (0.5, 1.0), 3), "whole pixels"),
+        (lambda: _bare("rot90")(SQUARE, 1.9), "k must be whole; got float32"),
+        (lambda: _bare("rot90_coords")(jnp.array(1.0)), "k must be whole"),
+        (
+            lambda: _bare("geometric_chain")(IMAGE, T.hflip_coords()),
+            "maps must be a list of CoordMap, also for a single one",
+        ),
+        (lambda: _bare("geometric_chain")(IMAGE, [WARP]), "hflip_coords(flip)"),
         (lambda: _bare("crop")(IMAGE, (0, 0), 2.5), "Python integers"),
         (lambda: T.paste_patch(IMAGE, SQUARE.astype(jnp.uint8), (0, 0)), "uint8"),
         (lambda: T.erase_center(IMAGE, IMAGE.astype(jnp.uint8), 1), "astype"),
         (lambda: _bare("resized_crop")(IMAGE, None, 2.5), "size must be Python int"),
-        (lambda: _bare("border_mask")(6, 1.5), "border must be Python integers"),
-        (lambda: _bare("local_average")(LABELS.reshape(2, 2, 2)), "int32. Cast"),
+        (lambda: _bare("border_mask")(6, 1.5), "border must be a Python integer"),
+        (lambda: _bare("local_average")(LABELS.reshape(2, 2, 2)), "int32. Convert"),
         (lambda: _bare("damage")(IMAGE, FLAT), "true where a cell is kept"),
-        (lambda: _bare("upsample_mask")(FLAT, 1.5), "factor must be Python integers"),
+        (lambda: _bare("upsample_mask")(FLAT, 1.5), "factor must be a Python integer"),
         (lambda: _bare("jigsaw")(IMAGE, jnp.zeros(4), grid=2), "permutation must be"),
         (
             lambda: T.foreground_mask(IMAGE, IMAGE.astype(jnp.uint8), threshold=1),
@@ -298,7 +339,7 @@ def test_value_errors(case: str) -> None:
         (lambda: _bare("speed_indices")(KEY, 99.0, 0), "num_frames must be whole"),
         (lambda: _bare("warp_indices")(KEY, 99, 0.5), "kappa must be whole"),
         (lambda: _bare("take_frames")(IMAGE[None], jnp.zeros(2)), "indices must be"),
-        (lambda: _bare("brightness")(BYTES, 1.0), "brightness needs a floating-point"),
+        (lambda: _bare("brightness")(BYTES, 1.0), "brightness needs floating-point"),
         (lambda: _bare("hue")(BYTES, 0.1), "image.astype(jnp.float32) / 255"),
         (lambda: _bare("color_jitter")(BYTES, None), "got uint8"),
         (lambda: _bare("grayscale")(BYTES), "grayscale needs"),

@@ -1,5 +1,6 @@
 """Flips, quarter turns, crops, rotations against NumPy and SciPy."""
 
+import inspect
 import itertools
 import math
 
@@ -81,6 +82,26 @@ def test_traced_crop_is_moved_into_the_image() -> None:
     image = jnp.array(_image(6, (6, 7, 1)))
     far = jnp.array([99, -99])
     np.testing.assert_array_equal(T.crop(image, far, (2, 3)), image[4:, :3])
+
+
+def test_each_place_of_a_crop_may_be_traced_alone() -> None:
+    image = jnp.array(_image(6, (9, 8, 3)))
+    across = jax.jit(lambda x: T.crop(image, (2, x), (4, 3)))
+    np.testing.assert_array_equal(across(4), image[2:6, 4:7])
+    np.testing.assert_array_equal(across(9), image[2:6, 5:8])
+    sampled = jax.jit(lambda y: T.geometric_chain(image, [T.crop_coords((y, 1), 4)]))
+    np.testing.assert_array_equal(sampled(3.0), image[3:7, 1:5])
+
+
+def test_numpy_numbers_are_static_too() -> None:
+    """And so cost no gather."""
+    image = jnp.array(_image(7, (5, 6, 3)))
+    for flip in (np.bool_(True), np.array(True)):
+        program = jax.make_jaxpr(lambda x, flip=flip: inspect.unwrap(T.hflip)(x, flip))
+        assert "gather" not in str(program(image))
+        np.testing.assert_array_equal(
+            inspect.unwrap(T.hflip)(image, flip), image[:, ::-1]
+        )
 
 
 @pytest.mark.parametrize("k", range(4))

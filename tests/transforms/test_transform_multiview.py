@@ -27,6 +27,35 @@ def test_median_is_numpys_over_time(count, dtype) -> None:
     np.testing.assert_allclose(median, expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.uint16, np.int32, np.uint32])
+@pytest.mark.parametrize("count", [2, 3, 6])
+def test_integers_of_any_size_are_exact(dtype, count) -> None:
+    """Beyond what float32 holds, and at the ends of the range."""
+    info, rng = np.iinfo(dtype), np.random.default_rng(count)
+    frames = rng.integers(info.min, info.max, (count, 6, 7, 3), dtype, endpoint=True)
+    frames[:, 0, 0] = info.min
+    frames[::2, 0, 1], frames[1::2, 0, 1] = info.min, info.max
+    ordered = np.sort(frames, axis=0).astype(np.int64)
+    low, high = ordered[(count - 1) // 2], ordered[count // 2]
+    total = low + high
+    middle = total // 2 + ((total % 2) & (total // 2 % 2))
+    np.testing.assert_array_equal(T.median_background(jnp.array(frames)), middle)
+    image, wall = jnp.array(frames[0]), jnp.array(frames[1])
+    apart = np.abs(frames[0].astype(np.int64) - frames[1].astype(np.int64)).max(-1)
+    seen = T.foreground_mask(image, wall, threshold=100)
+    np.testing.assert_array_equal(seen, apart > 100)
+    shifted = jnp.array(frames[0] ^ 1)
+    assert not T.foreground_mask(shifted, image, threshold=1).any()
+    assert T.foreground_mask(shifted, image, threshold=0).all()
+
+
+def test_a_traced_fill_is_rounded_into_the_range() -> None:
+    image = jnp.full((2, 2, 1), 7, jnp.uint8)
+    fill = jax.jit(lambda x: T.remove_background(image, image, threshold=1, fill=x))
+    for given, expected in ((300.0, 255), (-2.0, 0), (6.6, 7), (300, 255)):
+        assert (fill(given) == expected).all()
+
+
 def test_a_passing_subject_leaves_no_trace_in_the_median() -> None:
     wall = _pixels(1, (8, 9, 3), np.uint8)
     frames = np.repeat(wall[None], 9, axis=0)

@@ -60,3 +60,10 @@ def test_border_mask_and_erased_centre_are_complementary(size, border) -> None:
     erased = np.asarray(T.erase_center(patch, noise, border))
     np.testing.assert_array_equal(erased[:, mask], np.asarray(patch)[:, mask])
     np.testing.assert_array_equal(erased[:, border:-border, border:-border], noise)
+
+
+def test_border_mask_has_a_height_and_a_width() -> None:
+    mask = np.asarray(T.border_mask((8, 6), 2))
+    expected = np.ones((8, 6), bool)
+    expected[2:6, 2:4] = False
+    np.testing.assert_array_equal(mask, expected)

@@ -79,6 +79,22 @@ def test_boxes_at_whole_pixels_are_crops() -> None:
         np.testing.assert_array_equal(resized, image[2:6, 4:12])
 
 
+def test_boxes_may_be_pairs_of_numbers() -> None:
+    """Shrunk and enlarged, which take different ways; traced numbers, too."""
+    image = jnp.array(_image(5, (9, 12, 3)))
+    for size in (4, 16):
+        expected = T.resized_crop(image, _box(0.25, 0.5, 0.5, 0.25), size)
+        plain = T.ResizedCropParams((0.25, 0.5), (0.5, 0.25))
+        np.testing.assert_array_equal(T.resized_crop(image, plain, size), expected)
+
+        @jax.jit
+        def cut(top, size=size):
+            params = T.ResizedCropParams((top, 2 * top), (0.5, 0.25))
+            return T.resized_crop(image, params, size)
+
+        np.testing.assert_allclose(cut(0.25), expected, atol=1e-6)
+
+
 def test_same_box_at_another_resolution_shows_the_same() -> None:
     ramp = jnp.broadcast_to(jnp.arange(64.0)[:, None, None], (64, 64, 1))
     small = jax.image.resize(ramp, (32, 32, 1), "linear")
