@@ -167,25 +167,26 @@ def rot90(
     size = checks.image_size(image)
     if isinstance(k, numbers.Integral):
         return jnp.rot90(image, int(k), axes=(-3, -2))
-    cos, sin = _quarter(k)
+    turns = _quarter(k)
     checks.square(size, "rot90 with an array k")
-    side, lead = size[0], image.shape[:-3]
-    # Twice the offset from the centre is an integer for every side.
-    offset = 2 * jnp.arange(side, dtype=jnp.int32) - (side - 1)
-    y, x = offset[:, None], offset[None, :]
-    row = (cos * y + sin * x + (side - 1)) // 2
-    column = (cos * x - sin * y + (side - 1)) // 2
-    flat = image.reshape(*lead, side * side, image.shape[-1])
-    return (
-        jnp.asarray(flat)
-        .at[..., row * side + column, :]
-        .get(mode="promise_in_bounds", wrap_negative_indices=False)
-    )
+    last = size[0] - 1
+    # Counted row by row, the pixel that comes to (y, x) is first + down y + across x.
+    # XLA:CPU computes this for every value anew: a rotation of (y, x) is slower.
+    steps = [
+        (0, last + 1, 1),
+        (last, -1, last + 1),
+        ((last + 1) ** 2 - 1, -last - 1, -1),
+        ((last + 1) * last, 1, -last - 1),
+    ]
+    first, down, across = jnp.array(steps, jnp.int32)[turns]
+    line = jnp.arange(last + 1, dtype=jnp.int32)
+    index = first + down * line[:, None] + across * line[None, :]
+    return _take(image, index.reshape(-1))
 
 
 def rot90_coords(k: Int[Array, ""] | int = 1) -> CoordMap:
     """Return the coordinate form of `rot90`."""
-    turn = _quarter(k)
+    turns = _quarter(k)
 
     def out_size(size: Size) -> Size:
         if not isinstance(k, numbers.Integral):
@@ -194,7 +195,8 @@ def rot90_coords(k: Int[Array, ""] | int = 1) -> CoordMap:
         return (size[1], size[0]) if k % 2 else size
 
     def pull(coords, size):
-        cos, sin = (value.astype(coords.dtype) for value in turn)
+        cos = jnp.array([1, 0, -1, 0], coords.dtype)[turns]
+        sin = jnp.array([0, 1, 0, -1], coords.dtype)[turns]
         return _turn(coords, cos, sin, out_size(size), size)
 
     return CoordMap(pull, out_size)
@@ -321,15 +323,28 @@ def _flip_axis(image, flip, axis: int):
         return jnp.flip(image, axis) if known else image
     # Indices are chosen, not pixels: a selection between two copies of an image that
     # was gathered just before would run ten times slower on XLA:CPU.
-    length = image.shape[axis]
-    index = jnp.arange(length, dtype=jnp.int32)
-    index = jnp.where(flip, length - 1 - index, index)
-    after = (slice(None),) * (-1 - axis)
-    return (
-        jnp.asarray(image)
-        .at[(..., index, *after)]
+    height, width = image.shape[-3:-1]
+    line = jnp.arange(image.shape[axis], dtype=jnp.int32)
+    line = jnp.where(flip, line[::-1], line)
+    if axis == -3:
+        return _take(image, line)
+    index = width * jnp.arange(height, dtype=jnp.int32)[:, None] + line[None, :]
+    return _take(image, index.reshape(-1))
+
+
+def _take(image, index):
+    """Take rows or pixels, whichever there are as many of as indices.
+
+    They are laid out one after the other. To take columns instead, XLA:CPU writes the
+    transposed result and copies it, five times slower.
+    """
+    flat = image.reshape(*image.shape[:-3], len(index), -1)
+    taken = (
+        jnp.asarray(flat)
+        .at[..., index, :]
         .get(mode="promise_in_bounds", wrap_negative_indices=False)
     )
+    return taken.reshape(image.shape)
 
 
 def _mirror(coords, flip, axis: int, length: int):
@@ -339,10 +354,9 @@ def _mirror(coords, flip, axis: int, length: int):
 
 
 def _quarter(k):
-    """Return the cosine and sine of ``k`` quarter turns, as exact int32."""
+    """Return ``k`` modulo 4."""
     checks.scalar(k, "k")
-    quarter = jnp.mod(checks.whole(k, "k"), 4)
-    return jnp.array([1, 0, -1, 0])[quarter], jnp.array([0, 1, 0, -1])[quarter]
+    return jnp.mod(checks.whole(k, "k"), 4)
 
 
 def _turn(coords, cos, sin, out_size: Size, in_size: Size):

@@ -3,6 +3,7 @@
 import inspect
 import itertools
 import math
+import re
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +27,18 @@ def test_flips_match_numpy(shape: tuple[int, ...]) -> None:
             down = np.flip(image, -3) if on else image
             np.testing.assert_array_equal(T.hflip(jnp.array(image), flip), across)
             np.testing.assert_array_equal(T.vflip(jnp.array(image), flip), down)
+
+
+@pytest.mark.parametrize("random", [T.random_hflip, T.random_vflip, T.random_rot90])
+def test_moved_pixels_are_written_once(random) -> None:
+    """No transposed image and no copy of it, which cost 5 times as much on a CPU."""
+    images = jax.ShapeDtypeStruct((5, 16, 16, 3), jnp.float32)
+    program = jax.jit(T.batched(random)).lower(jax.random.key(0), images).compile()
+    text = program.as_text()
+    layouts = set(re.findall(r"f32\[5,16,16,3\]\{([\d,]+)", text))
+    assert layouts == {"3,2,1,0"}
+    assert len(re.findall(r"f32\S* gather\(", text)) == 1
+    assert not re.search(r"f32\[5,[\d,]+\]\S* (?:copy|transpose)\(", text)
 
 
 @pytest.mark.parametrize("k", range(-5, 6))
