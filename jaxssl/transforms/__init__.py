@@ -16,6 +16,7 @@ from jaxssl.transforms.blur import (
     gaussian_blur_params,
     random_gaussian_blur,
 )
+from jaxssl.transforms.clips import TemporalParams, temporal_batch, temporal_params
 from jaxssl.transforms.color import (
     FactorParams,
     GrayscaleParams,
@@ -117,13 +118,10 @@ from jaxssl.transforms.patches import (
 )
 from jaxssl.transforms.pretext import (
     TRANSFORMATIONS,
-    TemporalParams,
     TransformationParams,
     ViewParams,
     rotation_batch,
     stack_transformations,
-    temporal_batch,
-    temporal_params,
     transformation_batch,
     transformation_params,
     transformation_views,

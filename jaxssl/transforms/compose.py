@@ -163,3 +163,9 @@ def maybe(
         return jnp.where(keep, kept, other)
 
     return jax.tree.map(choose, params, identity)
+
+
+def class_labels(num_samples: int, num_classes: int) -> Int[Array, "b k"]:
+    """Return the labels of samples that show each class once, on axis 1."""
+    labels = jnp.arange(num_classes, dtype=jnp.int32)
+    return jnp.broadcast_to(labels, (num_samples, num_classes))

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxssl.transforms import checks
-from jaxssl.transforms.compose import batched
+from jaxssl.transforms.compose import batched, class_labels
 from jaxssl.transforms.geometric import hflip
 from jaxssl.types import Array, Bool, Int, Key, Shaped
 
@@ -186,5 +186,4 @@ def view_pair_batch(
         return view_pairs(scene, params), params
 
     pairs, params = batched(one)(key, scenes, ids)
-    labels = jnp.arange(len(PAIRS), dtype=jnp.int32)
-    return pairs, jnp.broadcast_to(labels, (len(scenes), len(PAIRS))), params
+    return pairs, class_labels(len(scenes), len(PAIRS)), params

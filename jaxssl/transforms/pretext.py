@@ -1,4 +1,4 @@
-"""Batches for pretext tasks: every sample once in each class.
+"""Batches for pretext tasks: every image once in each class.
 
 Classes are static and lie on axis 1, so column j has label j: each class costs its own
 work and no other's, classes are balanced exactly, and the labels are constants of the
@@ -7,7 +7,7 @@ for every image.) For a network, merge the two leading axes:
 ``views.reshape(-1, *views.shape[2:])``.
 
 Random builders take ``ids`` as `jaxssl.transforms.batched` does, and return what they
-drew. Labels are in thesis order.
+drew. Labels are in thesis order. `jaxssl.transforms.clips` does the same for videos.
 """
 
 from collections.abc import Sequence
@@ -17,20 +17,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxssl.transforms import checks
-from jaxssl.transforms.checks import IntScalar, Scalar
-from jaxssl.transforms.compose import batched
+from jaxssl.transforms.checks import Scalar
+from jaxssl.transforms.compose import batched, class_labels
 from jaxssl.transforms.crops import crop_coords, crop_params
 from jaxssl.transforms.geometric import all_rotations, hflip_coords, rot90
 from jaxssl.transforms.sampling import geometric_chain
-from jaxssl.transforms.time import (
-    KINDS,
-    max_kappa,
-    periodic_indices,
-    random_indices,
-    speed_indices,
-    take_frames,
-    warp_indices,
-)
 from jaxssl.transforms.warp import WarpParams, warp_coords, warp_params
 from jaxssl.types import Array, Bool, Int, Key, Shaped
 
@@ -58,7 +49,7 @@ def rotation_batch(
     References:
       RotNet, thesis reference 54.
     """
-    return all_rotations(images), _labels(len(images), 4)
+    return all_rotations(images), class_labels(len(images), 4)
 
 
 class ViewParams(NamedTuple):
@@ -152,7 +143,9 @@ def transformation_views(
       The views, in the order of ``classes``.
 
     Raises:
-      ValueError: if a class is unknown, or ``lci`` comes without inpainted images.
+      ValueError: if a class is unknown, ``lci`` comes without inpainted images, or
+        their size or channels are others.
+      TypeError: if their dtype is another.
 
     References:
       Thesis section 4.2.
@@ -166,6 +159,7 @@ def transformation_views(
     if "warp" in classes:
         warped = view(image, params.warped, warp_coords(params.warp))
     if "lci" in classes and inpainted is not None:
+        _check_alike(image, inpainted, "inpainted")
         pasted = view(inpainted, params.inpainted)
     base = view(image, params.base)
     return stack_transformations(base, warped, pasted, classes=classes)
@@ -191,16 +185,19 @@ def stack_transformations(
       ``classes``.
 
     Raises:
-      ValueError: if a class is unknown or its views are missing.
+      ValueError: if a class is unknown, or its views are missing or of another shape.
+      TypeError: if the dtypes differ.
     """
     own = {"warp": warped, "lci": inpainted}
     views = []
     for name in classes:
         checks.choice(name, TRANSFORMATIONS, "classes")
+        given = own.get(name)
         if name not in own:
             views.append(rot90(base, TRANSFORMATIONS.index(name)))
-        elif own[name] is not None:
-            views.append(own[name])
+        elif given is not None:
+            _check_alike(base, given, "warped" if name == "warp" else "inpainted")
+            views.append(given)
         else:
             raise ValueError(
                 f"classes has {name!r}, but no such views are given; got {classes}. "
@@ -247,7 +244,7 @@ def transformation_batch(
       The views, their labels, and what was drawn for each image.
 
     Raises:
-      ValueError: see `transformation_params` and `transformation_views`.
+      ValueError, TypeError: see `transformation_params` and `transformation_views`.
 
     References:
       Thesis section 4.2.
@@ -266,127 +263,13 @@ def transformation_batch(
         return views, params
 
     views, params = batched(one)(key, (images, inpainted), ids)
-    return views, _labels(len(images), len(classes)), params
+    return views, class_labels(len(images), len(classes)), params
 
 
-# --- Time
-
-
-class TemporalParams(NamedTuple):
-    """The clips of one video.
-
-    Attributes:
-      kappa: int32 scalar, the speed of the clips that have one; the label of the speed.
-      indices: int32 (classes, length), the frames of each clip.
-    """
-
-    kappa: Int[Array, ""]
-    indices: Int[Array, "k length"]
-
-
-def temporal_params(
-    key: Key[Array, ""],
-    num_frames: IntScalar,
-    *,
-    length: int = 16,
-    classes: Sequence[str] = KINDS,
-    variant: str = "paper",
-) -> TemporalParams:
-    """Draw a speed for a video, uniform over those that fit, and its clips' frames.
-
-    Args:
-      key: a typed key.
-      num_frames: of the video; may be traced.
-      length: static number of frames of a clip.
-      classes: static; any of `KINDS`.
-      variant: see `jaxssl.transforms.temporal_indices`.
-
-    Returns:
-      The speed, which the clips share, and the indices.
-
-    Raises:
-      ValueError, TypeError: see `speed_indices`.
-
-    References:
-      Thesis sections 5.2.1 and 5.2.2.
-    """
-    rules = {
-        "speed": speed_indices,
-        "random": random_indices,
-        "periodic": periodic_indices,
-        "warp": warp_indices,
-    }
-    fastest = max_kappa(num_frames, length=length, variant=variant)
-    kappa_key, *clip_keys = jax.random.split(key, 1 + len(classes))
-    kappa = jax.random.randint(kappa_key, (), 0, fastest + 1, jnp.int32)
-    indices = []
-    for name, clip_key in zip(classes, clip_keys, strict=True):
-        checks.choice(name, KINDS, "classes")
-        options = {} if name == "random" else {"variant": variant}
-        draw = rules[name]
-        indices.append(draw(clip_key, num_frames, kappa, length=length, **options))
-    return TemporalParams(kappa, jnp.stack(indices))
-
-
-def temporal_batch(
-    key: Key[Array, ""],
-    videos: Shaped[Array, "b t h w c"],
-    num_frames: Int[Array, " b"] | None = None,
-    ids: Int[Array, " b"] | None = None,
-    *,
-    length: int = 16,
-    classes: Sequence[str] = KINDS,
-    variant: str = "paper",
-) -> tuple[Shaped[Array, "b k length h w c"], Int[Array, "b k"], TemporalParams]:
-    """Cut one clip for each temporal transformation out of each video.
-
-    =====  ========  ========================
-    label  class     label in released code
-    =====  ========  ========================
-    0      speed     0
-    1      random    2
-    2      periodic  1
-    3      warp      3
-    =====  ========  ========================
-
-    Args:
-      key: a typed key.
-      videos: any dtype and value range; frames are gathered in their dtype.
-      num_frames: how many frames of each video count, where shorter ones are padded at
-        their end; more than there are count as all. None: all.
-      ids: see `jaxssl.transforms.batched`.
-      length: static number of frames of a clip.
-      classes: static; any of `KINDS`. Label j is ``classes[j]``.
-      variant: see `jaxssl.transforms.temporal_indices`.
-
-    Returns:
-      The clips, their labels, and what was drawn for each video: ``kappa`` is the label
-      of the speed.
-
-    Raises:
-      ValueError: see `temporal_params`.
-
-    References:
-      Thesis section 5.2, figure 5.2.
-    """
-
-    def one(key, example):
-        video, frames = example
-        available = video.shape[0]
-        params = temporal_params(
-            key,
-            available if frames is None else jnp.minimum(frames, available),
-            length=length,
-            classes=classes,
-            variant=variant,
+def _check_alike(one: Array, other: Array, name: str) -> None:
+    if other.shape != one.shape:
+        raise ValueError(
+            f"{name} must have the shape of the images it goes with, {one.shape}; got "
+            f"{other.shape}. Resize or crop it alike."
         )
-        clips = take_frames(video, params.indices.reshape(-1))
-        return clips.reshape(*params.indices.shape, *clips.shape[1:]), params
-
-    clips, params = batched(one)(key, (videos, num_frames), ids)
-    return clips, _labels(len(videos), len(classes)), params
-
-
-def _labels(num_samples: int, num_classes: int) -> Array:
-    labels = jnp.arange(num_classes, dtype=jnp.int32)
-    return jnp.broadcast_to(labels, (num_samples, num_classes))
+    checks.same_dtype(one, other, name)

@@ -16,13 +16,21 @@ Thesis and released code differ, so rules take a ``variant``:
 """
 
 import numbers
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
 import jax.numpy as jnp
 
 from jaxssl.transforms import checks
 from jaxssl.transforms.checks import IntScalar
+from jaxssl.transforms.frames import (
+    below,
+    distinct,
+    draw_bits,
+    inside,
+    placed,
+    released_turn,
+    turned,
+)
 from jaxssl.types import Array, Int, Key, Shaped
 
 KINDS = ("speed", "random", "periodic", "warp")
@@ -54,7 +62,7 @@ def max_kappa(
     References:
       "The maximal possible speed type", thesis section 5.2.3.
     """
-    return _fastest(_frames(num_frames, length), length, variant)
+    return _fastest(frame_count(num_frames, length), length, variant)
 
 
 def speed_indices(
@@ -92,11 +100,11 @@ def speed_indices(
       >>> speed_indices(jax.random.key(0), 9, 1, length=5)
       Array([0, 2, 4, 6, 8], dtype=int32)
     """
-    frames = _frames(num_frames, length)
+    frames = frame_count(num_frames, length)
     step = _step(frames, kappa, length, variant)
     offsets = step * jnp.arange(length, dtype=jnp.int32)
     window = length * step if variant == "released" else offsets[-1] + 1
-    return _place(_draw(key, length).place, offsets, window, frames)
+    return placed(draw_bits(key, length).place, offsets, window, frames)
 
 
 def random_indices(
@@ -125,9 +133,9 @@ def random_indices(
       V_0^1, thesis section 5.2.1; thesis and released code agree.
     """
     checks.within(kappa, "kappa", _MAX_KAPPA)
-    draw = _draw(key, length)
+    draw = draw_bits(key, length)
     offsets = jnp.argsort(draw.frames).astype(jnp.int32)
-    return _place(draw.place, offsets, length, _frames(num_frames, length))
+    return placed(draw.place, offsets, length, frame_count(num_frames, length))
 
 
 def periodic_indices(
@@ -163,16 +171,16 @@ def periodic_indices(
         raise ValueError(
             f"length must be at least 7 for a periodic clip; got {length}. Use 16."
         )
-    frames, draw = _frames(num_frames, length), _draw(key, length)
+    frames, draw = frame_count(num_frames, length), draw_bits(key, length)
     step = _step(frames, kappa, length, variant)
     if variant == "released":
-        offsets, window = _released_turn(draw, step, length), (length - 1) * step
+        offsets, window = released_turn(draw, step, length), (length - 1) * step
     else:
-        offsets = _turn(draw, step, length)
+        offsets = turned(draw, step, length)
         window = offsets.max() + 1
     if variant == "literal":
-        return _inside(offsets, frames)
-    return _place(draw.place, offsets, window, frames)
+        return inside(offsets, frames)
+    return placed(draw.place, offsets, window, frames)
 
 
 def warp_indices(
@@ -211,22 +219,22 @@ def warp_indices(
     """
     checks.choice(variant, VARIANTS, "variant")
     checks.within(kappa, "kappa", _MAX_KAPPA)
-    frames, draw = _frames(num_frames, length), _draw(key, length)
+    frames, draw = frame_count(num_frames, length), draw_bits(key, length)
     if variant == "released":
         gap = 2 ** _fastest(frames, length, variant)
-        gaps = 1 + _below(draw.frames, gap)
+        gaps = 1 + below(draw.frames, gap)
         window = length * gap
         offsets = jnp.minimum(jnp.cumsum(gaps), window - 1)
         steady = gap > 2
     else:
         low = int(variant == "paper")
         gap = jnp.clip((frames - 1) // (length - 1), 1, _MAX_GAP - 1 + low)
-        gaps = low + _below(draw.frames[1:], gap + 1 - low)
+        gaps = low + below(draw.frames[1:], gap + 1 - low)
         offsets = jnp.pad(jnp.cumsum(gaps), (1, 0))
         window = offsets[-1] + 1
         steady = gap > low
-    regular = _place(draw.place, offsets, window, frames)
-    return jnp.where(steady, regular, _distinct(draw, frames, length))
+    regular = placed(draw.place, offsets, window, frames)
+    return jnp.where(steady, regular, distinct(draw, frames, length))
 
 
 def temporal_indices(
@@ -270,13 +278,28 @@ def temporal_indices(
     """
     kind = checks.within(kind, "kind", len(KINDS) - 1)
     # All rules share the key, and so the bits: only one of the results is ever seen.
-    rules = [
-        speed_indices(key, num_frames, kappa, length=length, variant=variant),
-        random_indices(key, num_frames, kappa, length=length),
-        periodic_indices(key, num_frames, kappa, length=length, variant=variant),
-        warp_indices(key, num_frames, kappa, length=length, variant=variant),
+    indices = [
+        named_indices(name, key, num_frames, kappa, length=length, variant=variant)
+        for name in KINDS
     ]
-    return jnp.stack(rules)[kind]
+    return jnp.stack(indices)[kind]
+
+
+def named_indices(
+    name: str,
+    key: Key[Array, ""],
+    num_frames: IntScalar,
+    kappa: IntScalar,
+    *,
+    length: int,
+    variant: str,
+) -> Int[Array, " length"]:
+    """Draw frames by the rule of a name out of `KINDS`, which is static."""
+    checks.choice(name, KINDS, "classes")
+    if name == "random":
+        return random_indices(key, num_frames, kappa, length=length)
+    rules = {"speed": speed_indices, "periodic": periodic_indices, "warp": warp_indices}
+    return rules[name](key, num_frames, kappa, length=length, variant=variant)
 
 
 def take_frames(
@@ -312,67 +335,6 @@ def take_frames(
 # --- Shared
 
 
-class _Draw(NamedTuple):
-    """The random bits of a clip, uint32: for its place, its turn and each frame."""
-
-    place: Array
-    turn: Array
-    frames: Array
-
-
-def _draw(key: Key[Array, ""], length: int) -> _Draw:
-    """Draw all bits at once: generators of their own would take seconds to compile."""
-    bits = jax.random.bits(key, (length + 2,), jnp.uint32)
-    return _Draw(bits[0], bits[1], bits[2:])
-
-
-def _below(bits: Array, bound: Array | int) -> Array:
-    """Return int32 in [0, bound), uniform up to one part in 2^32."""
-    return (bits % jnp.asarray(bound).astype(jnp.uint32)).astype(jnp.int32)
-
-
-def _turn(draw: _Draw, step: Array, length: int) -> Array:
-    """Return the thesis' way forth and back; its smallest index is 0."""
-    turn = 2 * step + 1 + _below(draw.turn, (length - 5) * step - 1)
-    whole = turn // step
-    rest = turn - whole * step
-    i = jnp.arange(length, dtype=jnp.int32)
-    offsets = jnp.where(i <= whole, i * step, (2 * whole - i) * step + rest)
-    return offsets + jnp.maximum(0, (length - 1 - 2 * whole) * step - rest)
-
-
-def _released_turn(draw: _Draw, step: Array, length: int) -> Array:
-    """Return ``length`` neighbours of a list that runs forward and back once."""
-    entries = length - 2
-    low = jnp.minimum(step - 1, 1)
-    rest = low + _below(draw.frames[0], jnp.maximum(step, 2) - low)
-    i = _below(draw.turn, length - 3) + jnp.arange(length, dtype=jnp.int32)
-    return jnp.where(i < entries, i * step, (2 * entries - 1 - i) * step + rest)
-
-
-def _distinct(draw: _Draw, frames: Array, length: int) -> Array:
-    """Return different frames in order, every set of them as likely (R. W. Floyd)."""
-    last = frames - length + jnp.arange(length, dtype=jnp.int32)
-    draws = _below(draw.frames, jnp.maximum(last, 0) + 1)
-
-    def insert(i, chosen):
-        taken = (chosen == draws[i]).any()
-        return chosen.at[i].set(jnp.where(taken, last[i], draws[i]))
-
-    empty = jnp.full(length, -1, jnp.int32)
-    return _inside(jnp.sort(jax.lax.fori_loop(0, length, insert, empty)), frames)
-
-
-def _place(bits: Array, offsets: Array, window: IntScalar, frames: Array) -> Array:
-    """Move offsets within a window of frames to a random place in the video."""
-    return _inside(_below(bits, jnp.maximum(frames - window + 1, 1)) + offsets, frames)
-
-
-def _inside(indices: Array, frames: Array) -> Array:
-    # A traced number of frames may be too small: the last one repeats.
-    return jnp.clip(indices, 0, frames - 1)
-
-
 def _fastest(frames: Array, length: int, variant: str) -> Array:
     checks.choice(variant, VARIANTS, "variant")
     steps = 2 ** jnp.arange(1, _MAX_KAPPA + 1, dtype=jnp.int32)
@@ -386,7 +348,8 @@ def _step(frames: Array, kappa: Any, length: int, variant: str) -> Array:
     return 2 ** jnp.minimum(kappa, _fastest(frames, length, variant))
 
 
-def _frames(num_frames: Any, length: int) -> Array:
+def frame_count(num_frames: Any, length: int) -> Array:
+    """Return the number of frames, 1 at least, as int32; see `speed_indices`."""
     if not isinstance(length, numbers.Integral) or length < 2:
         raise ValueError(f"length must be a Python int of 2 or more; got {length}.")
     known = checks.known(num_frames, "num_frames")

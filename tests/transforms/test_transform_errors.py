@@ -166,6 +166,20 @@ CASES = {
         lambda: T.transformation_batch(KEY, SQUARE[None], size=7, classes=["none"]),
         "6x6; got 7x7",
     ),
+    "inpainted size": (
+        lambda: _bare("transformation_views")(
+            SQUARE, IMAGE, None, size=4, classes=["lci"]
+        ),
+        "images it goes with, (6, 6, 3); got (6, 8, 3)",
+    ),
+    "warped size": (
+        lambda: _bare("stack_transformations")(SQUARE, IMAGE, classes=["none", "warp"]),
+        "warped must have the shape",
+    ),
+    "short padded videos": (
+        lambda: T.temporal_batch(KEY, jnp.zeros((2, 15, 3, 3, 1)), jnp.array([15, 9])),
+        "num_frames must be at least the clip's 16; got 15",
+    ),
     "no inpainted": (
         lambda: T.transformation_batch(KEY, SQUARE[None], size=4),
         "classes has 'lci', but no such views are given",
@@ -340,6 +354,10 @@ def test_value_errors(case: str) -> None:
         (lambda: _bare("warp_indices")(KEY, 99, 0.5), "kappa must be whole"),
         (lambda: _bare("take_frames")(IMAGE[None], jnp.zeros(2)), "indices must be"),
         (lambda: _bare("brightness")(BYTES, 1.0), "brightness needs floating-point"),
+        (
+            lambda: T.stack_transformations(BYTES, IMAGE, classes=["none", "warp"]),
+            "warped must have the image's dtype uint8; got float32",
+        ),
         (lambda: _bare("hue")(BYTES, 0.1), "image.astype(jnp.float32) / 255"),
         (lambda: _bare("color_jitter")(BYTES, None), "got uint8"),
         (lambda: _bare("grayscale")(BYTES), "grayscale needs"),
