@@ -140,8 +140,14 @@ def command(run: Run, verb: str, *evals: str) -> str:
 
 def layers(scalars: Mapping[str, float]) -> dict[str, float]:
     """Keep the per-layer accuracies (``conv1`` ... or ``stage1`` ...), in order."""
-    names = sorted((name for name in scalars if _TAP.fullmatch(name)), key=_natural)
+    names = sorted((name for name in scalars if _TAP.fullmatch(name)), key=natural)
     return {name: scalars[name] for name in names}
+
+
+def natural(name: str) -> tuple[str, int]:
+    """Return what sorts ``rot90`` before ``rot180``."""
+    stem = name.rstrip("0123456789")
+    return stem, int(name[len(stem) :] or 0)
 
 
 def run_baselines(runs: Mapping[str, Run]) -> list[Baseline]:
@@ -309,8 +315,3 @@ def _json(path: Path) -> Any:
 
 def _is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _natural(name: str) -> tuple[str, int]:
-    stem = name.rstrip("0123456789")
-    return stem, int(name[len(stem) :] or 0)

@@ -18,6 +18,21 @@ from jaxssl.types import UserError
 
 FILE_NAME = "report.html"
 
+FEATURES = ("run", "curves", "features", "neighbours", "checks")
+"""Templates of the page about features, in order."""
+
+_RUN = {"run": "What was run", "curves": "Training"}
+FEATURE_SECTIONS = {
+    **_RUN,
+    "task": "The task",
+    "probe": "Linear probes",
+    "knn": "Neighbours",
+    "filters": "Filters",
+    "shortcut": "Shortcut check",
+    "thesis": "Beside the thesis",
+}
+"""Sections of the same page: their ids, and their names in the contents."""
+
 
 def write(
     workdir: Path,
@@ -46,17 +61,36 @@ def write(
     """
     run = inputs.read(workdir)
     others = {name: inputs.read(path) for name, path in baselines.items()}
-    compared = [*inputs.run_baselines(others), *inputs.stored_baselines(stored)]
+    context = _features(run, others, stored)
     target = workdir / FILE_NAME
-    _write_atomically(target, _render(run, compared, others))
+    _write_atomically(target, _render(run, context))
     return target
 
 
-def _render(
-    run: inputs.Run,
-    compared: Sequence[inputs.Baseline],
-    others: Mapping[str, inputs.Run],
-) -> str:
+def _features(
+    run: inputs.Run, others: Mapping[str, inputs.Run], stored: Sequence[Path]
+) -> dict[str, Any]:
+    """Say what the features of a run are worth (chapter 4)."""
+    compared = [*inputs.run_baselines(others), *inputs.stored_baselines(stored)]
+    return {
+        "parts": [f"{name}.html" for name in FEATURES],
+        "contents": FEATURE_SECTIONS,
+        "summary": story.summary(run),
+        "curves": story.curves(run),
+        "has_task": results.has_task(run),
+        "gallery": results.gallery(run),
+        "confusion": results.confusion(run),
+        "probe": results.probe(run, compared),
+        "knn": results.knn(run),
+        "retrieval": results.retrieval(run),
+        "filters": results.filters(run),
+        "shortcut": results.shortcut(run),
+        "others": results.others(run),
+        "thesis": results.beside_thesis(run, others),
+    }
+
+
+def _render(run: inputs.Run, context: Mapping[str, Any]) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -73,26 +107,14 @@ def _render(
         for name, evaluation in evals.items()
         if evaluation.problem
     ]
-    context: dict[str, Any] = {
+    shared: dict[str, Any] = {
         "title": run.path.resolve().name,
         "problems": [*run.notes, *problems],
         "figure_number": itertools.count(1).__next__,
         "table_number": itertools.count(1).__next__,
-        "summary": story.summary(run),
         "facts": story.facts(run),
-        "curves": story.curves(run),
-        "has_task": results.has_task(run),
-        "gallery": results.gallery(run),
-        "confusion": results.confusion(run),
-        "probe": results.probe(run, compared),
-        "knn": results.knn(run),
-        "retrieval": results.retrieval(run),
-        "filters": results.filters(run),
-        "shortcut": results.shortcut(run),
-        "others": results.others(run),
-        "thesis": results.beside_thesis(run, others),
     }
-    return environment.get_template("template.html").render(context)
+    return environment.get_template("template.html").render({**shared, **context})
 
 
 def _percent(value: float | None) -> str:

@@ -2,17 +2,22 @@
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from jaxssl.report import figures
-from jaxssl.report.inputs import Run, Series, command, layers
+from jaxssl.report.inputs import Run, Series, command, layers, natural
 
 NBSP = "\N{NO-BREAK SPACE}"
 _PER_PANEL = 8
 _ELSEWHERE = ("command", "config", "config_file", "host")
+_TOLD = (
+    "A loss that falls while the accuracy rises says that the task can be learned; it "
+    "does not yet say that the features are good, which is what the probes below "
+    "measure."
+)
 _TITLES = {
     "loss": ("Losses", "Lower is better; the players of a joint game need not fall."),
     "acc": ("Accuracy on training batches", "How often the transformation is named."),
@@ -31,8 +36,8 @@ def summary(run: Run) -> dict[str, Any]:
       run: the run; where a number is missing the sentence says so.
 
     Returns:
-      ``claim`` (text), ``missing`` (a command or "") and ``tiles``: (number, unit,
-      explanation) triples.
+      ``title`` and ``claim`` (texts), ``missing`` (a command or "") with ``lacks``,
+      what it makes, and ``tiles``: (number, unit, explanation) triples.
     """
     probe, base = _probe(run.evals), _probe(run.random_init)
     deep = [layer for layer in probe if layer in base][-2:] or list(probe)[-2:]
@@ -48,7 +53,13 @@ def summary(run: Run) -> dict[str, Any]:
         told = f"transformations recognised{chance}"
         tiles.append((f"{100.0 * pretext.scalars['accuracy']:.1f}", "%", told))
     missing = "" if probe and base else command(run, "evaluate")
-    return {"claim": _claim(run, probe, base, deep), "missing": missing, "tiles": tiles}
+    return {
+        "title": "What the network learned",
+        "claim": _claim(run, probe, base, deep),
+        "missing": missing,
+        "lacks": "The comparison with the untrained network",
+        "tiles": tiles,
+    }
 
 
 def signed(points: float) -> str:
@@ -167,17 +178,28 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
             yield f"{prefix}{key}", text
 
 
-def curves(run: Run) -> dict[str, Any]:
-    """Draw the logged metrics, one panel a group (``loss/...``, ``acc/...``)."""
+def curves(
+    run: Run, *, leave_out: Container[str] = (), told: str = _TOLD
+) -> dict[str, Any]:
+    """Draw the logged metrics, one panel a group (``loss/...``, ``acc/...``).
+
+    Args:
+      run: whose metrics.
+      leave_out: groups that another section shows.
+      told: what the caption says of them.
+
+    Returns:
+      What the template shows.
+    """
     panels = []
     for group, series in _groups(run.metrics).items():
-        names = list(series)
+        names = [] if group in leave_out else sorted(series, key=natural)
         for start in range(0, len(names), _PER_PANEL):
             part = {name: series[name] for name in names[start : start + _PER_PANEL]}
             panels.append(_panel(group, part, len(panels)))
     thinned = any(len(series.steps) > 300 for series in run.metrics.values())
     missing = "" if panels else command(run, "train")
-    return {"panels": panels, "thinned": thinned, "missing": missing}
+    return {"panels": panels, "thinned": thinned, "missing": missing, "told": told}
 
 
 def _panel(group: str, series: Mapping[str, Series], index: int) -> dict[str, Any]:
@@ -216,12 +238,17 @@ def _number(value: float, unit: str) -> str:
 
 
 def _groups(metrics: Mapping[str, Series]) -> dict[str, dict[str, Series]]:
-    """Group by the word before the slash; each of ``speed/`` stands alone."""
+    """Group by the word before the slash; each of ``speed/`` stands alone.
+
+    ``x_sd``, the spread of ``x``, is no result of its own and left out.
+    """
     groups: dict[str, dict[str, Series]] = {}
     for name, series in metrics.items():
         group, _, rest = name.rpartition("/")
         # The duration is among the facts; bad records are drawn where there are any.
         if rest == "elapsed_seconds" or (group == "data" and not any(series.values)):
+            continue
+        if name.endswith("_sd") and name[:-3] in metrics:
             continue
         if not group or group == "speed":
             group, rest = rest, rest

@@ -137,6 +137,24 @@ def test_it_can_be_read_without_eyes_or_colours(workdir):
     assert targets <= set(ids)
 
 
+def test_spreads_are_no_results_and_numbers_in_names_are_numbers(tmp_path):
+    workdir = start(tmp_path / "run")
+    row = {"acc/rot180": 0.1, "acc/rot90": 0.2, "acc/none": 0.3}
+    row |= {"probe/conv10": 0.4, "probe/conv2": 0.5, "probe/conv2_sd": 0.01}
+    (workdir / "metrics.jsonl").write_text(json.dumps({"step": 1, **row}) + "\n")
+    _, seen = read(page.write(workdir))
+    assert "Last: none 30.0 %, rot90 20.0 %, rot180 10.0 %." in seen.text
+    assert "Last: conv2 50.0 %, conv10 40.0 %." in seen.text
+    assert "conv2_sd" not in seen.text
+
+
+def test_neighbours_with_the_same_label_are_counted_in_words(workdir):
+    _, seen = read(page.write(workdir))
+    told = "Same label as the query: 8 of the 12 neighbours below; {} % over all images"
+    assert told.format("43.8") in seen.text
+    assert told.format("31.2") in seen.text
+
+
 def test_figures_and_tables_are_numbered_through(workdir):
     _, seen = read(page.write(workdir))
     for kind, least in (("Figure", 7), ("Table", 4)):
