@@ -29,11 +29,30 @@ THESIS = (
     ("4.5", "ImageNet", "transformations_imagenet2012", "20.8 34.5 40.2 43.1 41.4"),
     ("4.6", "Places", "probe_places365", "24.1 33.3 37.9 39.5 37.7"),
     ("4.7", "STL-10, ResNet-34", "classify_resnet34_stl10", "91.8 (fine-tuned)"),
+    ("8.1", "CIFAR-10, 50 % noise, Inception", "classify_cifar10", "73.1"),
+    ("8.2", "CIFAR-10, permuted pixels, gap", "classify_cifar10", "1.2 (SGD: 16.8)"),
+    ("8.3", "CIFAR-10, 40 % noise, PreAct-ResNet-18", "classify_cifar10", "89.0"),
+    ("8.4", "ImageNet, 44 % noise", "classify_imagenet2012", "52.69 (SGD: 50.75)"),
 )
 """Table, data, config and the thesis' own best row in percent, on conv1 ... conv5."""
 
-BEST = {"4.1": "Baseline (48x48 patches)", "4.2": "Rot + Warp + LCI"}
+BEST = {
+    "4.1": "Baseline (48x48 patches)",
+    "4.2": "Rot + Warp + LCI",
+    "8.1": "Inception (50 % random): Bilevel",
+    "8.2": "Bilevel",
+    "8.3": "cifar10: Bilevel + mixup",
+    "8.4": "Bilevel (44 % noise)",
+}
 """The row of that result in experiments/results/table_<n>_paper.json."""
+
+ACCURACIES = {
+    "last": "test, last epoch",
+    "best": "test, best epoch",
+    "labels": "fit of the training labels",
+    "memorized": "wrong labels repeated",
+}
+"""What the tables of chapter 8 show."""
 
 
 def read(results: Path, name: str) -> dict[str, Any] | None:
@@ -93,6 +112,28 @@ def cpu_table(results: Path, table: str, taps: Sequence[str]) -> str:
     return "\n".join([*lines, "", provenance(result, table)])
 
 
+def labels_table(results: Path, table: str) -> str:
+    """Return a CPU-sized table of chapter 8 with every row of its script."""
+    result = read(results, f"{table}_cpu")
+    found = {row["name"]: row for row in result["rows"]} if result else {}
+    lines = [
+        f"| row | {' | '.join(ACCURACIES.values())} | seeds | minutes |",
+        "|---|" + "---|" * (len(ACCURACIES) + 2),
+    ]
+    for row in expected_rows(table):
+        got = found.get(row.name)
+        if got is None:
+            cells = [NOT_RUN] * (len(ACCURACIES) + 2)
+        else:
+            told = got["accuracy"]
+            cells = [percent(told[name]) if name in told else "" for name in ACCURACIES]
+            seconds = got["train_seconds"]
+            minutes = sum(seconds) / len(seconds) / 60
+            cells += [str(len(got["seeds"])), f"{minutes:.1f}"]
+        lines.append(f"| {row.name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, "", provenance(result, table)])
+
+
 def thesis_table(results: Path) -> str:
     """Return the thesis' tables with our number at the same size, measured or not."""
     lines = [
@@ -104,16 +145,24 @@ def thesis_table(results: Path) -> str:
         result = read(results, f"table_{table.replace('.', '_')}_paper")
         for row in result["rows"] if result else ():
             if row["name"] == BEST.get(table):
-                taps = ("conv5",) if table == "4.1" else TAPS
-                ours = " ".join(f"{100 * row['linear_probe'][t][0]:.1f}" for t in taps)
+                ours = _shown(table, row)
         link = f"[`{config}`](configs/{config}.py)"
         lines.append(f"| {table} | {where} | {link} | {thesis} | {ours} |")
     return "\n".join(lines)
 
 
+def _shown(table: str, row: Mapping[str, Any]) -> str:
+    if "accuracy" in row:
+        last, fit = row["accuracy"]["last"][0], row["accuracy"]["labels"][0]
+        return f"{100 * (fit - last if table == '8.2' else last):.1f}"
+    taps = ("conv5",) if table == "4.1" else TAPS
+    return " ".join(f"{100 * row['linear_probe'][t][0]:.1f}" for t in taps)
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
     "table_4_2_cpu": lambda results: cpu_table(results, "table_4_2", TAPS),
     "table_4_1_cpu": lambda results: cpu_table(results, "table_4_1", ("conv5",)),
+    "table_8_1_cpu": lambda results: labels_table(results, "table_8_1"),
     "thesis": thesis_table,
 }
 """Marker in README.md to what stands between it and its end."""

@@ -14,6 +14,7 @@ import labels
 import runner
 import table_8_1
 
+FILES = labels.FILES
 SWEEPS = {
     "validation ratio": (0.0, 0.1, 0.25, 0.5),
     "k": (2, 4, 8, 16),
@@ -77,6 +78,6 @@ def _length(batch_size: int, visits: int) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
-    args = runner.parse_args(__doc__, tuple(labels.FILES))
+    args = runner.parse_args(__doc__, tuple(FILES))
     found = runner.measure("figure_8_2", rows(args.size), args, labels.collect)
     print(labels.markdown(found))

@@ -11,6 +11,7 @@ nothing to learn.
 import labels
 import runner
 
+FILES = labels.FILES
 NETWORKS = {"cpu": "mlp", "paper": "inception"}
 
 
@@ -20,6 +21,6 @@ def rows(size: str) -> list[runner.Row]:
 
 
 if __name__ == "__main__":
-    args = runner.parse_args(__doc__, tuple(labels.FILES))
+    args = runner.parse_args(__doc__, tuple(FILES))
     found = runner.measure("figure_8_4", rows(args.size), args, labels.collect)
     print(labels.markdown(found))

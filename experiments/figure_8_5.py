@@ -11,7 +11,7 @@ and no numbers.
 import labels
 import runner
 
-FILE = "configs/classify_voc2007.py"
+FILES = {"cpu": labels.CPU, "paper": "configs/classify_voc2007.py"}
 PERCENT = (10, 20, 40, 60, 80, 100)
 IMAGES = (200, 1_000, 5_000)
 
@@ -23,13 +23,15 @@ def rows(size: str) -> list[runner.Row]:
         for percent in PERCENT:
             for name, learner in labels.LEARNERS.items():
                 part = f"--config.percent={percent}"
-                made = labels.row(f"{percent} %: {name}", f"{FILE}:{learner}", part)
+                made = labels.row(
+                    f"{percent} %: {name}", f"{FILES[size]}:{learner}", part
+                )
                 table.append(made._replace(curves=("test/precision",)))
         return table
     return [
         labels.row(
             f"{count:,} images: {name}".replace(",", " "),
-            f"{labels.CPU}:mlp,{learner}",
+            f"{FILES[size]}:mlp,{learner}",
             f"--config.data.num_train={count}",
             *labels.CLEAN,
         )
@@ -39,6 +41,6 @@ def rows(size: str) -> list[runner.Row]:
 
 
 if __name__ == "__main__":
-    args = runner.parse_args(__doc__, ("cpu", "paper"))
+    args = runner.parse_args(__doc__, tuple(FILES))
     found = runner.measure("figure_8_5", rows(args.size), args, labels.collect)
     print(labels.markdown(found))

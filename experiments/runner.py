@@ -9,6 +9,7 @@ import argparse
 import ast
 import datetime
 import hashlib
+import itertools
 import json
 import os
 import platform
@@ -118,15 +119,16 @@ def write(
 
     Args:
       table: name of the table.
-      rows: its rows; those that lack a seed are left out.
+      rows: its rows; those that lack one of ``args.seeds`` are left out, those with
+        more seeds count with all of them.
       args: says the size and how many seeds a row needs.
       collect: see ``measure``.
     """
     ledger = RESULTS / "ledger" / f"{table}_{args.size}"
-    seeds = range(args.seeds)
-    complete = [row for row in rows if all(_is_done(row, s, ledger) for s in seeds)]
+    done = {row.name: _seeds_done(row, ledger) for row in rows}
+    complete = [row for row in rows if len(done[row.name]) >= args.seeds]
     collect = collect or collect_layers
-    found = [collect(row, seeds, ledger) for row in complete]
+    found = [collect(row, done[row.name], ledger) for row in complete]
     shared = ("hardware", "date", "commit", "code_sha256")
     result = {
         "table": table,
@@ -192,6 +194,12 @@ def _is_done(row: Row, seed: int, ledger: Path) -> bool:
     if not (ledger / f"{_label(row, seed)}.json").exists():
         return False
     return not row.untrained or read_entry(row, seed, ledger)["untrained"] is not None
+
+
+def _seeds_done(row: Row, ledger: Path) -> range:
+    """Return the seeds from 0 on that the ledger has."""
+    is_missing = (seed for seed in itertools.count() if not _is_done(row, seed, ledger))
+    return range(next(is_missing))
 
 
 def _run(row: Row, seed: int, bench: Bench) -> None:

@@ -13,6 +13,7 @@ that row one cannot tell the weights from the small mini-batches with equal labe
 import labels
 import runner
 
+FILES = labels.FILES
 NETWORKS = {
     "MLP with batch norm": "mlp",
     "MLP without": "mlp_plain",
@@ -113,6 +114,6 @@ def _paper() -> list[runner.Row]:
 
 
 if __name__ == "__main__":
-    args = runner.parse_args(__doc__, tuple(labels.FILES))
+    args = runner.parse_args(__doc__, tuple(FILES))
     found = runner.measure("table_8_1", rows(args.size), args, labels.collect)
     print(labels.markdown(found))

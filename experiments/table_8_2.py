@@ -12,6 +12,7 @@ import labels
 import runner
 import table_8_1
 
+FILES = labels.FILES
 PERMUTED = ("--config.noise.permuted_pixels=True", *labels.CLEAN)
 THESIS = {"SGD": {"fit": 50.0, "last": 33.2}, "Bilevel": {"fit": 34.8, "last": 33.6}}
 
@@ -34,6 +35,6 @@ def rows(size: str) -> list[runner.Row]:
 
 
 if __name__ == "__main__":
-    args = runner.parse_args(__doc__, tuple(labels.FILES))
+    args = runner.parse_args(__doc__, tuple(FILES))
     found = runner.measure("table_8_2", rows(args.size), args, labels.collect)
     print(labels.markdown(found))

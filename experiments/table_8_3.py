@@ -12,6 +12,7 @@ given.
 import labels
 import runner
 
+FILES = labels.FILES
 NOISE = labels.noise(0.4)
 CPU = {
     "Standard SGD": ("sgd", ()),
@@ -56,6 +57,6 @@ def rows(size: str) -> list[runner.Row]:
 
 
 if __name__ == "__main__":
-    args = runner.parse_args(__doc__, tuple(labels.FILES))
+    args = runner.parse_args(__doc__, tuple(FILES))
     found = runner.measure("table_8_3", rows(args.size), args, labels.collect)
     print(labels.markdown(found))

@@ -9,7 +9,7 @@
 import labels
 import runner
 
-FILE = "configs/classify_imagenet2012.py"
+FILES = {"cpu": labels.CPU, "paper": "configs/classify_imagenet2012.py"}
 LABELLER = "Labeller"
 PREDICTED = ("--config.noise.kind=predicted", "--config.noise.rate=0")
 THESIS = {("SGD", "44 % noise"): 50.75, ("SGD", "clean"): 57.4}
@@ -19,7 +19,7 @@ THESIS |= {("Bilevel", "44 % noise"): 52.69, ("Bilevel", "clean"): 58.2}
 def rows(size: str) -> list[runner.Row]:
     """Return the labeller, then each learner on clean labels and on the labeller's."""
     paper = size == "paper"
-    config = FILE if paper else f"{labels.CPU}:mlp"
+    config = FILES[size] if paper else f"{FILES[size]}:mlp"
     mark = ":" if paper else ","
     dropout = () if paper else ("--config.model.dropout=0.5",)
     clean = () if paper else labels.CLEAN
@@ -41,6 +41,6 @@ def rows(size: str) -> list[runner.Row]:
 
 
 if __name__ == "__main__":
-    args = runner.parse_args(__doc__, ("cpu", "paper"))
+    args = runner.parse_args(__doc__, tuple(FILES))
     found = runner.measure("table_8_4", rows(args.size), args, labels.collect)
     print(labels.markdown(found))
