@@ -6,7 +6,9 @@
 
 A variant is ``network,learner``: ``mlp`` (256-256 with batch norm), ``mlp_plain``
 (without) or ``convnet`` (16-32-64), and ``sgd``, ``ghost`` or ``bilevel``. All visit the
-same number of images. What they reach is in ``experiments/results``.
+same number of images. What they reach is in ``experiments/results``; `jaxssl report`
+puts other runs beside one with ``--baselines=SGD=runs/sgd``, and stored ones of the same
+network and noise with ``--stored=experiments/results/table_8_1_cpu.json``.
 """
 
 from ml_collections import ConfigDict

@@ -37,6 +37,9 @@ _MARKERS = "osD^vP"
 _DASHES: tuple = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (5, 1.5, 1, 1.5)))
 _POINTS = 300
 
+MIDDLE = (5.8, 3.4)
+"""Width and height in inches of a chart that stands alone and fits a phone."""
+
 
 class Line(NamedTuple):
     """One line of a chart.
@@ -55,22 +58,28 @@ class Line(NamedTuple):
 
 
 def training(
-    series: Mapping[str, Series], *, unit: str, name: str, top: float | None = None
+    series: Mapping[str, Series],
+    *,
+    unit: str,
+    name: str,
+    top: float | None = None,
+    size: tuple[float, float] = (4.7, 2.9),
 ) -> Markup:
     """Draw metrics over training steps, each labelled at its end.
 
     Args:
       series: metric name to its points; more than 300 points are averaged in bins.
-      unit: what the vertical axis counts; "%" multiplies the values by 100.
+      unit: what the vertical axis counts; if it has "%", values are multiplied by 100.
       name: unique name of the drawing in the page.
       top: start the vertical axis at zero and let it reach at least this value, so
         that noise looks like noise; None fits the axis to the data.
+      size: width and height in inches, for text of equal size.
 
     Returns:
       An ``<svg>`` element.
     """
-    figure, axes = _canvas(4.7, 2.9)
-    scale = 100.0 if unit == "%" else 1.0
+    figure, axes = canvas(*size)
+    scale = 100.0 if "%" in unit else 1.0
     ends = []
     for i, (label, points) in enumerate(series.items()):
         steps, values = _thin(points.steps, points.values * scale)
@@ -103,7 +112,7 @@ def by_layer(
     Returns:
       An ``<svg>`` element.
     """
-    figure, axes = _canvas(7.4, 3.9)
+    figure, axes = canvas(7.4, 3.9)
     ends = []
     for i, line in enumerate(lines):
         colour = MUTED if i == reference else COLOURS[_skip(i, reference)]
@@ -133,7 +142,7 @@ def neighbours(lines: Sequence[Line]) -> Markup:
     Returns:
       An ``<svg>`` element.
     """
-    figure, axes = _canvas(7.4, 3.2)
+    figure, axes = canvas(7.4, 3.2)
     ends = []
     values = sorted({int(x) for line in lines for x in line.x})
     for i, line in enumerate(lines):
@@ -148,6 +157,25 @@ def neighbours(lines: Sequence[Line]) -> Markup:
     _unit(axes, "% right")
     _end_labels(axes, ends)
     return svg(figure, name="knn", title="Nearest-neighbour accuracy over k")
+
+
+def canvas(width: float, height: float) -> tuple[Figure, Axes]:
+    """Return an empty drawing of that size in inches, in the style of the page."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, plain(figure.add_subplot())
+
+
+def plain(axes: Axes) -> Axes:
+    """Leave of the frame what helps to read."""
+    axes.set_facecolor("none")
+    for side in ("top", "right", "left"):
+        axes.spines[side].set_visible(False)
+    axes.spines["bottom"].set_color(RULE)
+    axes.grid(axis="y", color=RULE, lw=0.7)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, labelsize=9, labelcolor=MUTED, pad=5)
+    axes.margins(x=0.02, y=0.1)
+    return axes
 
 
 def svg(figure: Figure, *, name: str, title: str) -> Markup:
@@ -238,20 +266,6 @@ def filter_grid(kernels: np.ndarray, *, columns: int = 8) -> np.ndarray:
         tile[..., :3] = np.round(127.5 * (1.0 + kernel / largest))
         tile[..., 3] = 255
     return grid
-
-
-def _canvas(width: float, height: float) -> tuple[Figure, Axes]:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.add_subplot()
-    axes.set_facecolor("none")
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(RULE)
-    axes.grid(axis="y", color=RULE, lw=0.7)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, labelsize=9, labelcolor=MUTED, pad=5)
-    axes.margins(x=0.02, y=0.1)
-    return figure, axes
 
 
 def _unit(axes: Axes, unit: str) -> None:

@@ -72,18 +72,18 @@ class Run(NamedTuple):
 
 
 class Baseline(NamedTuple):
-    """Probe accuracies to compare with: another run, or a stored measurement.
+    """Accuracies to compare with: another run, or a stored measurement.
 
     Attributes:
       name: how the row is called.
       source: where the numbers come from, in words.
-      layers: accuracy in [0, 1] by layer.
-      spread: standard deviation over seeds by layer; empty for one seed.
+      accuracies: in [0, 1], by layer or by what was measured.
+      spread: standard deviation over seeds, likewise; empty for one seed.
     """
 
     name: str
     source: str
-    layers: dict[str, float]
+    accuracies: dict[str, float]
     spread: dict[str, float]
 
 
@@ -157,7 +157,7 @@ def run_baselines(runs: Mapping[str, Run]) -> list[Baseline]:
       runs: row name to run.
 
     Returns:
-      One baseline a run; ``layers`` is empty where the probe has not been run.
+      One baseline a run; ``accuracies`` is empty where the probe has not been run.
     """
     found = []
     for name, run in runs.items():
@@ -170,18 +170,38 @@ def run_baselines(runs: Mapping[str, Run]) -> list[Baseline]:
 
 
 def stored_baselines(files: Sequence[Path]) -> list[Baseline]:
-    """Read results that were measured elsewhere.
-
-    A file is one row or ``{"rows": [row, ...]}``. A row has ``name``, ``linear_probe``
-    (layer to accuracy in [0, 1], or to ``[mean, standard deviation]``) and says where
-    it comes from: ``measured_on``, or ``hardware`` and ``date``. Keys of the file serve
-    rows that lack them.
+    """Read linear probes that were measured elsewhere.
 
     Args:
-      files: JSON files.
+      files: JSON files; `stored_rows` tells the form, with the key ``linear_probe``.
 
     Returns:
       One baseline a row, labelled "stored, measured on ...".
+
+    Raises:
+      UserError: a file is missing or is not such a JSON file.
+    """
+    found = []
+    for row in stored_rows(files, "linear_probe"):
+        means, spread = means_and_spread(row["linear_probe"])
+        found.append(Baseline(row["name"], row["source"], layers(means), spread))
+    return found
+
+
+def stored_rows(files: Sequence[Path], key: str) -> list[dict[str, Any]]:
+    """Read the rows that hold a measurement of one kind.
+
+    A file is one row or ``{"rows": [row, ...]}``. A row has ``name`` and the
+    measurement (name to a number in [0, 1], or to ``[mean, standard deviation]``) and
+    says where it comes from: ``measured_on``, or ``hardware`` and ``date``. Keys of the
+    file serve rows that lack them.
+
+    Args:
+      files: JSON files.
+      key: of the measurement; rows without it are left out.
+
+    Returns:
+      The rows, their ``source`` being "stored, measured on ...".
 
     Raises:
       UserError: a file is missing or is not such a JSON file.
@@ -196,19 +216,28 @@ def stored_baselines(files: Sequence[Path]) -> list[Baseline]:
             )
         rows = value.get("rows", [value])
         for row in rows if isinstance(rows, list) else []:
-            if isinstance(row, dict) and isinstance(row.get("linear_probe"), dict):
-                found.append(_stored_row({**value, **row}, path))
+            if isinstance(row, dict) and isinstance(row.get(key), dict):
+                whole = {**value, **row}
+                name = str(whole.get("name") or path.stem)
+                found.append({**whole, "name": name, "source": _source(whole, path)})
     return found
 
 
-def _stored_row(row: Mapping[str, Any], path: Path) -> Baseline:
+def means_and_spread(
+    measured: Mapping[str, Any],
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Split ``[mean, standard deviation]``, or a number alone, by name."""
     means, spread = {}, {}
-    for layer, value in row["linear_probe"].items():
+    for name, value in measured.items():
         pair = value if isinstance(value, list) else [value]
         if pair and all(_is_number(v) for v in pair):
-            means[layer] = float(pair[0])
+            means[name] = float(pair[0])
             if len(pair) > 1:
-                spread[layer] = float(pair[1])
+                spread[name] = float(pair[1])
+    return means, spread
+
+
+def _source(row: Mapping[str, Any], path: Path) -> str:
     where = row.get("measured_on") or ", ".join(
         str(row[key]) for key in ("hardware", "date") if row.get(key)
     )
@@ -216,7 +245,7 @@ def _stored_row(row: Mapping[str, Any], path: Path) -> Baseline:
     seeds = row.get("seeds")
     if isinstance(seeds, list) and seeds:
         source += f", {len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
-    return Baseline(str(row.get("name") or path.stem), source, layers(means), spread)
+    return source
 
 
 def _config(workdir: Path) -> Mapping[str, Any]:

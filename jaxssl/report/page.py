@@ -13,7 +13,7 @@ from typing import Any
 
 import jinja2
 
-from jaxssl.report import inputs, results, story
+from jaxssl.report import inputs, labels, results, story, weights
 from jaxssl.types import UserError
 
 FILE_NAME = "report.html"
@@ -21,9 +21,12 @@ FILE_NAME = "report.html"
 FEATURES = ("run", "curves", "features", "neighbours", "checks")
 """Templates of the page about features, in order."""
 
-_RUN = {"run": "What was run", "curves": "Training"}
+LABELS = ("labels", "weights", "curves", "run")
+"""Templates of the page about learning from labels."""
+
 FEATURE_SECTIONS = {
-    **_RUN,
+    "run": "What was run",
+    "curves": "Training",
     "task": "The task",
     "probe": "Linear probes",
     "knn": "Neighbours",
@@ -31,7 +34,14 @@ FEATURE_SECTIONS = {
     "shortcut": "Shortcut check",
     "thesis": "Beside the thesis",
 }
-"""Sections of the same page: their ids, and their names in the contents."""
+"""Sections of the page about features: their ids, and their names in the contents."""
+
+LABEL_SECTIONS = {
+    "labels": "Test, fit and memory",
+    "weights": "Weights",
+    "curves": "Training",
+    "run": "What was run",
+}
 
 
 def write(
@@ -47,10 +57,10 @@ def write(
 
     Args:
       workdir: folder that ``jaxssl train`` and ``jaxssl evaluate`` wrote.
-      baselines: row name to another workdir whose linear probe is shown beside this
-        one's ("supervised", "rotations").
+      baselines: row name to another workdir whose linear probe, or accuracies of
+        chapter 8, are shown beside this one's ("supervised", "SGD").
       stored: JSON results measured elsewhere, shown as such
-        (``inputs.stored_baselines`` tells the form).
+        (``inputs.stored_rows`` tells the form).
 
     Returns:
       Path of ``report.html`` in ``workdir``.
@@ -61,7 +71,8 @@ def write(
     """
     run = inputs.read(workdir)
     others = {name: inputs.read(path) for name, path in baselines.items()}
-    context = _features(run, others, stored)
+    describe = _labels if labels.applies(run) else _features
+    context = describe(run, others, stored)
     target = workdir / FILE_NAME
     _write_atomically(target, _render(run, context))
     return target
@@ -87,6 +98,25 @@ def _features(
         "shortcut": results.shortcut(run),
         "others": results.others(run),
         "thesis": results.beside_thesis(run, others),
+    }
+
+
+def _labels(
+    run: inputs.Run, others: Mapping[str, inputs.Run], stored: Sequence[Path]
+) -> dict[str, Any]:
+    """Say what a run made of its labels (chapter 8)."""
+    shown = weights.section(run)
+    parts = [name for name in LABELS if shown or name != "weights"]
+    told = "The loss and the accuracy are those of the labels as they were given."
+    return {
+        "parts": [f"{name}.html" for name in parts],
+        "contents": {name: LABEL_SECTIONS[name] for name in parts},
+        "summary": labels.summary(run),
+        "label_curves": labels.curves(run, others),
+        "table": labels.table(run, others, stored),
+        "weights": shown,
+        "curves": story.curves(run, leave_out=labels.GROUPS, told=told),
+        "others": results.others(run, labels.EVALS),
     }
 
 

@@ -5,7 +5,7 @@ command that would make the section; a missing piece is never filled with anythi
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +85,10 @@ def probe(run: Run, baselines: Sequence[Baseline]) -> dict[str, Any]:
         told = f"not run: {command(run, 'evaluate', 'linear_probe')}"
         rows.append(_row("Random init", told, {}, {}, {}, names))
     for base in baselines:
-        row = _row(base.name, base.source, base.layers, base.spread, random, names)
+        row = _row(base.name, base.source, base.accuracies, base.spread, random, names)
         rows.append(row)
-        if any(name in base.layers for name in names):
-            lines.append(_line(base.name, base.layers, base.spread, names))
+        if any(name in base.accuracies for name in names):
+            lines.append(_line(base.name, base.accuracies, base.spread, names))
     drawing = figures.by_layer(lines, layers=names, reference=1 if random else None)
     return {"missing": "", "svg": drawing, "layers": names, "rows": rows}
 
@@ -161,16 +161,23 @@ def shortcut(run: Run) -> dict[str, Any]:
     return {"missing": "", "absent": "", "bars": bars}
 
 
-def others(run: Run) -> list[dict[str, Any]]:
+def others(run: Run, shown: Container[str] = _SHOWN) -> list[dict[str, Any]]:
     """List the scalars of every evaluation that has no section of its own.
 
     ``x_sd`` is shown as the spread of ``x``.
+
+    Args:
+      run: whose evaluations.
+      shown: names of those that have one.
+
+    Returns:
+      What the template shows of each.
     """
     found = []
     for name, evaluation in run.evals.items():
         ours, base = evaluation.scalars, _scalars(run.random_init, name)
         keys = [key for key in ours if not (key.endswith("_sd") and key[:-3] in ours)]
-        if name in _SHOWN or not keys:
+        if name in shown or not keys:
             continue
         rows = []
         for owner, scalars in (("This run", ours), ("Random init", base)):

@@ -20,7 +20,10 @@ _TOLD = (
 )
 _TITLES = {
     "loss": ("Losses", "Lower is better; the players of a joint game need not fall."),
-    "acc": ("Accuracy on training batches", "How often the transformation is named."),
+    "acc": (
+        "Accuracy on training batches",
+        "How often the network names the class that the batch gives.",
+    ),
     "images_per_second": ("Throughput", "Images a second, views not counted twice."),
     "input_wait_share": (
         "Share of time spent waiting for input",
@@ -205,17 +208,48 @@ def curves(
 def _panel(group: str, series: Mapping[str, Series], index: int) -> dict[str, Any]:
     title, told = _TITLES.get(group, (group.replace("_", " ").capitalize(), ""))
     unit = _unit(group, series)
+    if group == "loss" and len(series) == 1:
+        title, told = "Loss", "Lower is better."
     if group == "input_wait_share":
         mean = float(np.mean([np.mean(s.values) for s in series.values()]))
         told += f" Mean {share(mean)}."
     if group == "images_per_second":
         middle = np.median(np.concatenate([s.values for s in series.values()]))
         told += f" Median {middle:,.0f}."
-    last = [f"{name} {_number(s.values[-1], unit)}" for name, s in series.items()]
-    if set(series) == {group}:
-        last = [_number(series[group].values[-1], unit)]
     top = {"images_per_second": 0.0, "input_wait_share": 5.0}.get(group)
     name = f"curve{index}"
+    alone = set(series) == {group}
+    return panel(title, told, series, unit=unit, name=name, top=top, alone=alone)
+
+
+def panel(
+    title: str,
+    told: str,
+    series: Mapping[str, Series],
+    *,
+    unit: str,
+    name: str,
+    top: float | None = None,
+    alone: bool = False,
+) -> dict[str, Any]:
+    """Draw one panel.
+
+    Args:
+      title: above it.
+      told: below it, before the last values.
+      series: its lines by name.
+      unit: see `figures.training`, also for ``name`` and ``top``.
+      name: see there.
+      top: see there.
+      alone: whether the title says already what the only line is.
+
+    Returns:
+      What the template shows.
+    """
+    last = [
+        number(s.values[-1], unit) if alone else f"{key} {number(s.values[-1], unit)}"
+        for key, s in series.items()
+    ]
     drawing = figures.training(series, unit=unit, name=name, top=top)
     return {"title": title, "told": told, "last": ", ".join(last), "svg": drawing}
 
@@ -231,10 +265,11 @@ def _unit(group: str, series: Mapping[str, Series]) -> str:
     return "%" if shares and group != "lr" else ""
 
 
-def _number(value: float, unit: str) -> str:
+def number(value: float, unit: str) -> str:
+    """Write a value as a curve's unit asks, three digits or more."""
     if unit == "%":
         return share(value)
-    return f"{value:,.0f}" if abs(value) >= 100.0 else f"{value:.3g}"
+    return f"{value:,.0f}" if abs(value) >= 100.0 else f"{value:#.3g}".rstrip(".")
 
 
 def _groups(metrics: Mapping[str, Series]) -> dict[str, dict[str, Series]]:

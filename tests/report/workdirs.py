@@ -100,3 +100,36 @@ def fill(workdir):
     put(evals, "pretext", {"accuracy": 0.7256}, looks)
     put(evals, "shortcut", {"grey": 0.865, "background_only": 0.512})
     return workdir
+
+
+def label_config(learner, *, noise=None):
+    """Settings of a run of chapter 8, for ``start``; its data set is Fashion-MNIST."""
+    return {
+        "data": "fashion_mnist_10k",
+        "method": {"labels": "classes", "crop_size": 28},
+        "learner": {"name": learner, "k": 8, "normalize": "l1", "weights": "network"},
+        "model": {"features": [256, 256]},
+        "noise": {"replacement": "other", "kind": "symmetric", "rate": 0.5}
+        | (noise or {}),
+        "train": {"num_steps": 400, "batch_size": 64},
+        "eval": {"online": {"num_images": 2000}},
+    }
+
+
+def label_log(workdir, *, tests, fit, bilevel, clean=False):
+    """Log as training does: tests every 100 steps from 0 on, weights from 100 on."""
+    rows = []
+    for i, accuracy in enumerate(tests):
+        step = 100 * i
+        rows.append({"step": step, "test/accuracy": accuracy})
+        rows.append({"step": step, **{f"train/{k}": v for k, v in fit.items()}})
+        if i:
+            rows.append({"step": step, "loss/classifier": 2.0, "acc/classifier": 0.4})
+        if i and bilevel:
+            told = {"cosine": 0.1, "negative": 0.25, "skipped": 0.0}
+            told |= {} if clean else {"clean": 0.11, "corrupted": 0.08}
+            bins = dict.fromkeys(range(20), 0.0) | {8: 0.25, 10: 0.25, 11: 0.5}
+            rows[-1] |= {f"bilevel/{key}": value for key, value in told.items()}
+            rows[-1] |= {f"weights/bin{j:02d}": value for j, value in bins.items()}
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    (workdir / "metrics.jsonl").write_text(lines)
