@@ -183,7 +183,7 @@ def stored_baselines(files: Sequence[Path]) -> list[Baseline]:
     """
     found = []
     for row in stored_rows(files, "linear_probe"):
-        means, spread = means_and_spread(row["linear_probe"])
+        means, spread = measured(row, "linear_probe")
         found.append(Baseline(row["name"], row["source"], layers(means), spread))
     return found
 
@@ -223,18 +223,32 @@ def stored_rows(files: Sequence[Path], key: str) -> list[dict[str, Any]]:
     return found
 
 
-def means_and_spread(
-    measured: Mapping[str, Any],
+def measured(
+    row: Mapping[str, Any], key: str
 ) -> tuple[dict[str, float], dict[str, float]]:
-    """Split ``[mean, standard deviation]``, or a number alone, by name."""
+    """Split a stored row's means from their standard deviations.
+
+    Args:
+      row: from `stored_rows`.
+      key: the same key.
+
+    Returns:
+      Both by name. One seed has no spread.
+    """
     means, spread = {}, {}
-    for name, value in measured.items():
+    for name, value in row[key].items():
         pair = value if isinstance(value, list) else [value]
         if pair and all(_is_number(v) for v in pair):
             means[name] = float(pair[0])
-            if len(pair) > 1:
+            if len(pair) > 1 and _num_seeds(row) != 1:
                 spread[name] = float(pair[1])
     return means, spread
+
+
+def _num_seeds(row: Mapping[str, Any]) -> int:
+    """Count the seeds of a stored row; 0 if it does not tell."""
+    seeds = row.get("seeds")
+    return len(seeds) if isinstance(seeds, list) else 0
 
 
 def _source(row: Mapping[str, Any], path: Path) -> str:
@@ -242,10 +256,8 @@ def _source(row: Mapping[str, Any], path: Path) -> str:
         str(row[key]) for key in ("hardware", "date") if row.get(key)
     )
     source = f"stored, measured on {where}" if where else f"stored in {path.name}"
-    seeds = row.get("seeds")
-    if isinstance(seeds, list) and seeds:
-        source += f", {len(seeds)} seed{'s' if len(seeds) > 1 else ''}"
-    return source
+    seeds = _num_seeds(row)
+    return source + (f", {seeds} seed{'s' if seeds > 1 else ''}" if seeds else "")
 
 
 def _config(workdir: Path) -> Mapping[str, Any]:

@@ -16,7 +16,7 @@ from jaxssl.report.inputs import (
     Run,
     Series,
     command,
-    means_and_spread,
+    measured,
     stored_rows,
 )
 from jaxssl.report.story import NBSP, flat, share, signed
@@ -153,7 +153,7 @@ def table(
     offered = stored_rows(stored, "accuracy")
     taken = [row for row in offered if _same_task(run.config, _config(row))]
     for row in taken:
-        means, spread = means_and_spread(row["accuracy"])
+        means, spread = measured(row, "accuracy")
         source = row["source"] + _other_length(run, _config(row))
         rows.append(Baseline(row["name"], source, means, spread))
     shown = [key for key in QUANTITIES if any(key in row.accuracies for row in rows)]
@@ -316,4 +316,5 @@ def _other_length(run: Run, config: Mapping[str, Any]) -> str:
     if all(ours.get(key) == other.get(key) for key in keys):
         return ""
     steps, batch = (other.get(key, "unknown") for key in keys)
+    steps = f"{int(steps):,}" if steps.isdigit() else steps
     return f"; another length: {steps} steps of {batch} images"

@@ -24,6 +24,10 @@ _TITLES = {
         "Accuracy on training batches",
         "How often the network names the class that the batch gives.",
     ),
+    "probe": (
+        "Quick probe during training",
+        "Held-out accuracy of a classifier that has a few labels of each class only.",
+    ),
     "images_per_second": ("Throughput", "Images a second, views not counted twice."),
     "input_wait_share": (
         "Share of time spent waiting for input",

@@ -132,6 +132,7 @@ def test_other_runs_and_stored_rows_stand_beside(bilevel, sgd, tmp_path):
         stored_row("Ghost batches", 0.7153, same),
         stored_row("Longer SGD", 0.4321, longer),
         stored_row("Less noise", 0.8888, other),
+        {**stored_row("One run", 0.2345, same), "seeds": [0]},
     ]
     file = tmp_path / "table_8_1_cpu.json"
     more = {"hardware": "2 cores", "date": "2026-11-20"}
@@ -146,6 +147,7 @@ def test_other_runs_and_stored_rows_stand_beside(bilevel, sgd, tmp_path):
     told = "Ghost batches stored, measured on 2 cores, 2026-11-20, 3 seeds 71.5 ± 0.5"
     assert told in table
     assert "3 seeds; another length: 800 steps of 64 images 43.2 ± 0.5" in table
+    assert "1 seed 23.4 90.0 50.0" in table  # Its zero spread says nothing.
     assert "Less noise" not in seen.text
     assert "1 stored row is not shown" in table
     assert "The test of each run over its steps" in seen.text
