@@ -122,9 +122,10 @@ def curves(run: Run, others: Mapping[str, Run]) -> dict[str, Any]:
                 series, unit=unit, name=name, size=figures.MIDDLE
             )
     online = dict(flat(run.config)).get("eval.online.num_images", "")
+    whole = all(name in run.evals for name in EVALS)
     return {
         **drawings,
-        "online": f"{int(online):,}" if online.isdigit() else "",
+        "online": f"{int(online):,}" if whole and online.isdigit() else "",
         "gap": _gap(answers(run)),
     }
 
@@ -146,7 +147,7 @@ def table(
     rows = [Baseline("This run", "measured in this workdir", answers(run), {})]
     for name, other in others.items():
         found = answers(other)
-        source = f"measured in {other.path}{_other_length(run, other.config)}"
+        source = _source(run, other)
         if not found:
             source = f"not run: {command(other, 'evaluate', *EVALS)} --norandom_init"
         rows.append(Baseline(name, source, found, {}))
@@ -163,6 +164,16 @@ def table(
         "left_out": len(offered) - len(taken),
         "command": f"{command(run, 'report')} --baselines=NAME=WORKDIR",
     }
+
+
+def _source(run: Run, other: Run) -> str:
+    """Say where a run's numbers are from, and how it is not this run's equal."""
+    words = f"measured in {other.path}"
+    if any(name not in other.evals for name in EVALS):
+        words += ", as logged during training"
+    if not _same_task(run.config, other.config):
+        words += "; other data, noise, views or network"
+    return words + _other_length(run, other.config)
 
 
 def _measure(run: Run) -> str:
@@ -196,11 +207,13 @@ def _end(run: Run) -> int:
 def _tiles(run: Run, found: Mapping[str, float]) -> Iterator[tuple[str, str, str]]:
     told = {
         "last": QUANTITIES["last"],
-        "best": f"{QUANTITIES['best']} (step{NBSP}{best(run)[0]:,})" if found else "",
+        "best": QUANTITIES["best"],
         "labels": "of the training labels are fitted",
         "true_labels": "of the true labels of the same images",
         "memorized": "of the wrong labels are repeated",
     }
+    if "best" in found:
+        told["best"] += f" (step{NBSP}{best(run)[0]:,})"
     for name in told:
         if name in found:
             yield f"{100.0 * found[name]:.1f}", "%", told[name]

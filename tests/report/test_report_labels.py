@@ -138,12 +138,16 @@ def test_other_runs_and_stored_rows_stand_beside(bilevel, sgd, tmp_path):
     more = {"hardware": "2 cores", "date": "2026-11-20"}
     file.write_text(json.dumps({"rows": rows, **more}))
     empty = start(tmp_path / "empty", **label_config("sgd"))
-    runs = {"SGD here": sgd, "Not yet": empty}
+    logged = start(tmp_path / "logged", **other)
+    label_log(logged, tests=(0.1, 0.64), fit=SGD, bilevel=False)
+    runs = {"SGD here": sgd, "Not yet": empty, "Unlike": logged}
     _, seen = read(page.write(bilevel, baselines=runs, stored=[file]))
     table = seen.text.split("Table 1.")[1]
     assert "This run measured in this workdir 79.6 81.0 49.8 84.0 8.7" in table
     assert f"SGD here measured in {sgd} 53.1 79.0 96.7 52.3 93.7" in table
     assert f"Not yet not run: jaxssl evaluate --workdir={empty}" in table
+    unlike = "as logged during training; other data, noise, views or network 64.0 64.0"
+    assert f"Unlike measured in {logged}, {unlike}" in table
     told = "Ghost batches stored, measured on 2 cores, 2026-11-20, 3 seeds 71.5 ± 0.5"
     assert told in table
     assert "3 seeds; another length: 800 steps of 64 images 43.2 ± 0.5" in table
@@ -174,6 +178,15 @@ def test_half_a_run_shows_what_was_logged(tmp_path):
     assert "gets 70.0 % of held-out images right at step 200 of 400" in seen.text
     command = f"jaxssl evaluate --workdir={workdir} --evals=test,train --norandom_init"
     assert f"not run: {command}" in seen.text
+
+
+def test_the_fit_can_be_known_before_the_test(tmp_path):
+    workdir = start(tmp_path / "run", **label_config("sgd"))
+    put(workdir / "evals", "train", SGD)
+    _, seen = read(page.write(workdir))
+    assert "has not been measured yet" in seen.text
+    assert "96.7 % of the training labels are fitted" in seen.text
+    assert "test, best epoch" not in seen.text
 
 
 def test_several_labels_an_image_have_a_precision(tmp_path):
