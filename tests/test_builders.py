@@ -1,14 +1,18 @@
 """What the experiments' builders refuse, and what they leave out."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
 from jaxssl import builders, sections
+from jaxssl.data import corruption
 from jaxssl.data.sources import ArraySource, BadRecord
 from jaxssl.evals import suite
 from jaxssl.models.alexnet import alexnet
+from jaxssl.models.mlp import mlp
 from jaxssl.types import EvalResult, UserError
 
 SMALL = {"canvas_size": 24, "crop_size": 20, "patch_size": 16, "border": 2}
@@ -170,3 +174,76 @@ def test_only_an_untrained_backbone_gets_its_statistics_filled(run):
     second, _ = jax.jit(task.step)(first, batch, jax.random.key(0))
     before, after = (jax.tree.leaves(s.stats["classifier"])[0] for s in (first, second))
     assert np.array_equal(before, after) == (run != "random")
+
+
+def generalization(pets, **changes):
+    settings = ConfigDict(
+        {
+            "seed": 0,
+            "method": sections.classifier(crop_size=20),
+            "learner": sections.learner(name="bilevel", k=4),
+            "noise": sections.noise(),
+            "optim": sections.sgd_optim(),
+            "train": {"num_steps": 4, "batch_size": 8},
+            "eval": sections.classifier_evals(crop_size=20),
+            "init_from": {"classifier": ""},
+        }
+    )
+    for path, value in changes.items():
+        section, _, field = path.partition("__")
+        settings[section][field] = value
+    make = functools.partial(mlp, features=(4,))
+    return builders.generalization(settings, make, train=pets, test=pets)
+
+
+def test_the_learner_decides_who_is_in_a_step():
+    pets = source([0, 1], count=40)
+    assert generalization(pets, learner__name="sgd").order is None
+    assert generalization(pets, learner__sampling="random").order is None
+    rows = generalization(pets).order(3)
+    assert rows.shape == (8,)
+    assert len(set(pets.labels[rows].reshape(2, 4).ravel()[:4])) == 1
+    with pytest.raises(UserError, match=r"batch_size is 10; learner\.k = 4"):
+        generalization(pets, train__batch_size=10)
+    with pytest.raises(UserError, match="sampling is 'matched': labels must have at"):
+        generalization(source([0, 1], count=6))
+
+
+def test_mini_batches_are_matched_by_the_labels_that_training_sees():
+    pets = source([0, 1], count=40)
+    made = generalization(pets, noise__kind="symmetric", noise__rate=0.5)
+    given = made.train_set.labels
+    assert (given != pets.labels).sum() == 20
+    labels = given[made.order(0)].reshape(2, 4)
+    assert (labels == labels[:, :1]).all()
+
+
+def test_pixels_are_permuted_for_training_and_testing(monkeypatch):
+    asked = []
+
+    def permute(pets, *, seed):
+        asked.append((pets.name, seed))
+        return pets
+
+    monkeypatch.setattr(corruption, "permuted_pixels", permute)
+    generalization(source([0, 1], count=40), noise__permuted_pixels=True)
+    assert asked == [("pets", 123)] * 2
+
+
+def test_several_labels_are_measured_by_their_precision():
+    images = np.zeros((24, 24, 24, 3), np.uint8)
+    labels = np.random.default_rng(0).integers(0, 2, (24, 2))
+    pets = ArraySource(images, labels, name="pets", class_names=("cat", "dog"))
+    changes = {"method__labels": "attributes", "learner__sampling": "random"}
+    made = generalization(pets, **changes)
+    state = jax.jit(made.task.init)(jax.random.key(0), next_batch(made.train_set))
+    assert set(made.evals["test"](state).scalars) == {"precision"}
+    with pytest.raises(UserError, match="pets has 2 labels a record"):
+        generalization(pets, method__labels="attributes")
+    task = generalization(pets, learner__sampling="random").task
+    with pytest.raises(UserError, match=r"labels of shape \(2,\) each"):
+        jax.eval_shape(task.step, state, next_batch(pets), jax.random.key(0))
+
+
+def next_batch(pets):
+    return {**pets.take(np.arange(8)), "id": np.arange(8)}

@@ -1,10 +1,9 @@
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxssl.data.sources import ArraySource
-from jaxssl.evals import answers, classification, knn, suite
+from jaxssl.evals import classification, knn, suite
 from jaxssl.evals.classification import FewShotConfig, LinearProbeConfig
 from jaxssl.evals.features import FeatureBank, FeatureConfig
 from jaxssl.evals.knn import KnnConfig
@@ -143,47 +142,3 @@ def test_attributes(tiny, bank, train_set, test_set):
     assert found.scalars["conv1"] == pytest.approx(found.arrays["conv1"].mean())
     assert found.scalars["conv1"] > 0.9
     assert found.arrays["names"].tolist() == ["red", "green", "blue"]
-
-
-def test_a_classifier_is_asked_on_several_crops(tiny, test_set):
-    weights = jax.random.normal(jax.random.key(0), (3, 3))
-
-    def logits(state, images):
-        return images.astype(jnp.float32).mean(axis=(1, 2)) @ weights / 10
-
-    config = answers.LogitsConfig(crop_size=7, batch_size=10, views="five")
-    alone = answers.accuracy_eval({"logits": logits}, test_set, config)
-    images = test_set.images.astype(np.float32)
-    places = [(1, 1), (0, 0), (0, 2), (2, 0), (2, 2)]
-    total = 0
-    for y, x in places:
-        crop = images[:, y : y + 7, x : x + 7].mean(axis=(1, 2))
-        scores = np.exp(crop @ np.asarray(weights) / 10)
-        total = total + scores / scores.sum(axis=1, keepdims=True)
-    want = (total.argmax(axis=1) == test_set.labels).mean()
-    assert alone(tiny.state).scalars == {"accuracy": pytest.approx(want)}
-    by_tap = {"logits": lambda state, x: {"conv1": logits(state, x)}}
-    named = answers.accuracy_eval(by_tap, test_set, config)
-    assert named(tiny.state).scalars == {"conv1": pytest.approx(want)}
-
-
-def test_attribute_classifiers_are_asked_for_their_precision(tiny, test_set):
-    labels = np.stack([test_set.labels == k for k in range(3)], axis=1)
-    source = ArraySource(test_set.images, labels)
-
-    def logits(state, images):
-        return images.astype(jnp.float32).mean(axis=(1, 2)) / 20
-
-    config = answers.LogitsConfig(crop_size=9, batch_size=10)
-    found = answers.precision_eval({"logits": logits}, source, config)(tiny.state)
-    scores = test_set.images.astype(np.float32).mean(axis=(1, 2))
-    want = classification.average_precisions(scores, labels)
-    np.testing.assert_allclose(found.arrays["precision"], want)
-    assert found.scalars["precision"] == pytest.approx(want.mean())
-
-
-def test_bad_settings_name_the_field():
-    with pytest.raises(UserError, match="views is 'all'"):
-        answers.LogitsConfig(crop_size=8, views="all")
-    with pytest.raises(UserError, match="crop_size is -8"):
-        answers.LogitsConfig(crop_size=-8)
