@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+import re
 import resource
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from jaxssl.cli import VERBS, main, setup
+from jaxssl.cli.codes import ExitCode
 from jaxssl.train import checkpoint, evaluation
 from jaxssl.types import EvalResult, TrainState
 
@@ -332,6 +334,29 @@ def test_checkpoint_verbs(copy, capsys):
     assert [line.split()[0] for line in lines] == ["step", "2", "4"]
     assert main(["checkpoint", "verify", f"--workdir={copy}"]) == 0
     assert capsys.readouterr().out.split() == ["2", "good", "4", "good"]
+
+
+def test_one_damaged_checkpoint_is_exit_code_4_and_training_goes_on(copy, capsys):
+    path = next((copy / "checkpoints" / "4").rglob("_METADATA"))
+    path.write_bytes(path.read_bytes()[:-1])
+    assert main(["checkpoint", "verify", f"--workdir={copy}"]) == 4
+    out = capsys.readouterr().out.splitlines()
+    assert out[0].split() == ["2", "good"]
+    assert out[1].split()[:2] == ["4", "DAMAGED:"]
+    words = ["--config.train.num_steps=4", "--config.train.save_every=2"]
+    assert main(["train", f"--config={TINY}", f"--workdir={copy}", *words]) == 0
+    assert "CHECKPOINT 4 IS DAMAGED" in capsys.readouterr().out
+    assert main(["checkpoint", "verify", f"--workdir={copy}"]) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [line.split()[-1] for line in out] == ["good", "good", "4.corrupt"]
+
+
+def test_the_table_of_exit_codes_is_that_of_the_code():
+    page = Path(__file__).parent.parent / "docs" / "exit_codes.md"
+    rows = re.findall(r"^\| (\d+) \| (\w+) \|", page.read_text(), re.M)
+    assert [(int(code), name) for code, name in rows] == [
+        (code.value, code.name) for code in ExitCode
+    ]
 
 
 def test_data_verbs(capsys):

@@ -1,7 +1,6 @@
 """The command ``jaxssl``: train, evaluate, report, data, checkpoint.
 
-Exit codes: 0 done; 2 a mistake in what was asked for, told in one line; 4 no checkpoint
-can be trusted; 6 the loss is not finite; 75 stopped by a signal, saved, can go on.
+What went wrong is told in one line, and by the exit code (``jaxssl.cli.codes``).
 """
 
 import sys
@@ -14,6 +13,7 @@ try:
     import jaxssl
     from jaxssl import settings
     from jaxssl.cli import data, evaluate, inspect, train
+    from jaxssl.cli.codes import ExitCode
     from jaxssl.cli.verb import Verb, is_override
     from jaxssl.train import checkpoint, loop, preemption, recipe
     from jaxssl.types import UserError
@@ -21,8 +21,6 @@ except ModuleNotFoundError as error:
     if str(error.name).startswith("jaxssl"):
         raise
     sys.exit(f"jaxssl: {error.name} is missing; run: pip install 'jaxssl[train]'")
-
-USER_ERROR, NO_CHECKPOINT, NOT_FINITE, PREEMPTED, INTERRUPTED = 2, 4, 6, 75, 130
 
 OVERVIEW = """\
 usage: jaxssl VERB [flags]
@@ -63,18 +61,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         if "--traceback" in words:
             raise
-        return _fail(error, USER_ERROR)
+        return _fail(error, ExitCode.MISTAKE)
     except checkpoint.NoValidCheckpointError as error:
-        return _fail(error, NO_CHECKPOINT)
+        return _fail(error, ExitCode.NO_CHECKPOINT)
     except loop.NonFiniteError as error:
-        return _fail(error, NOT_FINITE)
+        return _fail(error, ExitCode.NOT_FINITE)
     except preemption.PreemptedError as error:
-        return _fail(error, PREEMPTED)
+        return _fail(error, ExitCode.PREEMPTED)
     except KeyboardInterrupt:
-        return _fail("interrupted", INTERRUPTED)
+        return _fail("interrupted", ExitCode.INTERRUPTED)
 
 
-def _fail(reason: object, code: int) -> int:
+def _fail(reason: object, code: ExitCode) -> int:
     print(f"jaxssl: {' '.join(str(reason).split())}", file=sys.stderr)
     return code
 

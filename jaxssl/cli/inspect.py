@@ -5,8 +5,9 @@ from pathlib import Path
 from absl import flags
 
 from jaxssl import settings
+from jaxssl.cli.codes import ExitCode
 from jaxssl.cli.verb import Verb, define_workdir, get, refuse_words, require
-from jaxssl.train import checkpoint
+from jaxssl.train import inventory
 from jaxssl.types import UserError
 
 
@@ -52,11 +53,11 @@ def _checkpoint(values: flags.FlagValues, rest: list[str]) -> int:
     if not workdir.is_dir():
         raise UserError(f"--workdir: there is no folder {workdir}.")
     if rest[0] == "list":
-        print(checkpoint.list_text(workdir))
+        print(inventory.list_text(workdir))
         return 0
-    text, good = checkpoint.verify_text(workdir)
+    text, good = inventory.verify_text(workdir)
     print(text)
-    return 0 if good else 4
+    return ExitCode.DONE if good else ExitCode.NO_CHECKPOINT
 
 
 REPORT = Verb(
@@ -72,6 +73,7 @@ CHECKPOINT = Verb(
     "checkpoint list | verify --workdir=DIR",
     """\
 list     steps, sizes and dates of the checkpoints of a run
-verify   compare every file with its SHA-256; exit code 4 if one differs
+verify   compare every file with its SHA-256; exit code 4 if a checkpoint is damaged,
+         or if all that is left are damaged ones that were set aside
 """,
 )

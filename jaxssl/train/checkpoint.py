@@ -6,8 +6,6 @@ later: the first is removed, the second is set aside as ``<step>.corrupt``.
 """
 
 import contextlib
-import datetime
-import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -109,23 +107,36 @@ def _finish(store: Store, step: int, leaves: dict[str, list]) -> None:
 
 def steps(workdir: Path) -> list[int]:
     """Return the steps of the finished checkpoints of a run, oldest first."""
+    unfinished = find_unfinished(workdir)
     folder = workdir / FOLDER
     found = folder.iterdir() if folder.is_dir() else ()
     names = [path.name for path in found if path.is_dir()]
-    return sorted(int(name) for name in names if name.isdecimal())
+    return sorted({int(n) for n in names if n.isdecimal()} - {unfinished})
+
+
+def set_aside(workdir: Path) -> list[str]:
+    """Return the names of the damaged checkpoints that were set aside."""
+    return sorted(path.name for path in (workdir / FOLDER).glob("*.corrupt*"))
+
+
+def find_unfinished(workdir: Path) -> int | None:
+    """Return the step that is being written, or was when a crash cut the save short."""
+    try:
+        step = (workdir / FOLDER / SAVING).read_text()
+    except FileNotFoundError:
+        return None
+    folder = workdir / FOLDER / step
+    written = not folder.is_dir() or (folder / manifest.NAME).exists()
+    return int(step) if step.isdecimal() and not written else None
 
 
 def remove_unfinished(workdir: Path, say: Say) -> None:
     """Delete a save that a crash cut short; call it only with the workdir locked."""
-    marker = workdir / FOLDER / SAVING
-    if not marker.exists():
-        return
-    step = marker.read_text()
-    folder = workdir / FOLDER / step
-    if step.isdecimal() and folder.is_dir() and not (folder / manifest.NAME).exists():
-        shutil.rmtree(folder)
+    step = find_unfinished(workdir)
+    if step is not None:
+        shutil.rmtree(workdir / FOLDER / str(step))
         say(f"checkpoint {step}: the save was interrupted; removed.")
-    marker.unlink()
+    (workdir / FOLDER / SAVING).unlink(missing_ok=True)
 
 
 def find_newest(workdir: Path) -> tuple[int | None, dict[int, str]]:
@@ -147,7 +158,7 @@ def find_newest(workdir: Path) -> tuple[int | None, dict[int, str]]:
         if wrong is None:
             return step, damage
         damage[step] = wrong
-    aside = sorted(path.name for path in (workdir / FOLDER).glob("*.corrupt*"))
+    aside = set_aside(workdir)
     if damage or aside:
         told = [f"{step} ({wrong})" for step, wrong in damage.items()] + aside
         raise NoValidCheckpointError(
@@ -331,28 +342,3 @@ def _word(leaf: list | None) -> str:
 def _free_name(path: Path) -> Path:
     names = [path, *(path.with_name(f"{path.name}-{i}") for i in range(2, 1000))]
     return next(name for name in names if not name.exists())
-
-
-def list_text(workdir: Path) -> str:
-    """Return a table of the checkpoints of a run: step, size, when it was written."""
-    rows = [f"{'step':>10}  {'MB':>8}  written"]
-    for step in steps(workdir):
-        folder = workdir / FOLDER / str(step)
-        size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-        written = datetime.datetime.fromtimestamp(folder.stat().st_mtime)
-        rows.append(f"{step:>10}  {size / 1e6:8.2f}  {written:%Y-%m-%d %H:%M:%S}")
-    aside = sorted(path.name for path in (workdir / FOLDER).glob("*.corrupt*"))
-    rows += [f"{re.split('[.]', name)[0]:>10}  set aside as {name}" for name in aside]
-    return "\n".join(rows if len(rows) > 1 else [f"{workdir} has no checkpoints yet."])
-
-
-def verify_text(workdir: Path) -> tuple[str, bool]:
-    """Compare every checkpoint of a run with its manifest.
-
-    Returns:
-      One line a checkpoint, and whether all of them are good.
-    """
-    found = {s: manifest.find_damage(workdir / FOLDER / str(s)) for s in steps(workdir)}
-    lines = [f"{s:>10}  {wrong or 'good'}" for s, wrong in found.items()]
-    text = "\n".join(lines or [f"{workdir} has no checkpoints yet."])
-    return text, not any(found.values())

@@ -2,6 +2,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import shutil
 
 import jax
@@ -9,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl.train import checkpoint, manifest
+from jaxssl.train import checkpoint, inventory, manifest
 from jaxssl.types import TrainState, UserError
 
 
@@ -312,18 +313,38 @@ def test_players_that_do_not_fit_are_refused(copy, tmp_path):
 
 
 def test_tables_for_people(copy, tmp_path):
-    assert checkpoint.verify_text(copy) == (
-        "         1  good\n         2  good\n         3  good",
-        True,
-    )
+    good = "         1  good\n         2  good\n         3  good"
+    assert inventory.verify_text(copy) == (good, True)
     _flip(next(_folder(copy, 2).rglob("d/*")), 5)
-    text, good = checkpoint.verify_text(copy)
+    text, good = inventory.verify_text(copy)
     assert not good
-    assert "has changed" in text.splitlines()[1]
+    assert re.match(r" +2  DAMAGED: .* has changed$", text.splitlines()[1])
     _folder(copy, 1).rename(_folder(copy, 1).with_name("1.corrupt"))
-    lines = checkpoint.list_text(copy).splitlines()
+    lines = inventory.list_text(copy).splitlines()
     assert [line.split()[0] for line in lines] == ["step", "2", "3", "1"]
-    assert "no checkpoints yet" in checkpoint.list_text(tmp_path / "none")
+    assert "no checkpoints yet" in inventory.list_text(tmp_path / "none")
+    assert inventory.verify_text(tmp_path / "none")[1]
+
+
+def test_checkpoints_set_aside_alone_are_not_good(copy):
+    for step in (1, 2, 3):
+        _folder(copy, step).rename(_folder(copy, step).with_name(f"{step}.corrupt"))
+    text, good = inventory.verify_text(copy)
+    assert not good
+    assert text.splitlines()[0] == "         1  set aside as 1.corrupt"
+
+
+def test_a_save_under_way_is_not_damage(copy):
+    """Between Orbax's rename and the manifest, as an evaluation may find it."""
+    (_folder(copy, 3) / manifest.NAME).unlink()
+    (copy / "checkpoints" / "saving").write_text("3")
+    before = _tree(copy)
+    assert checkpoint.find_newest(copy) == (2, {})
+    text, good = inventory.verify_text(copy)
+    assert good
+    assert text.splitlines()[-1] == f"         3  {inventory.UNFINISHED}"
+    assert inventory.list_text(copy).endswith(text.splitlines()[-1])
+    assert _tree(copy) == before
 
 
 def test_the_manifest_lists_every_leaf_and_file(run):

@@ -1,0 +1,15 @@
+"""The exit codes of ``jaxssl``: `docs/exit_codes.md` says what to do about each."""
+
+import enum
+
+
+class ExitCode(enum.IntEnum):
+    """How a command ended; scripts may rely on the numbers."""
+
+    DONE = 0
+    BUG = 1
+    MISTAKE = 2
+    NO_CHECKPOINT = 4
+    NOT_FINITE = 6
+    PREEMPTED = 75
+    INTERRUPTED = 130

@@ -1,0 +1,65 @@
+"""Tables of a run's checkpoints for people; nothing on disk changes."""
+
+import datetime
+from pathlib import Path
+
+from jaxssl.train import checkpoint, manifest
+
+UNFINISHED = "being saved, or cut short by a crash"
+
+
+def list_text(workdir: Path) -> str:
+    """Return a table of the checkpoints of a run: step, size, when it was written.
+
+    Args:
+      workdir: the run's folder.
+
+    Returns:
+      One line a checkpoint, also of those set aside and of a save under way.
+    """
+    rows = [f"{'step':>10}  {'MB':>8}  written"]
+    for step in checkpoint.steps(workdir):
+        folder = workdir / checkpoint.FOLDER / str(step)
+        size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+        written = datetime.datetime.fromtimestamp(folder.stat().st_mtime)
+        rows.append(f"{step:>10}  {size / 1e6:8.2f}  {written:%Y-%m-%d %H:%M:%S}")
+    rows += _others(workdir)
+    return "\n".join(rows if len(rows) > 1 else [_none(workdir)])
+
+
+def verify_text(workdir: Path) -> tuple[str, bool]:
+    """Compare every checkpoint of a run with its manifest.
+
+    Args:
+      workdir: the run's folder.
+
+    Returns:
+      One line a checkpoint; and whether none is damaged and, if damaged ones were set
+      aside earlier, a good one is left.
+    """
+    folder = workdir / checkpoint.FOLDER
+    found = {
+        step: manifest.find_damage(folder / str(step))
+        for step in checkpoint.steps(workdir)
+    }
+    rows = [
+        f"{step:>10}  {f'DAMAGED: {wrong}' if wrong else 'good'}"
+        for step, wrong in found.items()
+    ]
+    rows += _others(workdir)
+    left = bool(found) or not checkpoint.set_aside(workdir)
+    return "\n".join(rows or [_none(workdir)]), left and not any(found.values())
+
+
+def _others(workdir: Path) -> list[str]:
+    """Return a line for each folder that no run would go on from."""
+    told = [(name.split(".")[0], name) for name in checkpoint.set_aside(workdir)]
+    rows = [f"{step:>10}  set aside as {name}" for step, name in told]
+    unfinished = checkpoint.find_unfinished(workdir)
+    if unfinished is not None:
+        rows.append(f"{unfinished:>10}  {UNFINISHED}")
+    return rows
+
+
+def _none(workdir: Path) -> str:
+    return f"{workdir} has no checkpoints yet."
