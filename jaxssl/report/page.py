@@ -116,7 +116,7 @@ def _labels(
         "table": labels.table(run, others, stored),
         "weights": shown,
         "curves": story.curves(run, leave_out=labels.GROUPS, told=told),
-        "others": results.others(run, labels.EVALS),
+        "others": results.others(run, labels.EVALS, untrained=False),
     }
 
 

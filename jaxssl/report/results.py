@@ -161,7 +161,9 @@ def shortcut(run: Run) -> dict[str, Any]:
     return {"missing": "", "absent": "", "bars": bars}
 
 
-def others(run: Run, shown: Container[str] = _SHOWN) -> list[dict[str, Any]]:
+def others(
+    run: Run, shown: Container[str] = _SHOWN, *, untrained: bool = True
+) -> list[dict[str, Any]]:
     """List the scalars of every evaluation that has no section of its own.
 
     ``x_sd`` is shown as the spread of ``x``.
@@ -169,6 +171,7 @@ def others(run: Run, shown: Container[str] = _SHOWN) -> list[dict[str, Any]]:
     Args:
       run: whose evaluations.
       shown: names of those that have one.
+      untrained: whether the untrained network stands beside it.
 
     Returns:
       What the template shows of each.
@@ -180,7 +183,9 @@ def others(run: Run, shown: Container[str] = _SHOWN) -> list[dict[str, Any]]:
         if name in shown or not keys:
             continue
         rows = []
-        for owner, scalars in (("This run", ours), ("Random init", base)):
+        owners = [("This run", ours)]
+        owners += [("Random init", base)] if untrained or base else []
+        for owner, scalars in owners:
             cells = [(scalars.get(key), scalars.get(f"{key}_sd")) for key in keys]
             rows.append((owner, cells if scalars else []))
         shares = all(0.0 <= value <= 1.0 for value in (*ours.values(), *base.values()))

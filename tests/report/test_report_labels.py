@@ -98,6 +98,15 @@ def test_nothing_of_chapter_4_is_on_the_page(bilevel, sgd, other):
         assert "#01" not in drawing
 
 
+def test_a_further_evaluation_asks_nothing_of_the_untrained_network(bilevel):
+    put(bilevel / "evals", "predictions", {"noise": 0.2125})
+    _, seen = read(page.write(bilevel))
+    assert "Further evaluation: predictions, %. network noise This run 21.2" in (
+        seen.text
+    )
+    assert "Random init" not in seen.text
+
+
 def test_weights_are_told_in_numbers(bilevel):
     _, seen = read(page.write(bilevel))
     assert "At the end 25.0 % of the weights were negative" in seen.text
