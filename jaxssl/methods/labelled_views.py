@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxssl import keys, settings
 from jaxssl import transforms as T  # noqa: N812
@@ -224,7 +225,7 @@ def perturb_colors(
 
 
 def to_input(
-    images: Shaped[Array, "b h w c"], *, pixels: str
+    images: Shaped[Array, "b h w c"] | Shaped[np.ndarray, "b h w c"], *, pixels: str
 ) -> Float[Array, "b h w c"]:
     """Bring images to what the network takes.
 
