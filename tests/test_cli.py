@@ -154,8 +154,6 @@ def test_a_mistake_is_one_line_and_writes_nothing(folder, capsys, line):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        ("train --config={tiny} --workdir={run}", "num_steps was 4, now 20"),
-        ("train --config={tiny}:wide --workdir={run}", "model.width was 8, now 16"),
         ("evaluate --workdir={run} --evals=shade", "'shades'"),
         ("evaluate --workdir={run} --config={tiny}.py", "no file"),
         ("evaluate --workdir={run} extra", "'extra' is not expected"),
@@ -172,6 +170,32 @@ def test_a_mistake_changes_no_run(copy, capsys, words, told):
     assert _tree(copy) == before
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("--config={tiny}", "num_steps was 4, now 20"),
+        ("--config={tiny}:wide", "model.width was 8, now 16"),
+        ("--config={tiny} --config.data.count=32", "data.count was 24, now 32"),
+    ],
+)
+def test_another_config_is_exit_code_7(copy, capsys, words, told):
+    before = _tree(copy)
+    assert main(["train", *words.format(tiny=TINY).split(), f"--workdir={copy}"]) == 7
+    err = capsys.readouterr().err
+    assert told in err
+    assert err.count("\n") == 1
+    assert _tree(copy) == before
+
+
+def test_other_settings_may_follow_a_start_that_saved_nothing(copy, capsys):
+    shutil.rmtree(copy / "checkpoints")
+    words = [f"--config={TINY}:wide", f"--workdir={copy}", "--config.train.num_steps=3"]
+    assert main(["train", *words]) == 0
+    told = capsys.readouterr().out
+    assert "changed since the last start: model.width was 8, now 16\n" in told
+    assert checkpoint.steps(copy) == [3]
+
+
 @pytest.mark.parametrize("verb", ["train", "evaluate"])
 def test_a_checkpoint_of_another_architecture(copy, capsys, verb):
     path = copy / "config.json"
@@ -179,7 +203,7 @@ def test_a_checkpoint_of_another_architecture(copy, capsys, verb):
     before = _tree(copy)
     words = [f"--config={TINY}", "--config.train.num_steps=4"]
     words += ["--config.train.save_every=2", "--config.model.width=5"]
-    assert main([verb, f"--workdir={copy}", *(words if verb == "train" else [])]) == 2
+    assert main([verb, f"--workdir={copy}", *(words if verb == "train" else [])]) == 7
     err = capsys.readouterr().err
     assert "another architecture" in err
     assert "dense/kernel is float32[48, 8] there" in err

@@ -16,6 +16,7 @@ try:
     from jaxssl.cli.codes import ExitCode
     from jaxssl.cli.verb import Verb, is_override
     from jaxssl.train import checkpoint, loop, preemption, recipe
+    from jaxssl.train.drift import DriftError
     from jaxssl.types import UserError
 except ModuleNotFoundError as error:
     if str(error.name).startswith("jaxssl"):
@@ -61,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UserError as error:
         if "--traceback" in words:
             raise
-        return _fail(error, ExitCode.MISTAKE)
+        drifted = isinstance(error, DriftError)
+        return _fail(error, ExitCode.DRIFT if drifted else ExitCode.MISTAKE)
     except checkpoint.NoValidCheckpointError as error:
         return _fail(error, ExitCode.NO_CHECKPOINT)
     except loop.NonFiniteError as error:

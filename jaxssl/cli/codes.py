@@ -11,5 +11,6 @@ class ExitCode(enum.IntEnum):
     MISTAKE = 2
     NO_CHECKPOINT = 4
     NOT_FINITE = 6
+    DRIFT = 7
     PREEMPTED = 75
     INTERRUPTED = 130

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import orbax.checkpoint as ocp
 
 from jaxssl.train import files, manifest
+from jaxssl.train.drift import DriftError
 from jaxssl.types import TrainState, UserError
 
 FOLDER = "checkpoints"
@@ -180,7 +181,7 @@ def restore_newest(workdir: Path, abstract: TrainState, say: Say) -> TrainState 
       The state, or None if the run has no checkpoint yet.
 
     Raises:
-      UserError: the checkpoint belongs to another architecture.
+      DriftError: the checkpoint belongs to another architecture.
       NoValidCheckpointError: all checkpoints are damaged; they stay where they are.
     """
     remove_unfinished(workdir, say)
@@ -211,13 +212,13 @@ def restore(workdir: Path, step: int, abstract: TrainState) -> TrainState:
       The state, bit for bit as it was saved.
 
     Raises:
-      UserError: names the first leaf that differs, and how.
+      DriftError: names the first leaf that differs in shape or dtype, and how.
     """
     folder = workdir.absolute() / FOLDER / str(step)
     stored, wanted = manifest.read_leaves(folder), manifest.describe(abstract)
     for path in [*wanted, *stored]:
         if stored.get(path) != wanted.get(path):
-            raise UserError(
+            raise DriftError(
                 f"{folder} was saved by another architecture: {path} is "
                 f"{_word(stored.get(path))} there, but the config asks for "
                 f"{_word(wanted.get(path))}. Use the config that it was trained with, "

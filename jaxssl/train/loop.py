@@ -130,7 +130,8 @@ def train(
       The state after ``config.num_steps`` steps.
 
     Raises:
-      UserError: settings, workdir or checkpoint do not fit.
+      UserError: settings or workdir do not fit.
+      DriftError: the workdir's run has another config, other data or other shapes.
       NoValidCheckpointError: there are checkpoints and all are damaged.
       NonFiniteError: a loss is not finite.
       PreemptedError: SIGTERM or SIGINT came; the state is saved.
@@ -167,9 +168,9 @@ def train(
             say(f"{workdir} is finished: step {first} of {config.num_steps}.")
             return state
         if recipe is not None:
-            for change in records.check(workdir, recipe):
+            data = source.fingerprint
+            for change in records.write(workdir, recipe, command, fingerprint=data):
                 say(f"changed since the last start: {change}")
-            records.write(workdir, recipe, command, fingerprint=source.fingerprint)
 
         store = stack.enter_context(
             checkpoint.open_store(workdir, keep=config.keep_checkpoints)

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 
 import jaxssl
-from jaxssl.train import files, recipe
+from jaxssl.train import checkpoint, drift, files, recipe
 from jaxssl.train.recipe import Recipe
 from jaxssl.types import UserError
 
@@ -24,20 +24,18 @@ CONFIG = "config.json"
 RUN = "run.json"
 LOCK = ".lock"
 
-MAY_CHANGE = (
-    "train.log_every",
-    "train.save_every",
-    "train.eval_every",
-    "train.keep_checkpoints",
-    "train.num_workers",
-    "train.max_bad_records",
-    "mesh",
-)
-"""What a restart may change: nothing here moves a parameter."""
+COMPARED = {
+    "versions": drift.SOFTWARE,
+    "git": drift.SOFTWARE,
+    "devices": drift.ROUNDING,
+}
+"""Parts of ``run.json`` that are told if they change, and what that means."""
 
 
 def check(workdir: Path, wanted: Recipe, *, fingerprint: str = "") -> list[str]:
     """Raise if ``workdir`` is not free for this run; nothing is written.
+
+    A run that has no checkpoint yet has nothing to lose, so there all may change.
 
     Args:
       workdir: the run's folder; may not exist yet.
@@ -48,30 +46,38 @@ def check(workdir: Path, wanted: Recipe, *, fingerprint: str = "") -> list[str]:
       One line for each setting that differs from the last start and may.
 
     Raises:
-      UserError: it is a file, holds something else, another run's config, or a run
-        on other data.
+      UserError: it is a file, or holds something else.
+      DriftError: it holds another run's config, or a run on other data.
     """
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir: {workdir} is a file; give a folder.")
     if not (workdir / CONFIG).exists():
         _check_empty(workdir)
         return []
-    changes = _compare(read(workdir), wanted)
-    refused = [text for name, text in changes.items() if not _may_change(name)]
-    if refused:
-        more = f" and {len(refused) - 6} more" if len(refused) > 6 else ""
-        raise UserError(
-            f"{workdir} holds a run with another config: {'; '.join(refused[:6])}"
-            f"{more}. Give the old values back, or another --workdir."
-        )
+    changes = drift.compare(read(workdir), wanted)
     known = _read_launch(workdir).get("data_fingerprint")
+    other_data = []
     if fingerprint and known and fingerprint != known:
-        raise UserError(
-            f"{workdir} holds a run on other data: the training set's fingerprint was "
-            f"{known}, now {fingerprint}. Bring the old files back, or give another "
-            "--workdir."
+        other_data = [f"the training set's fingerprint was {known}, now {fingerprint}"]
+    if not _has_checkpoint(workdir):
+        return [*changes.refused, *changes.allowed, *other_data]
+    if changes.refused:
+        raise drift.DriftError(
+            f"{workdir} holds a run with another config: "
+            f"{drift.shorten(changes.refused)}. "
+            "Give the old values back, or another --workdir."
         )
-    return list(changes.values())
+    if other_data:
+        raise drift.DriftError(
+            f"{workdir} holds a run on other data: {other_data[0]}. "
+            "Bring the old files back, or give another --workdir."
+        )
+    return changes.allowed
+
+
+def _has_checkpoint(workdir: Path) -> bool:
+    """Say whether there is anything to lose; a damaged checkpoint counts."""
+    return bool(checkpoint.steps(workdir) or checkpoint.set_aside(workdir))
 
 
 def _read_launch(workdir: Path) -> dict[str, Any]:
@@ -84,28 +90,13 @@ def _read_launch(workdir: Path) -> dict[str, Any]:
 
 def _check_empty(workdir: Path) -> None:
     names = [path.name for path in workdir.iterdir()] if workdir.is_dir() else []
-    if [name for name in names if name != LOCK]:
+    # A crash may leave the beginning of a config.json under a name of its own.
+    ours = (LOCK, f".{CONFIG}.")
+    if [name for name in names if not name.startswith(ours)]:
         raise UserError(
             f"--workdir: {workdir} is not empty and holds no {CONFIG}, so it is no run "
             "of jaxssl; give a new or empty folder."
         )
-
-
-def _may_change(name: str) -> bool:
-    return name in MAY_CHANGE or name.split(".")[0] in MAY_CHANGE
-
-
-def _compare(old: Recipe, new: Recipe) -> dict[str, str]:
-    """Return, by dotted name, what differs between two recipes, in words."""
-    before, after = (recipe.flatten(recipe.to_plain(r.config)) for r in (old, new))
-    changes = {}
-    if old.file.name != new.file.name:
-        changes["--config"] = f"--config was {old.file.name}, now {new.file.name}"
-    for name in [*before, *(n for n in after if n not in before)]:
-        was, now = before.get(name, "absent"), after.get(name, "absent")
-        if was != now:
-            changes[name] = f"{name} was {was!r}, now {now!r}"
-    return changes
 
 
 def read(workdir: Path) -> Recipe:
@@ -128,7 +119,7 @@ def read(workdir: Path) -> Recipe:
 
 def write(
     workdir: Path, wanted: Recipe, command: Sequence[str], *, fingerprint: str = ""
-) -> None:
+) -> list[str]:
     """Write ``config.json`` and ``run.json``.
 
     Args:
@@ -136,13 +127,34 @@ def write(
       wanted: what is trained.
       command: the words that started it.
       fingerprint: of the training set.
+
+    Returns:
+      One line for each thing that is not as at the last start: settings, software,
+      devices.
+
+    Raises:
+      DriftError: see `check`.
     """
-    files.write_atomically(workdir / CONFIG, recipe.dumps(wanted))
+    changes = check(workdir, wanted, fingerprint=fingerprint)
     launch = {**describe_launch(command), "data_fingerprint": fingerprint}
     if last := _read_launch(workdir):
+        if _has_checkpoint(workdir):
+            changes += _compare_launches(last, launch)
         launch["earlier"] = [*last.pop("earlier", []), last]
+    files.write_atomically(workdir / CONFIG, recipe.dumps(wanted))
     data = (json.dumps(launch, indent=2) + "\n").encode()
     files.write_atomically(workdir / RUN, data)
+    return changes
+
+
+def _compare_launches(last: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Say which software or hardware is another one; nothing of it is refused."""
+    before, after = (
+        recipe.flatten({part: launch.get(part) for part in COMPARED})
+        for launch in (last, now)
+    )
+    told = drift.differ(before, after)
+    return [f"{line} ({COMPARED[name.split('.')[0]]})" for name, line in told.items()]
 
 
 def describe_launch(command: Sequence[str]) -> dict[str, Any]:

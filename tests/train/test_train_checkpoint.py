@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl.train import checkpoint, inventory, manifest
+from jaxssl.train import checkpoint, drift, inventory, manifest
 from jaxssl.types import TrainState, UserError
 
 
@@ -243,13 +243,15 @@ def test_a_step_is_saved_once(tmp_path):
     ("changes", "message"),
     [
         ({"width": 301}, r"classifier/conv/kernel is float32\[300, 7\] there"),
-        ({"dtype": jnp.bfloat16}, r"asks for bfloat16\[300, 7\]"),
+        ({"dtype": jnp.bfloat16}, r"float32\[300, 7\] there, .* bfloat16\[300, 7\]"),
+        ({"dtype": jnp.float16}, r"float32\[300, 7\] there, .* float16\[300, 7\]"),
+        ({"dtype": jnp.int32}, r"float32\[300, 7\] there, .* int32\[300, 7\]"),
         ({"classes": 9}, r"logits/bias is float32\[4\] there, .* float32\[9\]"),
     ],
 )
 def test_another_architecture_is_named(copy, changes, message):
     before = _tree(copy)
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(drift.DriftError, match=message):
         checkpoint.restore_newest(copy, _abstract(_state(1, **changes)), _quiet)
     assert _tree(copy) == before
 

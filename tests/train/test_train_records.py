@@ -1,19 +1,32 @@
+import functools
 import json
 import multiprocessing
+import os
+import re
 import subprocess
 from pathlib import Path
 
+import jax
 import pytest
 from ml_collections import ConfigDict, config_dict
 
-from jaxssl.train import recipe, records
+from jaxssl.train import drift, recipe, records
 from jaxssl.types import UserError
 
 TINY = str(Path(__file__).parent / "tiny.py")
+CONFIGS = sorted(map(str, Path(__file__).parent.parent.parent.glob("configs/*.py")))
 
 
 def _load(*words, spec=TINY):
     return recipe.load(spec, words)
+
+
+def _begin(workdir, wanted, *, saved=True, **options):
+    """Write a run's papers, and a folder that counts as its first checkpoint."""
+    told = records.write(workdir, wanted, [], **options)
+    if saved:
+        (workdir / "checkpoints" / "4").mkdir(parents=True, exist_ok=True)
+    return told
 
 
 def test_a_recipe_survives_its_file():
@@ -77,10 +90,10 @@ def test_check_then_write_then_check(tmp_path):
 
 def test_a_run_does_not_go_on_with_other_data(tmp_path):
     wanted = _load()
-    records.write(tmp_path, wanted, [], fingerprint="aa")
+    _begin(tmp_path, wanted, fingerprint="aa")
     assert records.check(tmp_path, wanted, fingerprint="aa") == []
     assert records.check(tmp_path, wanted) == []
-    with pytest.raises(UserError, match="fingerprint was aa, now bb"):
+    with pytest.raises(drift.DriftError, match="fingerprint was aa, now bb"):
         records.check(tmp_path, wanted, fingerprint="bb")
     (tmp_path / "run.json").write_text("{")
     with pytest.raises(UserError, match=r"run.json is damaged.*remove it"):
@@ -98,39 +111,128 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path):
     ],
 )
 def test_another_config_is_refused(tmp_path, word, text):
-    records.write(tmp_path, _load(), [])
+    _begin(tmp_path, _load())
     before = (tmp_path / "config.json").read_bytes()
-    with pytest.raises(UserError, match="holds a run with another config") as caught:
+    with pytest.raises(drift.DriftError, match="run with another config") as caught:
         records.check(tmp_path, _load(word))
     assert text in str(caught.value)
     assert "another --workdir" in str(caught.value)
     assert (tmp_path / "config.json").read_bytes() == before
 
 
-@pytest.mark.parametrize(
-    "word",
-    [
-        "--config.train.log_every=1",
-        "--config.train.save_every=1",
-        "--config.train.eval_every=1",
-        "--config.train.keep_checkpoints=9",
-        "--config.mesh.data=2",
-    ],
-)
-def test_what_moves_no_parameter_may_change(tmp_path, word):
-    records.write(tmp_path, _load(), [])
-    (notice,) = records.check(tmp_path, _load(word))
-    assert word.partition("=")[0].removeprefix("--config.") in notice
+def _other(value):
+    """Return another value of the same type."""
+    if isinstance(value, bool | str | list | tuple):
+        return {bool: lambda v: not v, str: lambda v: v + "x"}.get(
+            type(value), lambda v: [*v, 7]
+        )(value)
+    return 1 if value is None else value + 1
+
+
+def _vary(wanted):
+    """Yield every setting of a config, and the recipe in which it alone differs."""
+    for name in recipe.flatten(recipe.to_plain(wanted.config)):
+        plain = recipe.to_plain(wanted.config)
+        *sections, key = name.split(".")
+        section = functools.reduce(dict.__getitem__, sections, plain)
+        if section[key] != {}:
+            section[key] = _other(section[key])
+            yield name, wanted._replace(config=recipe.from_plain(plain))
+
+
+@pytest.mark.parametrize("spec", [TINY, *CONFIGS])
+def test_every_setting_has_its_class(tmp_path, spec):
+    """One by one: refused with both values, or accepted with a line that tells them."""
+    wanted = _load(spec=spec)
+    _begin(tmp_path, wanted)
+    accepted = set()
+    for name, other in _vary(wanted):
+        try:
+            (told,) = records.check(tmp_path, other)
+            accepted.add(name)
+        except drift.DriftError as error:
+            told = str(error)
+        old, new = (recipe.flatten(recipe.to_plain(r.config)) for r in (wanted, other))
+        assert f"{name} was {old[name]!r}, now {new[name]!r}" in told
+        assert (drift.ROUNDING in told) == name.startswith("mesh.")
+    known = set(recipe.flatten(recipe.to_plain(wanted.config)))
+    assert accepted == known & {
+        "train.log_every",
+        "train.save_every",
+        "train.eval_every",
+        "train.keep_checkpoints",
+        "train.num_workers",
+        "train.max_bad_records",
+        "mesh.data",
+    }
+    assert len(accepted) >= 4
+
+
+def test_many_differences_are_counted(tmp_path):
+    _begin(tmp_path, _load())
+    plain = {"other": {str(i): i for i in range(20)}}
+    other = _load()._replace(config=recipe.from_plain(plain))
+    with pytest.raises(drift.DriftError) as caught:
+        records.check(tmp_path, other)
+    assert str(caught.value).count(" was ") == drift.SHOWN
+    assert re.search(r" and \d\d more\. Give the old values back", str(caught.value))
+
+
+def test_a_run_without_checkpoint_may_become_another(tmp_path):
+    """A newcomer's first try failed before its first save: nothing can be lost."""
+    wanted = _load("--config.seed=4")
+    _begin(tmp_path, _load(), fingerprint="aa", saved=False)
+    cut = tmp_path / "checkpoints" / "4"
+    cut.mkdir(parents=True)
+    (tmp_path / "checkpoints" / "saving").write_text("4")
+    told = ["seed was 3, now 4", "the training set's fingerprint was aa, now bb"]
+    assert records.check(tmp_path, wanted, fingerprint="bb") == told
+    assert records.write(tmp_path, wanted, [], fingerprint="bb") == told
+    assert records.read(tmp_path) == wanted
+    cut.rename(cut.with_name("4.corrupt"))
+    with pytest.raises(drift.DriftError, match="seed was 4, now 3"):
+        records.check(tmp_path, _load())
+
+
+def test_other_software_and_hardware_are_told(tmp_path, monkeypatch):
+    real = records.describe_launch
+    _begin(tmp_path, _load())
+    assert _begin(tmp_path, _load()) == []
+
+    def change(command):
+        launch = real(command)
+        launch["versions"]["jax"] = "9.9"
+        launch["devices"]["count"] = 99
+        return launch
+
+    monkeypatch.setattr(records, "describe_launch", change)
+    assert records.write(tmp_path, _load(), []) == [
+        f"versions.jax was {jax.__version__!r}, now '9.9' ({drift.SOFTWARE})",
+        f"devices.count was 8, now 99 ({drift.ROUNDING})",
+    ]
+
+
+def test_what_a_crash_left_of_the_first_config_is_no_obstacle(tmp_path, monkeypatch):
+    """Killed between making the temporary file and giving it its name."""
+
+    def die(*names):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(os, "replace", die)
+        records.write(tmp_path, _load(), [])
+    assert [path.name[:13] for path in tmp_path.iterdir()] == [".config.json."]
+    assert records.check(tmp_path, _load()) == []
 
 
 def test_keys_that_come_or_go_and_other_files_are_differences(tmp_path):
     old = _load()
-    records.write(tmp_path, old, [])
+    _begin(tmp_path, old)
     plain = recipe.to_plain(old.config)
     del plain["model"]["noise"]
     plain["model"]["depth"] = 2
     new = old._replace(config=recipe.from_plain(plain), file=Path("other.py"))
-    with pytest.raises(UserError) as caught:
+    with pytest.raises(drift.DriftError) as caught:
         records.check(tmp_path, new)
     for text in (
         "--config was tiny.py, now other.py",
