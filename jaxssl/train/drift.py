@@ -1,8 +1,8 @@
 """What may differ between two starts of one run, and what may not.
 
 Orbax sees shapes, and nothing else: a checkpoint of another learning rate, seed or data
-set restores without a word, and even another dtype is cast. So the values themselves are
-compared, by class: what must match, what may change, and where it runs.
+set restores without a word, and even another dtype is cast. So the values themselves
+are compared, by class: what must match, what may change, and where it runs.
 """
 
 from collections.abc import Mapping

@@ -218,8 +218,8 @@ def test_what_a_crash_left_of_the_first_config_is_no_obstacle(tmp_path, monkeypa
     def die(*names):
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(os, "replace", die)
+    monkeypatch.setattr(os, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
         records.write(tmp_path, _load(), [])
     assert [path.name[:13] for path in tmp_path.iterdir()] == [".config.json."]
     assert records.check(tmp_path, _load()) == []
