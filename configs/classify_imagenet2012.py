@@ -20,6 +20,7 @@ from jaxssl.models.alexnet import original_alexnet
 from jaxssl.settings import choice
 
 IMAGES, BATCH, EPOCHS = 1_281_167, 128, 90
+TEST_IMAGES = 50_000
 
 
 def get_config(variant: str = "bilevel") -> ConfigDict:
@@ -45,7 +46,7 @@ def get_config(variant: str = "bilevel") -> ConfigDict:
         num_steps=num_steps, batch_size=BATCH, eval_every=50_000
     )
     config.mesh = ConfigDict({"data": -1})
-    config.eval = sections.classifier_evals(crop_size=227, num_images=10_000)
+    config.eval = sections.classifier_evals(crop_size=227, num_images=TEST_IMAGES)
     config.eval.predictions = config.eval.test.copy_and_resolve_references()
     config.init_from = ConfigDict({"classifier": ""})
     return config.lock()
