@@ -10,6 +10,8 @@ falls as fast by visits. All rows with the thesis' defaults are one run. The the
 shows curves and no numbers.
 """
 
+from collections.abc import Mapping, Sequence
+
 import labels
 import runner
 import table_8_1
@@ -21,13 +23,17 @@ SWEEPS = {
     "mini-batch size": (4, 8, 16, 32),
     "mu": (1e-4, 1e-2, 1.0),
 }
+PAPER_SWEEPS = SWEEPS | {"k": (2, 4, 8, 16, 32), "mini-batch size": (1, 4, 8, 16, 32)}
+"""With the thesis' most mini-batches, and its weights for each image."""
+
 DEFAULTS = {"validation ratio": 0.0, "k": 8, "mini-batch size": 8, "mu": 0.01}
 
 
 def rows(size: str) -> list[runner.Row]:
     """Return one row for each value of each sweep."""
     if size == "cpu":
-        return _sweeps("", f"{labels.CPU}:mlp,bilevel", (), batch_size=64, steps=6_240)
+        config = f"{labels.CPU}:mlp,bilevel"
+        return _sweeps("", config, (), SWEEPS, batch_size=64, steps=6_240)
     table = []
     steps = table_8_1.EPOCHS * (table_8_1.IMAGES // table_8_1.BATCH)
     for network in ("CifarNet", "Inception"):
@@ -36,6 +42,7 @@ def rows(size: str) -> list[runner.Row]:
                 f"{network} ({noise}): ",
                 f"{labels.PAPER}:{network.lower()},bilevel",
                 labels.noise(rate),
+                PAPER_SWEEPS,
                 batch_size=table_8_1.BATCH,
                 steps=steps,
             )
@@ -43,10 +50,16 @@ def rows(size: str) -> list[runner.Row]:
 
 
 def _sweeps(
-    prefix: str, config: str, shared: tuple[str, ...], *, batch_size: int, steps: int
+    prefix: str,
+    config: str,
+    shared: tuple[str, ...],
+    sweeps: Mapping[str, Sequence[float]],
+    *,
+    batch_size: int,
+    steps: int,
 ) -> list[runner.Row]:
     table = []
-    for name, values in SWEEPS.items():
+    for name, values in sweeps.items():
         for value in values:
             size = 8 * value if name == "mini-batch size" else batch_size
             words = (*_length(size, steps * batch_size), *_setting(name, value))
@@ -70,7 +83,6 @@ def _length(batch_size: int, visits: int) -> tuple[str, ...]:
     return (
         f"--config.train.batch_size={batch_size}",
         f"--config.train.num_steps={steps}",
-        f"--config.train.save_every={steps}",
         f"--config.train.log_every={every}",
         f"--config.train.eval_every={every}",
         f"--config.optim.classifier.interval={table_8_1.IMAGES // batch_size}",
