@@ -3,16 +3,18 @@
 A row is a config with overrides, run once a seed in a folder of its own. What a run
 measured is kept in ``results/ledger``, one small file a run, so a table may be finished
 by the same command later and on another machine: runs in the ledger are not repeated.
+
+Nor is an entry that other code has made: it is kept as it is, and the commit and the
+hash of that code stand in it. A table names every commit and hash of its entries; two
+hashes in one table are two states of the code. To measure anew, remove the entry and
+the folder of its run.
 """
 
 import argparse
-import ast
 import datetime
 import hashlib
 import itertools
 import json
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -21,10 +23,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import provenance
+
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 TAPS = ("conv1", "conv2", "conv3", "conv4", "conv5")
-DEFINING = ("data", "evals", "methods", "models", "ops", "optim", "train", "transforms")
 
 
 class Row(NamedTuple):
@@ -92,20 +95,12 @@ def measure(
     if unknown := [name for name in wanted if name not in by_name]:
         raise SystemExit(f"--rows has {unknown[0]!r}; allowed: {', '.join(by_name)}.")
     name = f"{table}_{args.size}"
-    code = {"commit": _git("rev-parse", "HEAD"), "code_sha256": code_hash()}
+    code = {"commit": provenance.commit(), "code_sha256": provenance.code_hash()}
     bench = Bench(args.runs / name, RESULTS / "ledger" / name, by_name, code)
-    for waiting in (False, True):
-        # All rows of a seed before the next seed: a cut run leaves whole tables behind.
-        # Two rows may read one run ("Random" is another row before its first step).
-        jobs: dict[str, tuple[Row, int]] = {}
-        for seed in range(args.seeds):
-            for row in map(by_name.__getitem__, wanted):
-                if bool(row.needs) == waiting:
-                    label = _label(row, seed)
-                    both = row.untrained or (label in jobs and jobs[label][0].untrained)
-                    jobs[label] = row._replace(untrained=both), seed
+    asked = [(by_name[name], seed) for seed in range(args.seeds) for name in wanted]
+    for phase in _phases(asked, bench):
         with ThreadPoolExecutor(args.jobs) as pool:
-            list(pool.map(lambda job: _run(*job, bench), jobs.values()))
+            list(pool.map(lambda job: _run(job, bench), phase))
     return write(table, rows, args, collect)
 
 
@@ -179,6 +174,47 @@ class Bench(NamedTuple):
     code: Mapping[str, str]
 
 
+class Job(NamedTuple):
+    """One run, and the paths in its folder that runs of a later phase need."""
+
+    row: Row
+    seed: int
+    supplies: frozenset[str]
+
+
+def _phases(wanted: Sequence[tuple[Row, int]], bench: Bench) -> list[list[Job]]:
+    """Put runs in an order in which none waits for another one of its phase.
+
+    What a run needs belongs to an earlier phase, asked for or not: within a phase, two
+    runs at a time would make the same folder.
+    """
+    jobs: dict[str, Job] = {}
+
+    def ask(row: Row, seed: int, *supplies: str) -> None:
+        label = _label(row, seed)
+        known = jobs.get(label, Job(row, seed, frozenset()))
+        # Two rows may read one run ("Random" is another row before its first step).
+        row = row._replace(untrained=row.untrained or known.row.untrained)
+        jobs[label] = Job(row, seed, known.supplies.union(supplies))
+        for other, path in row.needs.values():
+            ask(bench.by_name[other], seed, path)
+
+    # All rows of a seed before the next seed: a cut run leaves whole tables behind.
+    for row, seed in wanted:
+        if not _is_done(row, seed, bench.ledger):
+            ask(row, seed)
+    phases: dict[int, list[Job]] = {}
+    for job in jobs.values():
+        phases.setdefault(_depth(job.row, bench), []).append(job)
+    return [phases[depth] for depth in sorted(phases)]
+
+
+def _depth(row: Row, bench: Bench) -> int:
+    """Count the runs that are to be made one after the other before a row's."""
+    others = (bench.by_name[other] for other, _ in row.needs.values())
+    return max((1 + _depth(other, bench) for other in others), default=0)
+
+
 def _label(row: Row, seed: int) -> str:
     words = (row.config, *row.overrides)
     own = hashlib.sha256(" ".join(words).encode()).hexdigest()[:8]
@@ -202,10 +238,20 @@ def _seeds_done(row: Row, ledger: Path) -> range:
     return range(next(is_missing))
 
 
-def _run(row: Row, seed: int, bench: Bench) -> None:
-    if _is_done(row, seed, bench.ledger):
-        return
+def _run(job: Job, bench: Bench) -> None:
+    """Make a run and what others need of it; measure it if the ledger lacks it."""
+    row, seed, supplies = job
     workdir = _train(row, seed, bench)
+    for path in sorted(supplies):
+        if path and not (workdir / path).exists():
+            asked = f"--evals={Path(path).stem}"
+            _jaxssl("evaluate", f"--workdir={workdir}", asked, "--norandom_init")
+    if not _is_done(row, seed, bench.ledger):
+        _measure(row, seed, workdir, bench)
+
+
+def _measure(row: Row, seed: int, workdir: Path, bench: Bench) -> None:
+    """Evaluate a finished run and enter it in the ledger."""
     both = "--random_init" if row.untrained else "--norandom_init"
     _jaxssl("evaluate", f"--workdir={workdir}", f"--evals={','.join(row.evals)}", both)
 
@@ -223,7 +269,7 @@ def _run(row: Row, seed: int, bench: Bench) -> None:
         "untrained": measured(workdir / "evals/random_init") if row.untrained else None,
         "curves": _curves(workdir / "metrics.jsonl", row.curves),
         "train_seconds": _seconds(workdir / "metrics.jsonl"),
-        "hardware": _hardware(),
+        "hardware": provenance.hardware(workdir / "run.json"),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         **bench.code,
         "config": config,
@@ -238,12 +284,8 @@ def _train(row: Row, seed: int, bench: Bench) -> Path:
     workdir = bench.runs / _label(row, seed)
     words = [f"--config.seed={seed}", *row.overrides]
     for key, (other, path) in row.needs.items():
-        folder = _train(bench.by_name[other], seed, bench)
-        source = folder / path
-        if path and not source.exists():
-            asked = f"--evals={source.stem}"
-            _jaxssl("evaluate", f"--workdir={folder}", asked, "--norandom_init")
-        words.append(f"--config.{key}={source}")
+        folder = bench.runs / _label(bench.by_name[other], seed)
+        words.append(f"--config.{key}={folder / path}")
     print(f"{row.name}, seed {seed}: {workdir}", flush=True)
     _jaxssl("train", f"--config={row.config}", f"--workdir={workdir}", *words)
     return workdir
@@ -318,30 +360,3 @@ def mean_sd(values: Sequence[float]) -> list[float]:
     """Return the mean and the standard deviation over seeds."""
     spread = statistics.stdev(values) if len(values) > 1 else 0.0
     return [round(statistics.fmean(values), 5), round(spread, 5)]
-
-
-def code_hash() -> str:
-    """Return the SHA-256 of the code that defines the numbers, comments left out."""
-    total = hashlib.sha256()
-    for part in DEFINING:
-        for path in sorted((ROOT / "jaxssl" / part).rglob("*.py")):
-            tree = ast.parse(path.read_text())
-            for node in ast.walk(tree):
-                body = getattr(node, "body", None)
-                if isinstance(body, list) and body and _is_docstring(body[0]):
-                    node.body = body[1:]
-            total.update(f"{path.relative_to(ROOT)}\n{ast.dump(tree)}".encode())
-    return total.hexdigest()
-
-
-def _is_docstring(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
-
-
-def _hardware() -> str:
-    return f"{os.cpu_count()} CPU cores ({platform.machine()})"
-
-
-def _git(*words: str) -> str:
-    done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
-    return done.stdout.strip()

@@ -4,12 +4,17 @@ import argparse
 import importlib.util
 import json
 import sys
+import threading
+import time
+from functools import partial
 from pathlib import Path
+from platform import machine
 
 import jax
 import numpy as np
 import pytest
 
+from jaxssl.report import labels as report_labels
 from jaxssl.train import recipe
 
 ROOT = Path(__file__).parent.parent
@@ -96,6 +101,12 @@ def test_every_row_of_cpu_size_builds_and_has_its_evaluations(table, tmp_path):
         assert set(state.opt_state) <= set(state.params), row.name
 
 
+def launch(*earlier, platform="cpu", kind="cpu", count=1, cpus=8):
+    """What of run.json tells the hardware."""
+    devices = {"platform": platform, "kind": kind, "count": count, "cpus": cpus}
+    return {"devices": devices, "earlier": [*earlier]}
+
+
 def test_chapter_8_keeps_the_last_and_the_best_epoch(tmp_path, monkeypatch):
     runner, labels = load("runner"), load("labels")
     monkeypatch.setattr(labels, "runner", runner)
@@ -120,6 +131,7 @@ def test_chapter_8_keeps_the_last_and_the_best_epoch(tmp_path, monkeypatch):
             lines.append({"step": 9, "speed/elapsed_seconds": 4.0})
             log = "".join(json.dumps(line) + "\n" for line in lines)
             (workdir / "metrics.jsonl").write_text(log)
+            (workdir / "run.json").write_text(json.dumps(launch()))
             return
         found = {
             "test": {"accuracy": curves[seed][-1]},
@@ -153,6 +165,7 @@ def test_chapter_8_keeps_the_last_and_the_best_epoch(tmp_path, monkeypatch):
             assert Path(given.partition("=")[2]).exists()
     table = labels.markdown(result)
     assert "| First | 55.0 ± 7.1 | 65.0 ± 7.1 | 50.0 ± 0.0 |" in table
+    assert "gap" not in first["accuracy"]  # Wrong labels are no measure of it.
     assert "| 2 | last 47.62 |" in table
 
 
@@ -172,6 +185,7 @@ def test_rows_are_run_once_and_every_finished_row_is_kept(tmp_path, monkeypatch)
             lines = [{"speed/elapsed_seconds": t} for t in (3.0, 5.0, 1.0, 2.0)]
             log = "".join(json.dumps(line) + "\n" for line in lines)
             (workdir / "metrics.jsonl").write_text(log)
+            (workdir / "run.json").write_text(json.dumps(launch(launch(cpus=2))))
             return
         scalars = {"scalars": {"accuracy": 0.5, **dict.fromkeys(runner.TAPS, 0.4)}}
         for name in flags["--evals"].split(","):
@@ -199,6 +213,9 @@ def test_rows_are_run_once_and_every_finished_row_is_kept(tmp_path, monkeypatch)
     assert [row["name"] for row in found] == ["Random", "A", "B"]
     assert [row["pretext"] for row in found] == [None, [0.5, 0.0], None]
     assert len(found[1]["measured"]["commit"]) == 1
+    assert found[1]["measured"]["hardware"] == [
+        f"2 CPU cores ({machine()}) and 8 CPU cores ({machine()})"
+    ]
     assert found[1]["train_seconds"] == [7.0, 7.0]  # Two sittings: 5 and 2 seconds.
     args.rows = "C"
     with pytest.raises(SystemExit, match="'C'; allowed: Random, A, B"):
@@ -219,17 +236,164 @@ def test_table_4_2_has_the_thesis_eight_rows_in_its_order():
     ]
 
 
-def test_the_code_hash_ignores_comments_and_sees_code(tmp_path, monkeypatch):
+def hash_of(tmp_path, monkeypatch, file, text):
+    provenance = load("provenance")
+    monkeypatch.setattr(provenance, "ROOT", tmp_path)
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text(text)
+    return provenance.code_hash()
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        "jaxssl/models/net.py",
+        "jaxssl/builders/labels.py",
+        "jaxssl/losses.py",
+        "jaxssl/keys.py",
+        "jaxssl/settings.py",
+        "configs/classify.py",
+    ],
+)
+def test_the_code_hash_ignores_comments_and_sees_code(tmp_path, monkeypatch, file):
+    first = hash_of(tmp_path, monkeypatch, file, '"""Doc."""\nWIDTH = 1\n"""Of it."""')
+    other = '"""Other."""\n# why\nWIDTH = 1\n"""Else."""'
+    assert hash_of(tmp_path, monkeypatch, file, other) == first
+    assert hash_of(tmp_path, monkeypatch, file, '"""Doc."""\nWIDTH = 2\n') != first
+
+
+@pytest.mark.parametrize("file", ["jaxssl/report/page.py", "jaxssl/cli/train.py"])
+def test_the_code_hash_spares_what_changes_no_number(tmp_path, monkeypatch, file):
+    texts = ("WIDTH = 1", "WIDTH = 2")
+    hashes = {hash_of(tmp_path, monkeypatch, file, text) for text in texts}
+    assert len(hashes) == 1
+
+
+def test_hardware_is_that_of_the_run(tmp_path):
+    gpus = launch(platform="gpu", kind="NVIDIA H200", count=4)
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps(gpus))
+    assert load("provenance").hardware(file) == "4 GPU (NVIDIA H200)"
+    file.write_text(json.dumps(launch(gpus, launch(), gpus)))
+    told = f"4 GPU (NVIDIA H200) and 8 CPU cores ({machine()})"
+    assert load("provenance").hardware(file) == told
+
+
+def test_the_curve_is_measured_on_the_whole_test_set():
+    """Else the best epoch, taken from it, would be of other images than the last."""
+    sizes = {
+        "fashion_mnist_10k": 2_000,
+        "tfds:cifar10": 10_000,
+        "tfds:cifar100": 10_000,
+        "tfds:voc/2007": 4_952,
+        "tfds:imagenet2012": 50_000,
+    }
+    for table in CHAPTER_8:
+        for size in ("cpu", "paper"):
+            for row in load(table).rows(size):
+                config = recipe.load(str(ROOT / row.config), [*row.overrides]).config
+                assert config.eval.online.num_images >= sizes[config.data.name]
+
+
+def test_several_labels_an_image_have_a_fit_and_a_gap():
+    labels = load("labels")
+    curve = [[0, 0.1], [5, 0.62], [9, 0.55]]
+    entry = {
+        "trained": {"test": {"precision": 0.55}, "train": {"precision": 0.875}},
+        "curves": {"test/precision": curve},
+    }
+    assert labels._quantities(entry) == {
+        "last": 0.55,
+        "best": 0.62,
+        "labels": 0.875,
+        "gap": 0.325,
+    }
+
+
+def test_the_ledger_says_a_quantity_as_the_report_does():
+    named = dict(load("labels").QUANTITIES)
+    assert named.pop("gap") == "gap"
+    assert named == report_labels.QUANTITIES
+
+
+def test_sizes_of_figure_8_2_are_saved_as_often_as_any_run():
+    for size in ("cpu", "paper"):
+        rows = load("figure_8_2").rows(size)
+        assert not any("save_every" in word for row in rows for word in row.overrides)
+    names = [row.name.partition(": ")[2] for row in rows]
+    for name in ("k = 32", "mini-batch size = 1"):
+        assert names.count(name) == 4  # Two networks, clean and noisy.
+
+
+def test_the_clean_run_of_sgd_is_a_row_of_its_own():
+    rows = {row.name: row for row in load("table_8_4").rows("paper")}
+    assert rows["SGD (clean)"].thesis == {"last": 57.4}
+    same = ("config", "overrides")
+    for key in same:
+        assert getattr(rows["SGD (clean)"], key) == getattr(rows["Labeller"], key)
+
+
+@pytest.mark.parametrize("wanted", [None, "SGD,Bilevel"])
+def test_runs_that_need_one_do_not_make_it_at_the_same_time(
+    tmp_path, monkeypatch, wanted
+):
     runner = load("runner")
-    file = tmp_path / "jaxssl" / "models" / "net.py"
-    file.parent.mkdir(parents=True)
-    monkeypatch.setattr(runner, "ROOT", tmp_path)
-    file.write_text('"""Doc."""\nWIDTH = 1\n')
-    first = runner.code_hash()
-    file.write_text('"""Other."""\n# why\nWIDTH = 1\n')
-    assert runner.code_hash() == first
-    file.write_text('"""Doc."""\nWIDTH = 2\n')
-    assert runner.code_hash() != first
+    monkeypatch.setattr(runner, "RESULTS", tmp_path / "results")
+    commands = []
+    here, busy = threading.Lock(), set()
+
+    def fake(verb, *words):
+        workdir = Path(next(w for w in words if "--workdir" in w).partition("=")[2])
+        with here:
+            assert workdir not in busy
+            busy.add(workdir)
+            commands.append((verb, workdir.name, *words))
+        time.sleep(0.01)
+        (workdir / "evals").mkdir(parents=True, exist_ok=True)
+        if verb == "train":
+            for name in [w.partition("=")[2] for w in words if "noise.file" in w]:
+                assert Path(name).exists()
+            body = {"config": {"train": {"num_steps": 9}}}
+            (workdir / "config.json").write_text(json.dumps(body))
+            (workdir / "metrics.jsonl").write_text('{"step": 9}\n')
+            (workdir / "run.json").write_text(json.dumps(launch()))
+        else:
+            (asked,) = [w.partition("=")[2] for w in words if "--evals" in w]
+            for name in asked.split(","):
+                (workdir / "evals" / f"{name}.npz").touch()
+                scalars = {"accuracy": 0.5, "labels": 0.5}
+                file = workdir / "evals" / f"{name}.json"
+                file.write_text(json.dumps({"scalars": scalars}))
+        with here:
+            busy.remove(workdir)
+
+    monkeypatch.setattr(runner, "_jaxssl", fake)
+    needs = {"noise.file": ("Labeller", "evals/predictions.npz")}
+    row = partial(runner.Row, evals=("test",))
+    rows = [
+        row("SGD", "b.py", needs=needs),
+        row("Bilevel", "c.py", needs=needs),
+        row("Labeller", "a.py"),
+    ]
+    args = argparse.Namespace(
+        size="cpu", seeds=2, jobs=4, runs=tmp_path / "runs", rows=wanted
+    )
+    runner.measure("t", rows, args, lambda row, seeds, ledger: done(row, seeds))
+    labeller = [words[0] for words in commands if words[1].startswith("a-")]
+    assert labeller.count("train") == 2  # Once a seed.
+    assert sum("--evals=predictions" in words for words in commands) == 2
+    trained = [words[1][0] for words in commands if words[0] == "train"]
+    assert sorted(trained[:2]) == ["a", "a"]
+    assert sorted(trained[2:]) == ["b", "b", "c", "c"]
+    runner.measure("t", rows, args, lambda row, seeds, ledger: done(row, seeds))
+    assert len(commands) == 4 * 2 + 2 * 3  # Nothing is asked for twice.
+
+
+def done(row, seeds):
+    """A row of results, of which the table looks at nothing."""
+    keys = ("hardware", "date", "commit", "code_sha256")
+    measured = {key: ["x"] for key in keys}
+    return {"name": row.name, "seeds": list(seeds), "measured": measured}
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda p: p.stem)
@@ -239,7 +403,11 @@ def test_stored_results_say_where_they_come_from(path):
         assert result[key], key
     for row in result["rows"]:
         assert len(row["seeds"]) >= 3
-        for values in row["linear_probe"].values():
-            mean, spread = values
-            assert 0 < mean < 1
+        kind = "accuracy" if "accuracy" in row else "linear_probe"
+        assert len(row["each_seed"]) == len(row["seeds"])
+        for name, (mean, spread) in row[kind].items():
+            values = [found[name] for found in row["each_seed"]]
+            assert mean == pytest.approx(np.mean(values), abs=1e-5)
+            assert spread == pytest.approx(np.std(values, ddof=1), abs=1e-5)
             assert 0 <= spread < 0.2
+            assert (-1 if name == "gap" else 0) < mean <= 1
