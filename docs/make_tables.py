@@ -16,6 +16,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from jaxssl.report.labels import QUANTITIES
+
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 RESULTS = ROOT / "experiments" / "results"
@@ -47,10 +49,7 @@ BEST = {
 """The row of that result in experiments/results/table_<n>_paper.json."""
 
 ACCURACIES = {
-    "last": "test, last epoch",
-    "best": "test, best epoch",
-    "labels": "fit of the training labels",
-    "memorized": "wrong labels repeated",
+    name: QUANTITIES[name] for name in ("last", "best", "labels", "memorized")
 }
 """What the tables of chapter 8 show."""
 

@@ -40,8 +40,10 @@ _LEARNERS = {
     "ghost": "ghost mini-batches",
     "bilevel": "bilevel learning",
 }
-_SAME = ("data.name", "method.", "model.", "noise.")
+_SAME = ("data.", "percent", "method.", "model.", "noise.")
+_PLACES = ("data.data_dir", "noise.file")  # Where files lie makes no other task.
 _DROP = 1.0  # Points from the best epoch to the last that the claim tells as a loss.
+_SHOWN = 0.05  # Points that a number with one decimal place can show.
 
 
 def applies(run: Run) -> bool:
@@ -66,16 +68,17 @@ def answers(run: Run) -> dict[str, float]:
 
 
 def best(run: Run) -> tuple[int, float]:
-    """Return step and value of the best test result, of the last one if none is above.
+    """Return step and value of the best test result on the curve.
 
-    The last one is the evaluation's where there is one.
+    The evaluation after training counts where there is no curve alone: the curve ends
+    with the same step, and may be of fewer images.
     """
     steps, values = _curve(run)
-    last = _last(run, "test").get(_measure(run))
-    if last is not None and not (len(values) and values.max() > last):
-        evaluation = run.evals.get("test")
-        step = evaluation.step if evaluation else None
-        return step if step is not None else _end(run), last
+    if not len(values):
+        evaluation = run.evals["test"]
+        step = evaluation.step
+        value = evaluation.scalars[_measure(run)]
+        return step if step is not None else _end(run), value
     place = int(values.argmax())
     return int(steps[place]), float(values[place])
 
@@ -238,8 +241,11 @@ def _claim(run: Run, found: Mapping[str, float]) -> str:
     beside = f"{share(top)} at step{NBSP}{step:,}"
     if lost >= _DROP:
         beside = f", {lost:.1f} points below its best ({beside})"
+    elif lost >= _SHOWN:
+        beside = f" (at its best {beside})"
     else:
-        beside = f" (at its best {beside})" if lost > 0.0 else ", its best"
+        # A curve of fewer images may end below the evaluation of all.
+        beside = ", its best" if lost > -_SHOWN else ""
     said = f"{_how(run)} {_right(run, found['last'])} {_when(run)}{beside}."
     if "memorized" in found:
         return f"{said} {_meaning(found)}"
@@ -316,7 +322,11 @@ def _config(row: Mapping[str, Any]) -> Mapping[str, Any]:
 def _same_task(ours: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two runs differ in the learner, its optimizer or length at most."""
     ours, other = (
-        {key: value for key, value in flat(config) if key.startswith(_SAME)}
+        {
+            key: value
+            for key, value in flat(config)
+            if key.startswith(_SAME) and key not in _PLACES
+        }
         for config in (ours, other)
     )
     return ours == other

@@ -245,11 +245,39 @@ def test_many_intervals_are_averaged():
     assert {c for c in found} == {("--c0", 1.0), ("--c1", round((0.4 / 0.6) ** 0.5, 2))}
 
 
-def test_the_best_is_the_last_if_none_is_above(bilevel):
+def test_the_best_is_that_of_one_curve(bilevel):
+    assert labels.best(inputs.read(bilevel)) == (200, 0.81)
+    put(bilevel / "evals", "test", {"accuracy": 0.85}, step=400)  # Of more images.
     run = inputs.read(bilevel)
     assert labels.best(run) == (200, 0.81)
-    put(bilevel / "evals", "test", {"accuracy": 0.85}, step=400)
+    _, seen = read(page.write(bilevel))
+    assert "85.0 % of held-out images right after the last epoch. It" in seen.text
+    (bilevel / "metrics.jsonl").unlink()
     assert labels.best(inputs.read(bilevel)) == (400, 0.85)
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({}, True),
+        ({"learner": {"name": "ghost"}}, True),
+        ({"data": {"name": "a", "data_dir": "/elsewhere", "num_train": 10}}, True),
+        ({"data": {"name": "a", "data_dir": "/here", "num_train": 20}}, False),
+        ({"data": {"name": "b", "data_dir": "/here", "num_train": 10}}, False),
+        ({"data": {"name": "a", "num_train": 10, "preset": "tiny"}}, False),
+        ({"percent": 20}, False),
+        ({"noise": {"kind": "predicted", "file": "there.npz"}}, True),
+        ({"noise": {"kind": "symmetric", "file": "here.npz"}}, False),
+    ],
+)
+def test_a_task_is_the_data_and_not_where_they_lie(change, same):
+    ours = {
+        "data": {"name": "a", "data_dir": "/here", "num_train": 10},
+        "percent": 10,
+        "noise": {"kind": "predicted", "file": "here.npz"},
+        "learner": {"name": "sgd"},
+    }
+    assert labels._same_task(ours, {**ours, **change}) == same
 
 
 def test_one_drawing_fits_a_phone():
