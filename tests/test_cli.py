@@ -234,7 +234,7 @@ def test_a_loss_that_is_no_number_is_exit_code_6(tmp_path, capsys):
     words = ["--config.model.nan_at=5", "--config.train.num_steps=8"]
     assert main(["train", f"--config={TINY}", f"--workdir={tmp_path}", *words]) == 6
     err = capsys.readouterr().err
-    assert err.startswith("jaxssl: the loss is not finite since step 6")
+    assert err.startswith("jaxssl: steps 6 to 8 made no update; not finite: loss/")
     assert "Step 4 is kept" in err
     assert err.count("\n") == 1
     assert checkpoint.steps(tmp_path) == [4]

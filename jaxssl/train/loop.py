@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
 from jaxssl.data import pipeline
 from jaxssl.settings import positive
 from jaxssl.train import checkpoint, metrics, preemption, records, sharding, start
 from jaxssl.train.recipe import Recipe
-from jaxssl.train.step import Meter, is_finite, make_program
+from jaxssl.train.step import MAX_SKIPS, Meter, is_finite, make_program, renew
 from jaxssl.types import Eval, Task, TrainState, UserError
 
 
@@ -62,10 +61,10 @@ class Config:
 
 
 class NonFiniteError(RuntimeError):
-    """A loss or a parameter is no longer a number; no checkpoint was overwritten.
+    """Losses or updates stay without numbers; no good checkpoint was overwritten.
 
     Attributes:
-      step: the first step at which it was seen.
+      step: the first of the steps that made no update.
     """
 
     def __init__(self, step: int, message: str):
@@ -133,7 +132,7 @@ def train(
       UserError: settings or workdir do not fit.
       DriftError: the workdir's run has another config, other data or other shapes.
       NoValidCheckpointError: there are checkpoints and all are damaged.
-      NonFiniteError: a loss is not finite.
+      NonFiniteError: three steps in a row had a loss or an update that is not finite.
       PreemptedError: SIGTERM or SIGINT came; the state is saved.
     """
     mesh = mesh or sharding.make_mesh(sharding.Config())
@@ -220,7 +219,7 @@ def train(
             metrics.advance(writer)
             if step % config.log_every == 0 or last:
                 _log(run, step, meter, pace, num_bad=len(rows.bad_records))
-                meter, pace = program.empty, metrics.Pace()
+                meter, pace = renew(program.empty, meter), metrics.Pace()
             if step % config.eval_every == 0 or last:
                 _evaluate(run, state, step)
             stopped = received()
@@ -269,17 +268,21 @@ def _open_rows(
     )
 
 
-def _check(run: Run, step: int, meter: Meter) -> Meter:
-    """Fetch the meter; raise if a loss was not finite since it was last empty."""
+def _check(run: Run, meter: Meter) -> Meter:
+    """Fetch the meter; raise if too many steps in a row made no update."""
     fetched = jax.device_get(meter)
-    if fetched.bad_step >= 0:
-        bad = [n for n, total in fetched.sums.items() if not np.isfinite(total)]
+    if fetched.stop_step >= 0:
+        first = int(fetched.stop_step) - MAX_SKIPS + 1
         raise NonFiniteError(
-            int(fetched.bad_step),
-            f"the loss is not finite since step {fetched.bad_step} (seen at step "
-            f"{step} in {', '.join(bad)}). {_kept(run)}",
+            first,
+            f"steps {first} to {fetched.stop_step} made no update; not finite: "
+            f"{_causes(fetched)}. {_kept(run)}",
         )
     return fetched
+
+
+def _causes(meter: Meter) -> str:
+    return ", ".join(f"{name} ({n} x)" for name, n in meter.causes.items() if n)
 
 
 def _kept(run: Run) -> str:
@@ -296,17 +299,25 @@ def _log(
 ) -> None:
     """Write the means of the interval that ends at ``step``."""
     started = time.monotonic()
-    fetched = _check(run, step, meter)
+    fetched = _check(run, meter)
     pace = pace.extend(time.monotonic() - started)
-    means = {n: float(total) / int(fetched.count) for n, total in fetched.sums.items()}
+    skipped, count = int(fetched.skipped), int(fetched.count)
+    means = {n: float(total) / count for n, total in fetched.sums.items() if count}
     elapsed = time.monotonic() - run.began
     scalars = {
         **means,
         "data/bad_records": float(num_bad),
+        "data/skipped_steps": float(skipped),
         **pace.scalars(run.config.batch_size),
         "speed/elapsed_seconds": elapsed,
     }
     metrics.write(run.writer, step, scalars)
+    if skipped:
+        metrics.say(
+            run.writer,
+            f"STEP {step}: {skipped} of the last {skipped + count} steps made no "
+            f"update; not finite: {_causes(fetched)}.",
+        )
     left = elapsed / (step - run.first) * (run.config.num_steps - step)
     metrics.show(run.writer, step, scalars, left)
 
@@ -328,7 +339,7 @@ def _evaluate(run: Run, state: TrainState, step: int) -> None:
 def _save(run: Run, state: TrainState, meter: Meter) -> None:
     """Save a state that is known to be finite."""
     step = int(state.step)
-    _check(run, step, meter)
+    _check(run, meter)
     if not is_finite(state):
         raise NonFiniteError(
             step, f"the state is not finite at step {step}. {_kept(run)}"

@@ -1,6 +1,6 @@
 """The compiled step: a task's step, its random key, and a meter on the device."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import jax
@@ -10,19 +10,32 @@ from jax.sharding import Mesh
 from jaxssl.train import manifest, sharding, start
 from jaxssl.types import Array, Batch, Bool, Int, Key, Metrics, Task, TrainState
 
+MAX_SKIPS = 3
+"""So many steps in a row without an update end the run."""
+
+UPDATE = "the update"
+
 
 class Meter(NamedTuple):
     """What the step adds up on the device between two log steps.
 
     Attributes:
-      sums: of every metric.
+      sums: of every metric, over the steps that made an update.
       count: number of steps in the sums.
-      bad_step: the first step whose loss was not finite, or -1.
+      causes: number of skipped steps by what was not finite in them: a loss, or
+        ``UPDATE``, which is any number of the new state.
+      skipped: number of skipped steps.
+      streak: number of skipped steps in a row up to now; an interval takes it over
+        from the one before.
+      stop_step: the step that made it ``MAX_SKIPS`` in a row, or -1.
     """
 
     sums: Metrics
     count: Int[Array, ""]
-    bad_step: Int[Array, ""]
+    causes: dict[str, Int[Array, ""]]
+    skipped: Int[Array, ""]
+    streak: Int[Array, ""]
+    stop_step: Int[Array, ""]
 
 
 class Program(NamedTuple):
@@ -43,6 +56,10 @@ def make_program(task: Task, abstract: TrainState, spec: Batch, mesh: Mesh) -> P
 
     It is compiled ahead of time, so it cannot be traced again: a batch of another shape
     is an error, not a silent second compilation.
+
+    A step whose losses or new state are not finite leaves no trace in the state, but in
+    its counter: the data and the keys move on, parameters, statistics and optimizer
+    stay. That is what ``optax.apply_if_finite`` does, for all players at once.
 
     Args:
       task: the method.
@@ -71,10 +88,21 @@ def make_program(task: Task, abstract: TrainState, spec: Batch, mesh: Mesh) -> P
         state: TrainState, meter: Meter, batch: Batch, key: Key[Array, ""]
     ) -> tuple[TrainState, Meter]:
         new, scalars = step(state, batch, jax.random.fold_in(key, state.step))
-        return new, _add(meter, scalars, new.step)
+        bad = _find_bad(new, scalars)
+        skip = jnp.any(jnp.stack([*bad.values()]))
+        kept = jax.tree.map(lambda now, old: jnp.where(skip, old, now), new, state)
+        meter = _add(meter, scalars, bad, skip, new.step)
+        return kept._replace(step=new.step), meter
 
     zero = jnp.zeros((), jnp.int32)
-    empty = Meter({name: jnp.zeros(()) for name in scalars}, zero, zero - 1)
+    empty = Meter(
+        sums={name: jnp.zeros(()) for name in scalars},
+        count=zero,
+        causes={name: zero for name in [*_losses(scalars), UPDATE]},
+        skipped=zero,
+        streak=zero,
+        stop_step=zero - 1,
+    )
     jitted = jax.jit(
         advance,
         donate_argnums=0,
@@ -85,15 +113,44 @@ def make_program(task: Task, abstract: TrainState, spec: Batch, mesh: Mesh) -> P
     return Program(lowered.compile, jax.device_put(empty, everywhere))
 
 
-def _add(meter: Meter, scalars: Metrics, step: Int[Array, ""]) -> Meter:
-    """Add one step's metrics; remember the first step whose loss is not finite."""
-    losses = [v for n, v in scalars.items() if n.startswith("loss")]
-    finite = jnp.all(jnp.isfinite(jnp.stack(losses or [*scalars.values()])))
+def _losses(names: Iterable[str]) -> list[str]:
+    """Return the metrics that must be finite: the losses, else all there are."""
+    names = [*names]
+    return [name for name in names if name.startswith("loss")] or names
+
+
+def _find_bad(new: TrainState, scalars: Metrics) -> dict[str, Bool[Array, ""]]:
+    """Say of each loss, and of the new state, whether it is not finite."""
+    bad = {name: ~jnp.isfinite(scalars[name]) for name in _losses(scalars)}
+    return {**bad, UPDATE: ~is_finite(new)}
+
+
+def _add(
+    meter: Meter,
+    scalars: Metrics,
+    bad: dict[str, Bool[Array, ""]],
+    skip: Bool[Array, ""],
+    step: Int[Array, ""],
+) -> Meter:
+    """Add one step: its metrics if it made an update, else the reasons why not."""
+    streak = jnp.where(skip, meter.streak + 1, 0)
+    stop = (meter.stop_step < 0) & (streak >= MAX_SKIPS)
     return Meter(
-        {n: meter.sums[n] + jnp.float32(scalars[n]) for n in meter.sums},
-        meter.count + 1,
-        jnp.where((meter.bad_step < 0) & ~finite, step, meter.bad_step),
+        sums={
+            name: total + jnp.where(skip, 0.0, jnp.float32(scalars[name]))
+            for name, total in meter.sums.items()
+        },
+        count=meter.count + ~skip,
+        causes={name: count + bad[name] for name, count in meter.causes.items()},
+        skipped=meter.skipped + skip,
+        streak=streak,
+        stop_step=jnp.where(stop, step, meter.stop_step),
     )
+
+
+def renew(empty: Meter, meter: Meter) -> Meter:
+    """Return the meter of the next interval; skipped steps in a row count on."""
+    return empty._replace(streak=meter.streak)
 
 
 def _check_stable(before: TrainState, after: TrainState) -> None:
@@ -111,4 +168,6 @@ def is_finite(state: TrainState) -> Bool[Array, ""]:
     """Say whether all numbers of a state are finite, those of optimizers too."""
     leaves = jax.tree.leaves((state.params, state.stats, state.opt_state))
     reals = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(leaf)) for leaf in reals]))
+    # One reduction that XLA turns into vector code; it passes NaN on.
+    tops = [jnp.max(jnp.abs(leaf), initial=0.0) for leaf in reals]
+    return jnp.all(jnp.stack([top < jnp.inf for top in tops]))

@@ -54,7 +54,8 @@ def fit(tiny, mesh):
     def run(workdir, *, task=None, words=(), **changes):
         chosen = recipe.load(str(TINY), words)
         source = tiny.make_source()
-        task = task or tiny.make_task(nan_at=chosen.config.model.nan_at)
+        model = chosen.config.model
+        task = task or tiny.make_task(nan_at=model.nan_at, nan_for=model.nan_for)
         settings = loop.Config(
             **{**chosen.config.train.to_dict(), **changes.pop("c", {})}
         )

@@ -4,13 +4,12 @@ import os
 import signal
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxssl.data import pipeline
-from jaxssl.train import checkpoint, loop, metrics, preemption, sharding, start, step
-from jaxssl.types import EvalResult, TrainState, UserError
+from jaxssl.train import checkpoint, loop, metrics, preemption, sharding, start
+from jaxssl.types import EvalResult, UserError
 
 
 def _records(workdir):
@@ -128,39 +127,6 @@ def test_a_crash_repeats_no_record(fit, tmp_path, bits):
     assert _records(tmp_path / "cut") == _records(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("bad", [0, 1, 10])
-def test_a_loss_that_is_no_number_stops_before_a_save(fit, tmp_path, newest, bad):
-    words = [f"--config.model.nan_at={bad}"]
-    with pytest.raises(loop.NonFiniteError, match=r"loss/classifier") as caught:
-        fit(tmp_path, words=words, c={"log_every": 7})
-    assert caught.value.step == bad + 1
-    kept = [s for s in (4, 8) if s <= bad]
-    assert checkpoint.steps(tmp_path) == kept
-    assert all(r.get("loss/classifier", 0) is not None for r in _records(tmp_path))
-    if kept:
-        assert f"Step {kept[-1]} is kept" in str(caught.value)
-        state = newest(tmp_path)
-        assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
-    else:
-        assert "No checkpoint had been saved" in str(caught.value)
-
-
-def test_parameters_that_are_no_numbers_are_never_saved(tiny, fit, tmp_path):
-    """The loss of step 8 is finite, its update is not: step 8 must not be kept."""
-    task = tiny.make_task()
-
-    def overflow(state, batch, key):
-        new, found = task.step(state, batch, key)
-        broken = jnp.where(state.step == 7, jnp.inf, 1.0)
-        return new._replace(
-            params=jax.tree.map(lambda x: x * broken, new.params)
-        ), found
-
-    with pytest.raises(loop.NonFiniteError, match="the state is not finite at step 8"):
-        fit(tmp_path, task=task._replace(step=overflow))
-    assert checkpoint.steps(tmp_path) == [4]
-
-
 def test_a_step_must_keep_the_shapes_of_its_state(tiny, fit, tmp_path):
     task = tiny.make_task()
 
@@ -251,17 +217,6 @@ def test_untrained_state_has_fresh_parameters_and_moved_statistics(tiny, mesh, b
     np.testing.assert_allclose(found, mean, atol=0.05)
 
 
-def test_meter_remembers_the_first_bad_step():
-    zero = jnp.int32(0)
-    meter = step.Meter({"loss/a": jnp.zeros(()), "acc": jnp.zeros(())}, zero, zero - 1)
-    values = [(1.0, jnp.nan), (jnp.inf, 0.0), (jnp.nan, 0.0)]
-    for i, (loss, acc) in enumerate(values):
-        found = {"loss/a": jnp.float32(loss), "acc": jnp.float32(acc)}
-        meter = step._add(meter, found, jnp.int32(i + 1))
-    assert int(meter.bad_step) == 2
-    assert int(meter.count) == 3
-
-
 def test_config_and_run_are_on_record(fit, tmp_path):
     fit(tmp_path, command=["jaxssl", "train"], c={"num_steps": 2})
     body = json.loads((tmp_path / "config.json").read_text())
@@ -272,12 +227,3 @@ def test_config_and_run_are_on_record(fit, tmp_path):
     assert run["versions"]["jax"] == jax.__version__
     assert run["devices"]["count"] == 8
     assert len(run["git"]["commit"]) == 40
-
-
-@pytest.mark.parametrize("part", ["params", "stats", "opt_state"])
-def test_every_part_of_a_state_has_to_be_finite(part):
-    good = TrainState(jnp.array(3), *({"net": {"w": jnp.ones(2)}} for _ in range(3)))
-    good.opt_state["count"] = jnp.array(3)
-    assert step.is_finite(good)
-    bad = good._replace(**{part: {"net": {"w": jnp.array([1.0, jnp.nan])}}})
-    assert not step.is_finite(bad)

@@ -39,6 +39,7 @@ def get_config(variant="small"):
     config.model = ConfigDict(
         {"width": 8 if variant == "small" else 16, "noise": 0.1, "nan_at": -1}
     )
+    config.model.nan_for = 99
     config.model.classes = CLASSES
     config.optim = ConfigDict({"learning_rate": 0.01})
     config.train = ConfigDict(
@@ -66,7 +67,9 @@ def make_source(count=24):
     )
 
 
-def make_task(width=8, noise=0.1, nan_at=-1, learning_rate=0.01, classes=CLASSES):
+def make_task(
+    width=8, noise=0.1, nan_at=-1, nan_for=99, learning_rate=0.01, classes=CLASSES
+):
     tx = optax.adam(learning_rate)
 
     def init(key, batch):
@@ -107,7 +110,9 @@ def make_task(width=8, noise=0.1, nan_at=-1, learning_rate=0.01, classes=CLASSES
                 logits, batch["label"]
             )
             hit = (logits.argmax(-1) == batch["label"]).mean()
-            return losses.mean() + jnp.where(state.step == nan_at, jnp.nan, 0.0), hit
+            bad = (nan_at >= 0) & (state.step >= nan_at)
+            bad &= state.step < nan_at + nan_for
+            return losses.mean() + jnp.where(bad, jnp.nan, 0.0), hit
 
         (loss, hit), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
         updates, opt = tx.update(grads, state.opt_state["classifier"], params)
@@ -155,6 +160,7 @@ def build(config):
         width=config.model.width,
         noise=config.model.noise,
         nan_at=config.model.nan_at,
+        nan_for=config.model.nan_for,
         learning_rate=config.optim.learning_rate,
         classes=config.model.classes,
     )

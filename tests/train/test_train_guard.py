@@ -1,0 +1,254 @@
+"""Numbers that are not finite: skipped, counted, and never saved."""
+
+import io
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxssl.data import pipeline
+from jaxssl.train import checkpoint, loop, metrics, sharding, start, step
+from jaxssl.types import TrainState
+
+WORDS = {"log_every": 1, "num_steps": 12}
+
+
+def _spoil_leaf(tree, value):
+    """Put one number into the first leaf of floats, as one shard's gradient may."""
+    leaves, treedef = jax.tree.flatten(tree)
+    i = next(i for i, x in enumerate(leaves) if x.dtype == jnp.float32 and x.ndim)
+    leaves[i] = leaves[i].ravel().at[1].set(value).reshape(leaves[i].shape)
+    return jax.tree.unflatten(treedef, leaves)
+
+
+def _in_state(part, value):
+    return lambda new, found: (
+        new._replace(**{part: _spoil_leaf(getattr(new, part), value)}),
+        found,
+    )
+
+
+FAULTS = {
+    "loss nan": lambda new, found: (new, {**found, "loss/classifier": jnp.nan}),
+    "loss inf": lambda new, found: (new, {**found, "loss/classifier": -jnp.inf}),
+    "params nan": _in_state("params", jnp.nan),
+    "params inf": _in_state("params", jnp.inf),
+    "stats nan": _in_state("stats", jnp.nan),
+    "opt_state inf": _in_state("opt_state", -jnp.inf),
+}
+
+
+def _spoil(task, fault, bad):
+    """Return the task with a fault after the steps whose numbers are in ``bad``."""
+
+    def spoiled(state, batch, key):
+        new, found = task.step(state, batch, key)
+        found = {name: jnp.float32(value) for name, value in found.items()}
+        worse = jax.tree.map(
+            lambda x, like: jnp.asarray(x, like.dtype), fault(new, found), (new, found)
+        )
+        now = jnp.isin(state.step, jnp.array([*bad, -1]))
+        return jax.tree.map(lambda x, y: jnp.where(now, x, y), worse, (new, found))
+
+    return task._replace(step=spoiled)
+
+
+def _by_hand(task, source, *, num_steps, bad):
+    """Train in a plain loop that leaves bad steps out; return state and losses."""
+    init_key, step_key = jax.random.split(jax.random.key(3))
+    rows = pipeline.batches(source, batch_size=8, seed=3)
+    batch = next(rows)
+    state, advance, losses = jax.jit(task.init)(init_key, batch), jax.jit(task.step), []
+    for number in range(num_steps):
+        if number:
+            batch = next(rows)
+        new, found = advance(state, batch, jax.random.fold_in(step_key, number))
+        if number not in bad:
+            state = new
+            losses.append(float(found["loss/classifier"]))
+        state = state._replace(step=jnp.int32(number + 1))
+    rows.close()
+    return state, losses
+
+
+def _means(workdir):
+    return [r for r in metrics.read(workdir) if "data/skipped_steps" in r]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_bad_steps_leave_no_trace_but_a_count(tiny, fit, tmp_path, fault):
+    bad, task, out = (0, 1, 5, 8), tiny.make_task(), io.StringIO()
+    broken = _spoil(task, FAULTS[fault], bad)
+    state = fit(tmp_path, task=broken, c=WORDS, stream=out)
+    expected, losses = _by_hand(task, tiny.make_source(), num_steps=12, bad=bad)
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    told = _means(tmp_path)
+    assert [i for i, r in enumerate(told) if r["data/skipped_steps"]] == list(bad)
+    found = [r["loss/classifier"] for r in told if "loss/classifier" in r]
+    np.testing.assert_allclose(found, losses, rtol=1e-5)
+    assert all(math.isfinite(value) for r in told for value in r.values())
+    cause = "loss/classifier (1 x)" if "loss" in fault else "the update (1 x)"
+    line = "STEP 1: 1 of the last 1 steps made no update; not finite: "
+    assert f"{line}{cause}." in out.getvalue()
+
+
+def test_a_bad_pixel_is_skipped_too(tiny, fit, tmp_path):
+    """The batch itself is broken, so loss and gradient are, as a real one would be."""
+    task = tiny.make_task()
+
+    def dark(state, batch, key):
+        broken = jnp.where(state.step == 6, jnp.nan, 1.0)
+        return task.step(state, {**batch, "image": batch["image"] * broken}, key)
+
+    state = fit(tmp_path, task=task._replace(step=dark), c=WORDS)
+    expected, _ = _by_hand(task, tiny.make_source(), num_steps=12, bad=(6,))
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+
+
+def test_means_are_over_the_steps_that_made_an_update(fit, tmp_path):
+    words = ["--config.model.nan_at=4", "--config.model.nan_for=2"]
+    fit(tmp_path / "each", words=words, c={**WORDS, "log_every": 1})
+    fit(tmp_path / "six", words=words, c={**WORDS, "log_every": 6})
+    each = [r["loss/classifier"] for r in _means(tmp_path / "each")[:4]]
+    first = _means(tmp_path / "six")[0]
+    assert first["loss/classifier"] == pytest.approx(np.mean(each), rel=1e-6)
+    assert [r["data/skipped_steps"] for r in _means(tmp_path / "six")] == [2.0, 0.0]
+
+
+@pytest.mark.parametrize("bad", [0, 1, 10])
+@pytest.mark.parametrize("log_every", [1, 2, 7])
+def test_three_in_a_row_stop_before_a_save(fit, tmp_path, newest, bits, bad, log_every):
+    """Wherever the log steps lie; the same command then stops in the same way."""
+    words = [f"--config.model.nan_at={bad}"]
+    with pytest.raises(loop.NonFiniteError, match=r"loss/classifier \(") as caught:
+        fit(tmp_path, words=words, c={"log_every": log_every})
+    assert caught.value.step == bad + 1
+    assert f"steps {bad + 1} to {bad + 3} made no update" in str(caught.value)
+    # A save before the third has the parameters of the last good step.
+    kept = [s for s in (4, 8, 12) if s < bad + 3]
+    assert checkpoint.steps(tmp_path) == kept
+    if not kept:
+        assert "No checkpoint had been saved" in str(caught.value)
+        return
+    assert f"Step {kept[-1]} is kept" in str(caught.value)
+    before = newest(tmp_path)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(before))
+    with pytest.raises(loop.NonFiniteError):
+        fit(tmp_path, words=words, c={"log_every": log_every})
+    assert bits(newest(tmp_path)) == bits(before)
+
+
+def test_two_in_a_row_go_on_again_and_again(fit, tmp_path):
+    words = ["--config.model.nan_at=3", "--config.model.nan_for=2"]
+    assert int(fit(tmp_path, words=words).step) == 20
+    assert checkpoint.steps(tmp_path) == [12, 16, 20]
+
+
+def test_a_first_state_without_numbers_is_never_saved(tiny, fit, tmp_path):
+    task = tiny.make_task()
+
+    def init(key, batch):
+        state = task.init(key, batch)
+        return state._replace(params=_spoil_leaf(state.params, jnp.nan))
+
+    with pytest.raises(loop.NonFiniteError, match="the state is not finite at step 1"):
+        fit(tmp_path, task=task._replace(init=init), c={"save_every": 1})
+    assert checkpoint.steps(tmp_path) == []
+
+
+def test_eight_devices_skip_together(tiny, fit, tmp_path):
+    """One device's rows are broken; all keep the old state."""
+    every, task = sharding.make_mesh(sharding.Config()), tiny.make_task()
+
+    def dark(state, batch, key):
+        broken = jnp.ones(8).at[5].set(jnp.where(state.step == 2, jnp.nan, 1.0))
+        image = batch["image"] * broken[:, None, None, None]
+        return task.step(state, {**batch, "image": image}, key)
+
+    state = fit(tmp_path, task=task._replace(step=dark), mesh=every, c=WORDS)
+    expected, _ = _by_hand(task, tiny.make_source(), num_steps=12, bad=(2,))
+    for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
+
+
+def test_the_meter_counts_in_a_row_over_intervals():
+    zero = jnp.int32(0)
+    names = ("loss/a", "loss/b", step.UPDATE)
+    empty = step.Meter(
+        {"loss/a": jnp.zeros(()), "loss/b": jnp.zeros(()), "acc": jnp.zeros(())},
+        *(zero, dict.fromkeys(names, zero), zero, zero, zero - 1),
+    )
+    meter, nan = empty, jnp.nan
+    losses = [
+        (1, 2),
+        (nan, 2),
+        (3, nan),
+        (4, 5),
+        (nan, nan),
+        (nan, 6),
+        (nan, 7),
+        (8, 9),
+    ]
+    for number, (a, b) in enumerate(losses, start=1):
+        bad = {"loss/a": jnp.isnan(a), "loss/b": jnp.isnan(b), step.UPDATE: False}
+        bad = {name: jnp.asarray(value) for name, value in bad.items()}
+        found = {"loss/a": jnp.float32(a), "loss/b": jnp.float32(b), "acc": 1.0}
+        skip = jnp.asarray(bool(np.isnan(a + b)))
+        meter = step._add(meter, found, bad, skip, jnp.int32(number))
+        if number == 3:
+            assert [int(n) for n in (meter.count, meter.skipped, meter.streak)] == [
+                *(1, 2, 2)
+            ]
+            meter = step.renew(empty, meter)
+            assert [int(n) for n in (meter.count, meter.skipped, meter.streak)] == [
+                *(0, 0, 2)
+            ]
+    assert int(meter.stop_step) == 7
+    assert {name: float(total) for name, total in meter.sums.items()} == {
+        "loss/a": 12.0,
+        "loss/b": 14.0,
+        "acc": 2.0,
+    }
+    assert {name: int(n) for name, n in meter.causes.items()} == {
+        "loss/a": 3,
+        "loss/b": 1,
+        step.UPDATE: 0,
+    }
+
+
+@pytest.mark.parametrize("part", ["params", "stats", "opt_state"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_every_part_of_a_state_has_to_be_finite(part, value):
+    good = TrainState(jnp.array(3), *({"net": {"w": jnp.ones(2)}} for _ in range(3)))
+    good.opt_state["count"] = jnp.array(3)
+    good.opt_state["none"] = jnp.zeros((0, 2))
+    good.opt_state["half"] = jnp.full(2, 6e4, jnp.float16)
+    assert step.is_finite(good)
+    for dtype in (jnp.float32, jnp.bfloat16, jnp.float16):
+        leaf = jnp.array([1.0, value, -2.0], dtype)
+        assert not step.is_finite(good._replace(**{part: {"net": {"w": leaf}}}))
+
+
+def test_the_guard_costs_one_state_of_memory_and_a_few_operations(tiny, mesh):
+    """The old state stays donated: its memory is that of the new one."""
+    task, source = tiny.make_task(width=4000), tiny.make_source()
+    spec = start.make_spec(pipeline.batches, source, batch_size=8, seed=3)
+    abstract = start.make_abstract(task, spec, mesh)
+    guarded = step.make_program(task, abstract, spec, mesh).compile()
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    bare = jax.jit(task.step, donate_argnums=0).lower(abstract, spec, key).compile()
+    leaves = jax.tree.leaves(abstract)
+    numbers = sum(leaf.size for leaf in leaves)
+    size = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+    memory, without = guarded.memory_analysis(), bare.memory_analysis()
+    slack = 2**14  # Alignment, and the meter.
+    assert memory.alias_size_in_bytes >= size
+    assert memory.output_size_in_bytes <= size + slack
+    extra = memory.temp_size_in_bytes - without.temp_size_in_bytes
+    assert extra <= size + slack
+    flops = guarded.cost_analysis()["flops"] - bare.cost_analysis()["flops"]
+    assert flops <= 5 * numbers
