@@ -1,26 +1,15 @@
-"""Figure 8.3: CifarNet with more and more wrong labels.
+"""Figure 8.3: CifarNet with more and more wrong labels; see `noise_levels`."""
 
---size cpu    the MLP without batch norm on Fashion-MNIST, 10,000 images
---size paper  CifarNet on CIFAR-10 and CIFAR-100, 100 epochs in batches of 64 (needs the
-              data and a GPU)
-
-The thesis shows bars and no numbers. With ten classes, 90 % other-class noise leaves
-nothing to learn.
-"""
-
-import labels
+import noise_levels
 import runner
 
-FILES = labels.FILES
-NETWORKS = {"cpu": "mlp_plain", "paper": "cifarnet"}
+FILES = noise_levels.FILES
 
 
 def rows(size: str) -> list[runner.Row]:
-    """Return one row for each learner and level of noise."""
-    return labels.noise_rows(size, NETWORKS[size])
+    """Return the figure's rows."""
+    return noise_levels.rows("figure_8_3", size)
 
 
 if __name__ == "__main__":
-    args = runner.parse_args(__doc__, tuple(FILES))
-    found = runner.measure("figure_8_3", rows(args.size), args, labels.collect)
-    print(labels.markdown(found))
+    noise_levels.main("figure_8_3")

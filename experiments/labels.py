@@ -51,30 +51,6 @@ def row(
     )
 
 
-def noise_rows(size: str, network: str) -> list[runner.Row]:
-    """Return a row for each learner and level of noise, as Figures 8.3 and 8.4 have."""
-    rates = {
-        "cpu": (0.0, 0.2, 0.4, 0.6, 0.8),
-        "paper": tuple(i / 10 for i in range(10)),
-    }
-    data = {"cpu": (None,), "paper": ("cifar10", "cifar100")}
-    table = []
-    for name in data[size]:
-        words = (f"--config.data.name=tfds:{name}",) if name else ()
-        prefix = f"{name}: " if name else ""
-        for rate in rates[size]:
-            for learner, variant in LEARNERS.items():
-                table.append(
-                    row(
-                        f"{prefix}{100 * rate:.0f} %: {learner}",
-                        f"{FILES[size]}:{network},{variant}",
-                        *words,
-                        *noise(rate),
-                    )
-                )
-    return table
-
-
 def collect(row: runner.Row, seeds: Sequence[int], ledger: Path) -> dict[str, Any]:
     """Collect accuracies over seeds: of the last epoch, the best one, and the fit."""
     entries = [runner.read_entry(row, seed, ledger) for seed in seeds]
