@@ -14,6 +14,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from ml_collections import ConfigDict
 from PIL import Image
 
 from jaxssl import cli
@@ -38,7 +39,13 @@ BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.S | re.M)
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.\w+)+")
 INLINE = re.compile(r"(python|make) \S|jaxssl (data|checkpoint) \S|jaxssl \w+ --")
 HERE = "tests/methods/test_transformations.py"  # The paper map's tests without a file.
-OUTSIDE = ("runs/", "configs/my_photos.py", "train.npz", "test.npz")
+OUTSIDE = (
+    "runs/",
+    "configs/my_photos.py",
+    "configs/my_labels.py",
+    "train.npz",
+    "test.npz",
+)
 """Beginnings of names that a reader's own run or data bring."""
 
 
@@ -203,10 +210,11 @@ def test_python_blocks_run_in_order(name, capsys):
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
-    """A folder like the repository's root, with the page's own config in it."""
+    """A folder like the repository's root, with the page's own configs in it."""
     shutil.copytree(CONFIGS, tmp_path / "configs")
-    first = blocks(page("configuration.md"), "python")[0]
-    (tmp_path / "configs" / "my_photos.py").write_text(first)
+    photos, _, own = blocks(page("configuration.md"), "python")
+    (tmp_path / "configs" / "my_photos.py").write_text(photos)
+    (tmp_path / "configs" / "my_labels.py").write_text(own)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [str(tmp_path / "configs"), *sys.path])
     return tmp_path
@@ -230,6 +238,41 @@ def test_a_config_for_own_photos_builds(workplace):
     plain = namespace["build"](chosen.config)
     assert sorted(plain.evals) == ["filters", "pretext"]
     assert plain.online_evals == {}
+
+
+@pytest.mark.parametrize("variant", ["sgd", "ghost", "bilevel"])
+def test_a_config_for_own_noisy_labels_builds(workplace, variant):
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            folder = Path("photos", split, name)
+            folder.mkdir(parents=True)
+            for i in range(8):
+                pixels = rng.integers(0, 256, (40, 48, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+    config = f"configs/my_labels.py:{variant}"
+    chosen = recipe.load(config, ["--config.train.batch_size=16"])
+    arrays = chosen.config.copy_and_resolve_references().unlock()
+    arrays.data = ConfigDict({"name": "npz", "data_dir": "arrays"})
+    Path("arrays").mkdir()
+    for split in ("train", "test"):
+        images = rng.integers(0, 256, (16, 28, 28, 3), np.uint8)
+        np.savez(f"arrays/{split}.npz", image=images, label=np.arange(16) % 2)
+    module = recipe.load_module(Path("configs/my_labels.py"))
+    for experiment in (recipe.build(chosen), module.build(arrays)):
+        record = experiment.train_set[0]
+        assert "true_label" not in record  # No label was made worse.
+        order = experiment.order
+        with pipeline.batches(
+            experiment.train_set, batch_size=16, seed=0, order=order
+        ) as batches:
+            batch = next(batches)
+        state = jax.eval_shape(experiment.task.init, jax.random.key(0), batch)
+        assert list(state.params) == ["classifier"]
+        key = jax.random.key(1)
+        _, metrics = jax.eval_shape(experiment.task.step, state, batch, key)
+        assert "loss/classifier" in metrics
+        assert {"test", "train"} <= set(experiment.evals)
 
 
 # --- Commands
