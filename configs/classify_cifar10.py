@@ -50,8 +50,14 @@ VIEWS = {
     },
     # Sec. 8.4.1: no augmentation. The size of the input is not given.
     "cifarnet": {"crop_size": 32, "flip": False, "pixels": "standardized"},
-    # As mixup's, whose pixels have the data set's mean and deviation.
-    "preact_resnet18": {"crop_size": 32, "padding": 4, "pixels": "standardized"},
+    # As in mixup's code.
+    "preact_resnet18": {
+        "crop_size": 32,
+        "padding": 4,
+        "pixels": "normalized",
+        "mean": (0.4914, 0.4822, 0.4465),
+        "std": (0.2023, 0.1994, 0.2010),
+    },
 }
 
 

@@ -19,12 +19,14 @@ from jaxssl.models.convnet import convnet
 from jaxssl.models.mlp import mlp
 
 EPOCH = 10_000 // 64
+# Without batch norm the rate would be too large for pixels whose mean is not 0.
+CENTRED = {"pixels": "normalized", "mean": (0.286,) * 3, "std": (0.353,) * 3}
 NETWORKS = {
-    "mlp": ({"features": (256, 256), "norm": True, "dropout": 0.0}, 40),
-    "mlp_plain": ({"features": (256, 256), "norm": False, "dropout": 0.0}, 40),
-    "convnet": ({"channels": (16, 32, 64), "features": 256}, 25),
+    "mlp": ({"features": (256, 256), "norm": True, "dropout": 0.0}, {}, 40),
+    "mlp_plain": ({"features": (256, 256), "norm": False, "dropout": 0.0}, CENTRED, 40),
+    "convnet": ({"channels": (16, 32, 64), "features": 256}, {}, 25),
 }
-"""Settings and epochs by name."""
+"""Settings of the network and of what it sees, and epochs, by name."""
 
 
 def get_config(variant: str = "mlp,bilevel") -> ConfigDict:
@@ -35,14 +37,14 @@ def get_config(variant: str = "mlp,bilevel") -> ConfigDict:
     """
     learners = ("sgd", "ghost", "bilevel")
     network, learner = sections.split_variant(variant, NETWORKS, learners)
-    model, epochs = NETWORKS[network]
+    model, views, epochs = NETWORKS[network]
     num_steps = epochs * EPOCH
     config = ConfigDict({"seed": 0})
     config.data = ConfigDict(
         {"name": "fashion_mnist_10k", "data_dir": "", "num_train": 10_000}
     )
     config.noise = sections.noise(kind="symmetric", rate=0.5)
-    config.method = sections.classifier(crop_size=28, flip=False, pixels="symmetric")
+    config.method = sections.classifier(crop_size=28, flip=False, **views)
     config.learner = sections.learner(name=learner)
     config.model = ConfigDict(model)
     config.optim = sections.sgd_optim(

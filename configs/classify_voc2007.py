@@ -47,7 +47,8 @@ def get_config(variant: str = "bilevel") -> ConfigDict:
         crop_size=227, area=(0.3, 1.0), labels="attributes"
     )
     # How mini-batches of images with several labels are matched is not given.
-    config.learner = sections.learner(name=variant, k=4, sampling="random")
+    matching = {} if variant == "sgd" else {"k": 4, "sampling": "random"}
+    config.learner = sections.learner(name=variant, **matching)
     config.model = ConfigDict({"dropout": 0.5})
     config.optim = sections.sgd_optim(
         learning_rate=0.01, schedule="linear", final_rate=0.0

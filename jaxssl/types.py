@@ -94,7 +94,8 @@ class Network(NamedTuple):
       init: ``init(key, x) -> (params, stats)``.
       apply: ``apply(params, stats, x, *, train, key=None) -> (outputs, new_stats)``.
         ``outputs`` is a dict of feature taps. ``new_stats`` equals ``stats`` unless
-        ``train``; ``key`` feeds dropout and may be omitted where there is none.
+        ``train``; ``key`` feeds dropout, which is active wherever a key is given;
+        training may omit it where there is no dropout.
     """
 
     init: Callable[..., tuple[Params, Stats]]

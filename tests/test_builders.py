@@ -191,22 +191,32 @@ def generalization(pets, **changes):
     )
     for path, value in changes.items():
         section, _, field = path.partition("__")
-        settings[section][field] = value
+        if field:
+            settings[section][field] = value
+        else:
+            settings[section] = value
     make = functools.partial(mlp, features=(4,))
     return builders.generalization(settings, make, train=pets, test=pets)
 
 
 def test_the_learner_decides_who_is_in_a_step():
     pets = source([0, 1], count=40)
-    assert generalization(pets, learner__name="sgd").order is None
+    assert generalization(pets, learner=sections.learner()).order is None
     assert generalization(pets, learner__sampling="random").order is None
     rows = generalization(pets).order(3)
     assert rows.shape == (8,)
     assert len(set(pets.labels[rows].reshape(2, 4).ravel()[:4])) == 1
     with pytest.raises(UserError, match=r"batch_size is 10; learner\.k = 4"):
         generalization(pets, train__batch_size=10)
-    with pytest.raises(UserError, match="sampling is 'matched': labels must have at"):
+    with pytest.raises(UserError, match="class 0 has 3 images for 4 mini-batches"):
         generalization(source([0, 1], count=6))
+
+
+def test_dense_layers_are_asked_at_the_size_they_were_trained_on():
+    pets = source([0, 1], count=40)
+    with pytest.raises(UserError, match=r"crop_size is 20 but .* is 16"):
+        generalization(pets, method__crop_size=16)
+    assert generalization(pets, method__crop_size=16, eval__test={"crop_size": 16})
 
 
 def test_mini_batches_are_matched_by_the_labels_that_training_sees():

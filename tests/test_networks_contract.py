@@ -20,7 +20,7 @@ def built(request):
 
 
 def _apply(network, train):
-    key = jax.random.key(3)
+    key = jax.random.key(3) if train else None
     return jax.jit(lambda p, s, x: network.apply(p, s, x, train=train, key=key))
 
 

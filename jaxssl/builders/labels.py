@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 
+import jax
+import jax.numpy as jnp
+
 from jaxssl import sections
 from jaxssl.builders.features import feature_evals, online_probe
 from jaxssl.builders.parts import (
@@ -90,6 +93,7 @@ def generalization(
     networks = classify.Networks(classifier, classifier)
     txs = {"classifier": make_sgd(config.optim, config.train.num_steps)}
     task = classify.make_task(method, networks, txs, learner)
+    _check_sizes(classifier, method.crop_size, ask.crop_size, channels=3)
     evals = _accuracies(task, method, ask, train, test)
     if "predictions" in config.eval:
         evals["predictions"] = _predictions(task, train, config)
@@ -154,6 +158,20 @@ def linear_probes(
 def _check_named(train: Source) -> None:
     if not train.class_names:
         raise UserError(f"{train.name} has no labels; give images sorted into classes.")
+
+
+def _check_sizes(network: Network, trained: int, tested: int, *, channels: int) -> None:
+    """Raise where a network that is trained on one size cannot be asked at another."""
+
+    def shapes(size):
+        x = jax.ShapeDtypeStruct((1, size, size, channels), jnp.float32)
+        return jax.eval_shape(network.init, jax.random.key(0), x)[0]
+
+    if trained != tested and shapes(trained) != shapes(tested):
+        raise UserError(
+            f"eval.test.crop_size is {tested} but method.crop_size is {trained}; this "
+            "network has dense layers on all places, so they must be equal."
+        )
 
 
 def _corrupted(section: Section, train: Source, test: Source) -> tuple[Source, Source]:

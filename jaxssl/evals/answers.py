@@ -1,6 +1,7 @@
 """Evaluations of a classifier's own answers: functions of the state, ready to run."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -106,26 +107,20 @@ def predictions_eval(
       An evaluation with the scalar ``noise``, the share of labels that differ from the
       true ones, and the array ``predicted``, int32 (n,).
     """
-
-    def forward(state, images, key):
-        crops = crop_views(images, size=config.crop_size, views=config.views)
-        logits = readouts["sampled_logits"](
-            state, crops.reshape(-1, *crops.shape[2:]), key
-        )
-        return logits.reshape(*crops.shape[:2], -1)
-
-    forward = jax.jit(forward)
+    forward = _make_forward(readouts["sampled_logits"], config, "logits")
 
     def run(state: TrainState) -> EvalResult:
         found, true = [], []
         batches = pipeline.epoch(source, batch_size=config.batch_size)
-        for i, (batch, mask) in enumerate(batches):
+        for i, (batch, _) in enumerate(batches):
             key = jax.random.fold_in(jax.random.key(seed), i)
-            logits = jax.device_get(forward(state, place(batch["image"], state), key))
-            found.append(classification.mean_softmax(logits[mask]).argmax(axis=1))
-            true.append(batch["label"][mask])
-        label = np.concatenate(found).astype(np.int32)
-        noise = float((label != np.concatenate(true)).mean())
+            images = place(batch["image"], state)
+            logits = jax.device_get(forward(state, images, key)["logits"])
+            found.append(classification.mean_softmax(logits).argmax(axis=1))
+            true.append(batch.get("true_label", batch["label"]))
+        # The last batch is padded; a record that cannot be read has its stand-in's.
+        label = np.concatenate(found)[: len(source)].astype(np.int32)
+        noise = float((label != np.concatenate(true)[: len(source)]).mean())
         return EvalResult({"noise": noise}, {"predicted": label})
 
     return run
@@ -164,15 +159,7 @@ def precision_eval(readouts: Readouts, source: Source, config: LogitsConfig) -> 
 
 def _asker(readouts: Readouts, config: LogitsConfig, *, alone: str):
     """Return a function from state and source to (n, v, k), and labels, by name."""
-
-    def forward(state, images):
-        crops = crop_views(images, size=config.crop_size, views=config.views)
-        rows = crops.reshape(-1, *crops.shape[2:])  # (b v) s s c
-        logits = readouts["logits"](state, rows)
-        by_name = logits if isinstance(logits, dict) else {alone: logits}
-        return {name: x.reshape(*crops.shape[:2], -1) for name, x in by_name.items()}
-
-    forward = jax.jit(forward)
+    forward = _make_forward(readouts["logits"], config, alone)
 
     def ask(state: TrainState, source: Source):
         parts, labels = [], []
@@ -184,6 +171,20 @@ def _asker(readouts: Readouts, config: LogitsConfig, *, alone: str):
         return _joined(parts), _joined(labels)
 
     return ask
+
+
+@functools.lru_cache(maxsize=8)
+def _make_forward(logits_fn: Callable[..., Any], config: LogitsConfig, alone: str):
+    """Return a compiled function to (b, v, k) by name; evaluations share it."""
+
+    def forward(state, images, *key):
+        crops = crop_views(images, size=config.crop_size, views=config.views)
+        rows = crops.reshape(-1, *crops.shape[2:])  # (b v) s s c
+        logits = logits_fn(state, rows, *key)
+        by_name = logits if isinstance(logits, dict) else {alone: logits}
+        return {name: x.reshape(*crops.shape[:2], -1) for name, x in by_name.items()}
+
+    return jax.jit(forward)
 
 
 def _joined(parts: Sequence[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:

@@ -28,10 +28,9 @@ share everything else:
 | several labels an image (VOC) | ``Config.labels`` | Sec. 8.4.4 |
 
 Deviations. Mixup mixes the k mini-batches alike, so that their labels stay the same;
-the thesis does not say how it joins the two. Brightness is a factor here, in the
-released code a summand. Table 4.7 augments "similar to [149]" (IIC), which jitters
-colours by 0.4, 0.4, 0.4 and 0.125, too; configs/classify_resnet34_stl10.py has crops
-and flips.
+the thesis does not say how it joins the two. Table 4.7 augments "similar to [149]"
+(IIC), which jitters colours by 0.4, 0.4, 0.4 and 0.125, too;
+configs/classify_resnet34_stl10.py has crops and flips.
 """
 
 import functools
@@ -111,7 +110,7 @@ def make_loss(config: Config, network: Network, mix_key: Key[Array, ""]) -> Call
     def loss_fn(
         params: Params, minibatch: Batch, *, state: Stats, key: Key[Array, ""]
     ) -> tuple[Float[Array, ""], tuple[Stats, Float[Array, "b n"]]]:
-        x = to_input(minibatch["image"], pixels=config.pixels)
+        x = to_input(minibatch["image"], config)
         x = mix(mix_key, x, config.mixup)
         outputs, stats = network.apply(params, state, x, train=True, key=key)
         logits = outputs["logits"]
@@ -192,10 +191,10 @@ def _check_labels(labels: Int[Array, "b ..."], config: Config) -> None:
 def make_readouts(config: Config, networks: Networks) -> dict:
     """Return ``features``, ``logits``, and ``sampled_logits`` with dropout active."""
 
-    def apply(network, state, images, train=False, key=None):
+    def apply(network, state, images, key=None):
         params, stats = state.params["classifier"], state.stats["classifier"]
-        x = to_input(images, pixels=config.pixels)
-        return network.apply(params, stats, x, train=train, key=key)[0]
+        x = to_input(images, config)
+        return network.apply(params, stats, x, train=False, key=key)[0]
 
     def features(state, images):
         return apply(networks.backbone, state, images)
@@ -204,7 +203,7 @@ def make_readouts(config: Config, networks: Networks) -> dict:
         return apply(networks.classifier, state, images)["logits"]
 
     def sampled_logits(state, images, key):
-        return apply(networks.classifier, state, images, True, key)["logits"]
+        return apply(networks.classifier, state, images, key)["logits"]
 
     return {"features": features, "logits": logits, "sampled_logits": sampled_logits}
 

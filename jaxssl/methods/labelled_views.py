@@ -16,10 +16,8 @@ from jaxssl import transforms as T  # noqa: N812
 from jaxssl.models.network import from_pixels
 from jaxssl.types import Array, Batch, Float, Int, Key, Shaped, UserError
 
-PIXELS = ("symmetric", "standardized")
-"""What becomes of 0..255: [-1, 1], or mean 0 and variance 1 of each image."""
-
-SYMMETRIC = (-1.0, 1.0)
+PIXELS = ("symmetric", "standardized", "normalized")
+"""What becomes of 0..255: [-1, 1]; mean 0 and variance 1 of each image; or of all."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,8 +31,12 @@ class Config:
       area: cut parts of that share of the area and resize them, as (0.3, 1.0) on VOC;
         empty for crops of ``crop_size`` pixels.
       brightness: strength of the change, 0 for none; released code: 63/255.
-      contrast: strength of the change, 0 for none; released code: 0.8.
-      pixels: ``symmetric`` or ``standardized``; see `to_input`.
+      contrast: strength of the change, 0 for none; released code: 0.8. Both as in
+        `perturb_colors`.
+      pixels: ``symmetric`` for [-1, 1]; ``standardized`` for mean 0 and variance 1 of
+        each image (released code); ``normalized`` for those of the data set.
+      mean: of the data set's channels in [0, 1], for ``normalized``.
+      std: its standard deviations.
       labels: ``classes``, one an image; or ``attributes``, several 0/1 labels (VOC).
       smoothing: share of the label that goes to all classes evenly; Table 8.3: 0.1.
       mixup: alpha of mixup, 0 for none. The paper of mixup: 1.
@@ -47,6 +49,8 @@ class Config:
     brightness: float = 0.0
     contrast: float = 0.0
     pixels: str = "symmetric"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     labels: str = "classes"
     smoothing: float = 0.0
     mixup: float = 0.0
@@ -65,6 +69,12 @@ class Config:
             raise UserError(
                 f"area is {self.area}; it must be empty, or two shares that rise in "
                 "(0, 1], as (0.3, 1.0)."
+            )
+        wanted = 3 if self.pixels == "normalized" else 0
+        if len(self.mean) != wanted or len(self.std) != wanted:
+            raise UserError(
+                f"mean is {self.mean} and std {self.std}; with pixels={self.pixels!r} "
+                f"each needs {wanted} values."
             )
         if self.area and self.padding:
             raise UserError(
@@ -195,28 +205,29 @@ def perturb_colors(
     brightness: float,
     contrast: float,
 ) -> Float[Array, "b h w c"]:
-    """Change brightness and contrast of each image by random factors (section 8.4.1).
+    """Change brightness and contrast of each image at random (section 8.4.1).
+
+    As TensorFlow does it, and so the released code: nothing is clipped. Standardisation
+    takes the brightness out again.
 
     Args:
       key: see `random_views`.
       images: uint8, or floating point in [-1, 1].
       ids: see there.
-      brightness: the factor is uniform in 1 -+ ``brightness``.
-      contrast: the factor is uniform in 1 -+ ``contrast``.
+      brightness: share of the range of pixels; what is added is uniform in -+ that.
+      contrast: the distance from each channel's mean is multiplied by a factor, uniform
+        in 1 -+ ``contrast``.
 
     Returns:
-      The images in [-1, 1].
+      The images in the units of [-1, 1], beyond which they may lie.
     """
 
     def perturb(sample_key, image):
         bright_key, contrast_key = jax.random.split(sample_key)
-        image, _ = T.random_brightness(
-            bright_key, image, strength=brightness, value_range=SYMMETRIC
-        )
-        image, _ = T.random_contrast(
-            contrast_key, image, strength=contrast, value_range=SYMMETRIC
-        )
-        return image
+        added = jax.random.uniform(bright_key, (), minval=-1) * 2 * brightness
+        factor = 1 + jax.random.uniform(contrast_key, (), minval=-1) * contrast
+        mean = image.mean(axis=(0, 1), keepdims=True)
+        return (image - mean) * factor + mean + added
 
     return jax.vmap(perturb)(keys.per_example(key, ids), from_pixels(images))
 
@@ -225,23 +236,24 @@ def perturb_colors(
 
 
 def to_input(
-    images: Shaped[Array, "b h w c"] | Shaped[np.ndarray, "b h w c"], *, pixels: str
+    images: Shaped[Array, "b h w c"] | Shaped[np.ndarray, "b h w c"], config: Config
 ) -> Float[Array, "b h w c"]:
     """Bring images to what the network takes.
 
     Args:
       images: uint8, or floating point in [-1, 1].
-      pixels: ``symmetric`` for [-1, 1]; ``standardized`` subtracts each image's mean
-        and divides by its standard deviation, which counts as at least one grey level
-        over the root of the number of values (as TensorFlow's per-image
-        standardization, for images of one colour).
+      config: its ``pixels`` says how. A standard deviation of an image counts as at
+        least one grey level over the root of the number of values (as TensorFlow's
+        per-image standardization, for images of one colour).
 
     Returns:
       float32.
     """
     x = from_pixels(images)
-    if pixels == "symmetric":
+    if config.pixels == "symmetric":
         return x
+    if config.pixels == "normalized":
+        return T.normalize((x + 1) / 2, config.mean, config.std)
     values = (1, 2, 3)
     least = 1 / 127.5 / (x[0].size ** 0.5)
     deviation = jnp.maximum(x.std(axis=values, keepdims=True), least)

@@ -32,7 +32,10 @@ WEIGHT_BINS = 20
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Learner:
-    """How labels become an update (Table 8.1); ``sgd`` reads nothing but its name.
+    """How labels become an update (Table 8.1).
+
+    ``sgd`` reads nothing but its name, ``ghost`` also ``k``, ``sampling`` and
+    ``dropout_masks``; what is not read has to stay at its default.
 
     Attributes:
       name: ``sgd``, ``ghost`` or ``bilevel``.
@@ -68,15 +71,31 @@ class Learner:
         settings.choice("sampling", self.sampling, ("matched", "random"))
         settings.choice("dropout_masks", self.dropout_masks, ("shared", "split"))
         settings.positive(self, "lam", "mu")
+        self._check_unread()
         if self.k < 2:
             raise UserError(f"k is {self.k}; it must be at least 2.")
         if not 0 <= self.val_ratio < 1:
             raise UserError(f"val_ratio is {self.val_ratio}; it must be in [0, 1).")
-        if self.val_ratio and (self.name, self.sampling) != ("bilevel", "matched"):
+        if self.val_ratio and self.sampling != "matched":
             raise UserError(
-                f"val_ratio is {self.val_ratio}; it is for name=bilevel with "
-                "sampling=matched. Set it to 0."
+                f"val_ratio is {self.val_ratio}; it needs sampling='matched'. Set it "
+                "to 0."
             )
+
+    def _check_unread(self) -> None:
+        """Raise where a setting is changed that this learner does not read."""
+        read = {
+            "sgd": {"name"},
+            "ghost": {"name", "k", "sampling", "dropout_masks"},
+            "bilevel": {field.name for field in dataclasses.fields(self)},
+        }[self.name]
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name not in read and value != field.default:
+                raise UserError(
+                    f"{field.name} is {value!r}, but name is {self.name!r}, which does "
+                    f"not read it; leave it at {field.default!r}."
+                )
 
 
 # --- Sec. 8.4.1 Mini-batches with the same labels
@@ -106,21 +125,25 @@ class MatchedOrder:
           seed: decides all draws.
 
         Raises:
-          UserError: the labels do not allow such mini-batches.
+          UserError: a class is too small, or there are too few labels.
         """
         held_out = None
         if learner.val_ratio:
             held_out = _validation_part(labels, learner.val_ratio, seed)
-        try:
-            self._sampler = bilevel.LabelMatchedSampler(
-                labels,
-                k=learner.k,
-                per_minibatch=batch_size // learner.k,
-                seed=seed,
-                val_indices=held_out,
+        _check_classes(labels, held_out, learner)
+        places = batch_size // learner.k
+        if places > len(labels):
+            raise UserError(
+                f"train.batch_size is {batch_size}: {places} labels a mini-batch, more "
+                f"than the {len(labels)} that there are."
             )
-        except ValueError as error:
-            raise UserError(f"learner.sampling is 'matched': {error}") from error
+        self._sampler = bilevel.LabelMatchedSampler(
+            labels,
+            k=learner.k,
+            per_minibatch=places,
+            seed=seed,
+            val_indices=held_out,
+        )
 
     def __call__(self, step: int) -> Int[np.ndarray, " b"]:
         """Return the images of a step."""
@@ -131,12 +154,32 @@ def _validation_part(
     labels: Int[np.ndarray, " n"], ratio: float, seed: int
 ) -> Int[np.ndarray, " v"]:
     """Draw that share of each class, at least one image."""
-    draw = np.random.default_rng([seed, 1]).permutation(len(labels))
+    # The raw stream, as NumPy promises that it never changes.
+    stream = np.random.PCG64(np.random.SeedSequence([seed, 1]))
+    draw = np.argsort(stream.random_raw(len(labels)), kind="stable")
     parts = []
     for label in np.unique(labels):
         members = draw[labels[draw] == label]
         parts.append(members[: max(1, round(ratio * len(members)))])
     return np.sort(np.concatenate(parts))
+
+
+def _check_classes(
+    labels: Int[np.ndarray, " n"],
+    held_out: Int[np.ndarray, " v"] | None,
+    learner: Learner,
+) -> None:
+    """Raise where a class cannot give each mini-batch an image of its own."""
+    train = labels if held_out is None else np.delete(labels, held_out)
+    needed = learner.k - (held_out is not None)
+    counts = {int(c): int((train == c).sum()) for c in np.unique(labels)}
+    if small := [label for label, count in counts.items() if count < needed]:
+        raise UserError(
+            f"learner.sampling is 'matched', but class {small[0]} has "
+            f"{counts[small[0]]} images for {needed} mini-batches of training "
+            f"(learner.k is {learner.k}). Take a smaller learner.k, more images, or "
+            "learner.sampling=random."
+        )
 
 
 def split_places(batch: Batch, k: int) -> dict[str, Any]:
@@ -208,7 +251,9 @@ def weight_metrics(info: bilevel.Info, batch: Batch) -> Metrics:
       ``bilevel/cosine`` with the validation gradient, the share ``bilevel/negative`` of
       weights, and of steps that were ``bilevel/skipped``; the share of weights in each
       bin, ``weights/bin00`` and so on; and the mean weight of images whose label is
-      right, ``bilevel/clean``, and wrong, ``bilevel/corrupted`` (0 in a step without).
+      right, ``bilevel/clean``, and wrong, ``bilevel/corrupted``, 0 in a step without
+      any: means over steps have to be divided by those of ``weights/has_clean`` and
+      ``weights/has_corrupted``.
     """
     weights = info.weights.reshape(-1, info.weights.shape[-1])  # layers k-1
     places = jnp.floor((weights + 1) * (WEIGHT_BINS / 2))
@@ -227,4 +272,5 @@ def weight_metrics(info: bilevel.Info, batch: Batch) -> Metrics:
         for name, counts in (("clean", right), ("corrupted", ~right)):
             shares = counts.sum(axis=1) / jnp.maximum(counts.sum(), 1)
             metrics[f"bilevel/{name}"] = (of_minibatch * shares).sum()
+            metrics[f"weights/has_{name}"] = counts.any().astype(jnp.float32)
     return metrics

@@ -122,7 +122,10 @@ class DenseNorm(nn.Module):
 
 
 class Dropout(nn.Module):
-    """Dropout in training that asks for its key in plain words.
+    """Dropout in training, which asks for its key, and wherever a key is given.
+
+    With a key and without ``train`` a network samples its answers: batch norm is in
+    inference mode and dropout is active ("MC dropout").
 
     Attributes:
       rate: share of the values that are set to zero; the others grow by 1 / (1 - rate).
@@ -132,18 +135,18 @@ class Dropout(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "..."], *, train: bool):
-        """Return the values, of which training drops some.
+        """Return the values, some of them dropped.
 
         Raises:
           UserError: training without a key.
         """
-        drops = train and self.rate > 0
-        if drops and not self.has_rng("dropout"):
+        has_key = self.has_rng("dropout")
+        if train and self.rate > 0 and not has_key:
             raise UserError(
                 f"Dropout of {self.rate} needs a key in training; call "
                 "apply(..., train=True, key=key), or build the network with dropout=0."
             )
-        return nn.Dropout(self.rate)(x, deterministic=not drops)
+        return nn.Dropout(self.rate)(x, deterministic=not has_key)
 
 
 def local_response_norm(

@@ -19,7 +19,8 @@ def from_linen(module: nn.Module) -> Network:
 
     ``init(key, x)`` reads only the shape and the type of ``x``, which may be a
     ``jax.ShapeDtypeStruct``, and runs no forward pass. ``apply`` draws dropout from
-    ``key``; without ``train`` it hands back the very ``stats`` it was given. Parameters
+    ``key``, where there is one; without ``train`` it hands back the very ``stats`` it
+    was given. Parameters
     of a larger network are accepted: a trunk runs on those of the whole.
 
     Args:

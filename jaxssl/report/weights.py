@@ -169,13 +169,23 @@ def _panels(metrics: Mapping[str, Series], mean: float | None) -> list[dict[str,
 
 def _by_label(metrics: Mapping[str, Series], mean: float | None) -> dict[str, Series]:
     """Return the curves of right and wrong labels; none where no label is wrong."""
-    right, wrong = metrics.get("bilevel/clean"), metrics.get("bilevel/corrupted")
-    if right is None or wrong is None or not wrong.values.any():
+    right, wrong = _mean_weight(metrics, "clean"), _mean_weight(metrics, "corrupted")
+    if right is None or wrong is None or not np.nansum(abs(wrong.values)):
         return {}
     found = {"right label": right, "wrong label": wrong}
     if mean is not None:
         found["plain mean"] = Series(right.steps, np.full(len(right.steps), mean))
     return found
+
+
+def _mean_weight(metrics: Mapping[str, Series], name: str) -> Series | None:
+    """Return the mean over the steps that had such labels; the others count as 0."""
+    sums, counts = metrics.get(f"bilevel/{name}"), metrics.get(f"weights/has_{name}")
+    if sums is None or counts is None:
+        return None
+    some = counts.values > 0
+    means = np.where(some, sums.values / np.where(some, counts.values, 1), np.nan)
+    return Series(sums.steps, means)
 
 
 def _told(metrics: Mapping[str, Series]) -> str:

@@ -105,5 +105,10 @@ def test_predictions_are_drawn_anew_and_kept_by_index(tiny, test_set):
     wrong = (labels != test_set.labels).mean()
     assert found.scalars == {"noise": pytest.approx(wrong)}
     assert 0 < wrong < 0.9
+    source, _ = noisy(test_set)
+    config = answers.LogitsConfig(crop_size=9, batch_size=7)
+    readouts = {"sampled_logits": sampled}
+    again = answers.predictions_eval(readouts, source, config, seed=0)(tiny.state)
+    assert again.scalars == found.scalars  # Against the true labels, not the given.
     np.testing.assert_array_equal(predict(0).arrays["predicted"], labels)
     assert (predict(1).arrays["predicted"] != labels).any()

@@ -5,6 +5,7 @@ import pytest
 
 from jaxssl.methods import labelled_views
 from jaxssl.methods.labelled_views import Config, make_views, to_input
+from jaxssl.types import UserError
 
 KEY = jax.random.key(0)
 
@@ -42,36 +43,53 @@ def test_resized_views_show_the_asked_for_part_of_the_area():
     assert 70 < (steps < 0).sum() < 130  # Mirrored; s.d. 7.
 
 
-def test_colours_change_by_image_and_stay_in_range():
+def test_colours_change_by_image_about_each_channels_mean():
     pixels = np.random.default_rng(0).integers(40, 200, (20, 6, 6, 3)).astype(np.uint8)
     config = Config(crop_size=6, flip=False, brightness=0.2, contrast=0.5)
     batch = {"image": jnp.asarray(pixels), "id": jnp.arange(20)}
     views = make_views(KEY, batch, config)
     assert views.dtype == jnp.float32
-    assert float(jnp.abs(views).max()) <= 1
-    spreads = np.asarray(views.std(axis=(1, 2, 3))) / (
-        pixels.std(axis=(1, 2, 3)) / 127.5
-    )
-    assert spreads.min() < 0.7
-    assert spreads.max() > 1.3
+    before = pixels / 127.5 - 1
+    spreads = np.asarray(views).std(axis=(1, 2)) / before.std(axis=(1, 2))
+    np.testing.assert_allclose(spreads, spreads[:, :1].repeat(3, axis=1), rtol=1e-4)
+    assert 0.5 <= spreads.min() < 0.7
+    assert 1.3 < spreads.max() <= 1.5
+    added = np.asarray(views).mean(axis=(1, 2)) - before.mean(axis=(1, 2))
+    np.testing.assert_allclose(added, added[:, :1].repeat(3, axis=1), atol=1e-5)
+    assert -0.4 <= added.min() < -0.25  # A fifth of the range of 2.
+    assert 0.25 < added.max() <= 0.4
     plain = make_views(KEY, batch, Config(crop_size=6, flip=False))
     np.testing.assert_array_equal(plain, pixels)
 
 
 def test_standardized_images_have_mean_0_and_variance_1():
     pixels = np.random.default_rng(1).integers(0, 256, (5, 6, 7, 3)).astype(np.uint8)
-    x = np.asarray(to_input(jnp.asarray(pixels), pixels="standardized"))
+    x = np.asarray(to_input(jnp.asarray(pixels), Config(pixels="standardized")))
     wide = pixels.astype(np.float64)
     axes = (1, 2, 3)
     wanted = (wide - wide.mean(axes, keepdims=True)) / wide.std(axes, keepdims=True)
     np.testing.assert_allclose(x, wanted, atol=1e-5)
-    flat = to_input(jnp.full((1, 4, 4, 3), 77, jnp.uint8), pixels="standardized")
+    flat = to_input(
+        jnp.full((1, 4, 4, 3), 77, jnp.uint8), Config(pixels="standardized")
+    )
     np.testing.assert_array_equal(flat, jnp.zeros((1, 4, 4, 3)))
 
 
 def test_symmetric_images_span_minus_1_to_1():
-    x = to_input(jnp.array([0, 255], jnp.uint8).reshape(1, 2, 1, 1), pixels="symmetric")
+    x = to_input(jnp.array([0, 255], jnp.uint8).reshape(1, 2, 1, 1), Config())
     np.testing.assert_allclose(x.ravel(), [-1, 1])
+
+
+def test_normalized_images_have_the_data_sets_mean_and_deviation_taken_out():
+    pixels = np.random.default_rng(1).integers(0, 256, (5, 6, 7, 3)).astype(np.uint8)
+    mean, std = (0.49, 0.48, 0.45), (0.2, 0.21, 0.22)
+    config = Config(pixels="normalized", mean=mean, std=std)
+    wanted = (pixels / 255 - np.array(mean)) / np.array(std)
+    np.testing.assert_allclose(to_input(pixels, config), wanted, atol=1e-5)
+    with pytest.raises(UserError, match="with pixels='normalized' each needs 3 values"):
+        Config(pixels="normalized", mean=mean)
+    with pytest.raises(UserError, match="with pixels='symmetric' each needs 0 values"):
+        Config(std=std)
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.25])

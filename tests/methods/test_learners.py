@@ -156,6 +156,8 @@ def test_weights_are_counted_for_right_and_wrong_labels():
     clean, corrupted = metrics["bilevel/clean"], metrics["bilevel/corrupted"]
     np.testing.assert_allclose(clean, np.mean(sums[True]), rtol=1e-4)
     np.testing.assert_allclose(corrupted, np.mean(sums[False]), rtol=1e-4)
+    assert float(metrics["weights/has_clean"]) == 1
+    assert float(metrics["weights/has_corrupted"]) == 1
     edges = np.linspace(-1, 1, learners.WEIGHT_BINS + 1)
     shares = np.histogram(weights, edges)[0] / (K - 1)
     bins = [metrics[f"weights/bin{i:02d}"] for i in range(learners.WEIGHT_BINS)]
@@ -234,7 +236,7 @@ def test_the_validation_part_is_never_trained_on(ratio):
 
 def test_labels_that_cannot_be_matched_are_told():
     learner = classify.Learner(name="bilevel", k=4)
-    with pytest.raises(UserError, match=r"sampling is 'matched': labels must"):
+    with pytest.raises(UserError, match="class 0 has 2 images for 4 mini-batches"):
         classify.MatchedOrder(np.array([0, 0, 1, 1]), learner, batch_size=8, seed=0)
 
 
@@ -242,9 +244,15 @@ def test_labels_that_cannot_be_matched_are_told():
     ("make", "changes", "words"),
     [
         (classify.Learner, {"name": "adam"}, "name is 'adam'; allowed: sgd, ghost"),
-        (classify.Learner, {"k": 1}, "k is 1"),
-        (classify.Learner, {"mu": 0.0}, "mu is 0.0"),
-        (classify.Learner, {"val_ratio": 0.2}, "val_ratio is 0.2; it is for name=bi"),
+        (classify.Learner, {"name": "bilevel", "k": 1}, "k is 1; it must be at least"),
+        (classify.Learner, {"mu": 0.0}, "mu is 0.0; it must be above 0"),
+        (classify.Learner, {"k": 4}, "k is 4, but name is 'sgd', which does not read"),
+        (classify.Learner, {"name": "ghost", "mu": 1.0}, "mu is 1.0, but name is 'gho"),
+        (
+            classify.Learner,
+            {"name": "bilevel", "val_ratio": 0.2, "sampling": "random"},
+            "val_ratio is 0.2; it needs sampling='matched'",
+        ),
         (classify.Config, {"area": (0.9, 0.3)}, "area is"),
         (classify.Config, {"area": (0.3, 1.0), "padding": 4}, "padding is 4, but"),
         (classify.Config, {"smoothing": 1.0}, "smoothing is 1.0"),

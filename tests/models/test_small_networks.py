@@ -42,16 +42,25 @@ def test_the_plain_mlp_is_the_literal_one():
     np.testing.assert_allclose(outputs["logits"], y, rtol=1e-4, atol=1e-5)
 
 
-def test_dropout_is_of_the_hidden_layers_in_training_only():
-    network = mlp(4, features=(64,), norm=False, dropout=0.5)
-    x = jnp.ones((2, 2, 2, 3))
+def test_dropout_is_active_wherever_a_key_is_given():
+    network = mlp(4, features=(64,), dropout=0.5)
+    x = jax.random.normal(jax.random.key(0), (4, 2, 2, 3))
     params, stats = network.init(jax.random.key(1), x)
-    runs = [
-        network.apply(params, stats, x, train=train, key=jax.random.key(i))[0]["logits"]
-        for train, i in ((True, 0), (True, 1), (False, 0), (False, 1))
-    ]
-    assert not np.allclose(runs[0], runs[1])
-    np.testing.assert_array_equal(runs[2], runs[3])
+
+    def logits(x, **how):
+        outputs, after = network.apply(params, stats, x, **how)
+        return np.asarray(outputs["logits"]), after
+
+    keys = [jax.random.key(i) for i in range(2)]
+    trained = [logits(x, train=True, key=key)[0] for key in keys]
+    assert not np.allclose(*trained)
+    sampled = [logits(x, train=False, key=key) for key in keys]
+    assert not np.allclose(sampled[0][0], sampled[1][0])
+    assert sampled[0][1] is stats  # Batch norm is in inference mode.
+    mean = np.mean(
+        [logits(x, train=False, key=jax.random.key(i))[0] for i in range(200)], axis=0
+    )
+    np.testing.assert_allclose(mean, logits(x, train=False)[0], atol=0.3)
     with pytest.raises(UserError, match="needs a key in training"):
         network.apply(params, stats, x, train=True)
 

@@ -127,9 +127,11 @@ def label_log(workdir, *, tests, fit, bilevel, clean=False):
             rows.append({"step": step, "loss/classifier": 2.0, "acc/classifier": 0.4})
         if i and bilevel:
             told = {"cosine": 0.1, "negative": 0.25, "skipped": 0.0}
-            told |= {} if clean else {"clean": 0.11, "corrupted": 0.08}
+            told |= {} if clean else {"clean": 0.11, "corrupted": 0.04}
             bins = dict.fromkeys(range(20), 0.0) | {8: 0.25, 10: 0.25, 11: 0.5}
             rows[-1] |= {f"bilevel/{key}": value for key, value in told.items()}
             rows[-1] |= {f"weights/bin{j:02d}": value for j, value in bins.items()}
+            if not clean:  # Half of the steps had no wrong label.
+                rows[-1] |= {"weights/has_clean": 1.0, "weights/has_corrupted": 0.5}
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (workdir / "metrics.jsonl").write_text(lines)

@@ -291,8 +291,8 @@ def _check_given(name: str, value: Any, mode: str | None, setting: str) -> None:
     if (value is None) != (mode is None):
         raise ValueError(
             f"{name} must be passed if and only if {setting} is set; got {setting}="
-            f"{mode!r} and {'no ' if value is None else 'a '}{name}. Set {setting} in "
-            f"value_and_grad and pass {name}= to the function that it returns."
+            f"{mode!r} and {'no ' if value is None else 'a '}{name}. Set {setting} "
+            f"where the function is made, and pass {name}= where it is called."
         )
 
 

@@ -133,8 +133,8 @@ class LabelMatchedSampler:
         """Return the stream of labels, and how often each came in it before."""
         cached = self._epoch
         if cached is None or cached[0] != epoch:
-            rng = np.random.default_rng([self.seed, _LABEL_STREAM, epoch])
-            stream = rng.permutation(self._stream)
+            shuffled = _permutation([self.seed, _LABEL_STREAM, epoch], self.num_labels)
+            stream = self._stream[shuffled]
             order = np.argsort(stream, kind="stable")
             _, starts, counts = np.unique(
                 stream[order], return_index=True, return_counts=True
@@ -156,7 +156,7 @@ class LabelMatchedSampler:
             if len(self._orders) >= 8 * len(self._train):
                 self._orders.clear()
             words = [self.seed, queue, _natural(label), turn]
-            order = np.random.default_rng(words).permutation(members)
+            order = members[_permutation(words, len(members))]
             self._orders[name] = order
         return int(order[offset])
 
@@ -180,6 +180,16 @@ class LabelMatchedSampler:
                 "leave those classes out, or accept images that meet themselves with "
                 "small_classes='repeat'."
             )
+
+
+def _permutation(words: list[int], count: int) -> np.ndarray:
+    """Return an order that follows from the words alone.
+
+    The raw stream of PCG64 is sorted because NumPy promises that it never changes;
+    ``Generator.permutation`` may, and a resumed run would go on with other images.
+    """
+    stream = np.random.PCG64(np.random.SeedSequence(words))
+    return np.argsort(stream.random_raw(count), kind="stable")
 
 
 def _by_class(labels: np.ndarray, chosen: np.ndarray) -> dict[int, np.ndarray]:
