@@ -5,6 +5,7 @@ and the sample's id, so it is the same on any number of devices.
 """
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -148,15 +149,11 @@ def random_views(
             f"it must be at most {min(height, width)}."
         )
 
-    def view(sample_key, image):
-        crop_key, flip_key = jax.random.split(sample_key)
-        corner = T.crop_params(crop_key, image_size=(height, width), size=size).top_left
-        maps = [T.crop_coords(corner, size)]
-        if flip:
-            maps.append(T.hflip_coords(*T.hflip_params(flip_key)))
-        return T.geometric_chain(image, maps)
+    def cut(cut_key):
+        corner = T.crop_params(cut_key, image_size=(height, width), size=size).top_left
+        return T.crop_coords(corner, size)
 
-    return jax.vmap(view)(keys.per_example(key, ids), images)
+    return _views(key, images, ids, cut, flip=flip)
 
 
 def random_resized_views(
@@ -186,10 +183,26 @@ def random_resized_views(
     """
     image_size = images.shape[1], images.shape[2]
 
+    def cut(cut_key):
+        box = T.resized_crop_params(cut_key, image_size=image_size, scale=area)
+        return T.resized_crop_coords(box, size)
+
+    return _views(key, images, ids, cut, flip=flip)
+
+
+def _views(
+    key: Key[Array, ""],
+    images: Shaped[Array, "b h w c"],
+    ids: Int[Array, " b"],
+    cut: Callable[[Key[Array, ""]], T.CoordMap],
+    *,
+    flip: bool,
+) -> Shaped[Array, "b s s c"]:
+    """Sample each image once, by what ``cut`` draws for it and perhaps mirrored."""
+
     def view(sample_key, image):
-        crop_key, flip_key = jax.random.split(sample_key)
-        box = T.resized_crop_params(crop_key, image_size=image_size, scale=area)
-        maps = [T.resized_crop_coords(box, size)]
+        cut_key, flip_key = jax.random.split(sample_key)
+        maps = [cut(cut_key)]
         if flip:
             maps.append(T.hflip_coords(*T.hflip_params(flip_key)))
         return T.geometric_chain(image, maps)
