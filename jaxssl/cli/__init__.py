@@ -15,7 +15,7 @@ try:
     from jaxssl.cli import data, evaluate, inspect, train
     from jaxssl.cli.codes import ExitCode
     from jaxssl.cli.verb import Verb, is_override
-    from jaxssl.train import checkpoint, loop, preemption, recipe
+    from jaxssl.train import checkpoint, loop, preemption, recipe, storage
     from jaxssl.train.drift import DriftError
     from jaxssl.types import UserError
 except ModuleNotFoundError as error:
@@ -56,7 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
       The exit code.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    absl.logging.set_verbosity(absl.logging.ERROR)
+    # Orbax logs a traceback for each thread that a failed write passes through before
+    # it raises; the one line below would be hard to find.
+    level = absl.logging.ERROR if "--traceback" in words else absl.logging.FATAL
+    absl.logging.set_verbosity(level)
     try:
         return _dispatch(words)
     except UserError as error:
@@ -68,6 +71,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, ExitCode.NO_CHECKPOINT)
     except loop.NonFiniteError as error:
         return _fail(error, ExitCode.NOT_FINITE)
+    except storage.StorageError as error:
+        return _fail(error, ExitCode.STORAGE)
     except preemption.PreemptedError as error:
         return _fail(error, ExitCode.PREEMPTED)
     except KeyboardInterrupt:

@@ -12,5 +12,6 @@ class ExitCode(enum.IntEnum):
     NO_CHECKPOINT = 4
     NOT_FINITE = 6
     DRIFT = 7
+    STORAGE = 74
     PREEMPTED = 75
     INTERRUPTED = 130

@@ -12,7 +12,15 @@ from jaxssl.cli.setup import (
     use_compilation_cache,
 )
 from jaxssl.cli.verb import Verb, define_workdir, get, require
-from jaxssl.train import checkpoint, evaluation, recipe, records, sharding, start
+from jaxssl.train import (
+    checkpoint,
+    evaluation,
+    recipe,
+    records,
+    sharding,
+    start,
+    storage,
+)
 from jaxssl.types import TrainState, UserError
 
 
@@ -43,13 +51,14 @@ def _evaluate(values: flags.FlagValues, rest: list[str]) -> int:
     folder = workdir / evaluation.FOLDER
     state = _restore(setup, workdir)
     print(f"step {int(state.step)} of {setup.train.num_steps}")
-    trained = evaluation.run(evals, state, folder, print, words=rest)
-    untrained = {}
-    if get(values, "random_init"):
-        print("untrained")
-        state = _make_untrained(setup)
-        beside = folder / evaluation.RANDOM_INIT
-        untrained = evaluation.run(evals, state, beside, print, words=rest)
+    with storage.watch(workdir):
+        trained = evaluation.run(evals, state, folder, print, words=rest)
+        untrained = {}
+        if get(values, "random_init"):
+            print("untrained")
+            state = _make_untrained(setup)
+            beside = folder / evaluation.RANDOM_INIT
+            untrained = evaluation.run(evals, state, beside, print, words=rest)
     print(f"\n{evaluation.make_table(trained, untrained)}\n")
     print(f"results are in {folder}; next: jaxssl report --workdir={workdir}")
     return 0

@@ -169,6 +169,12 @@ def find_newest(workdir: Path) -> tuple[int | None, dict[int, str]]:
     return None, damage
 
 
+def kept_text(workdir: Path) -> str:
+    """Say which step a run would go on from."""
+    newest = find_newest(workdir)[0]
+    return "No checkpoint is there yet" if newest is None else f"Step {newest} is kept"
+
+
 def restore_newest(workdir: Path, abstract: TrainState, say: Say) -> TrainState | None:
     """Restore the newest good checkpoint and set newer, damaged ones aside.
 

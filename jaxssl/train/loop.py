@@ -13,7 +13,15 @@ from jax.sharding import Mesh
 
 from jaxssl.data import pipeline
 from jaxssl.settings import positive
-from jaxssl.train import checkpoint, metrics, preemption, records, sharding, start
+from jaxssl.train import (
+    checkpoint,
+    metrics,
+    preemption,
+    records,
+    sharding,
+    start,
+    storage,
+)
 from jaxssl.train.recipe import Recipe
 from jaxssl.train.step import MAX_SKIPS, Meter, is_finite, make_program, renew
 from jaxssl.types import Eval, Task, TrainState, UserError
@@ -133,6 +141,7 @@ def train(
       DriftError: the workdir's run has another config, other data or other shapes.
       NoValidCheckpointError: there are checkpoints and all are damaged.
       NonFiniteError: three steps in a row had a loss or an update that is not finite.
+      StorageError: the disk is full, or cannot be written.
       PreemptedError: SIGTERM or SIGINT came; the state is saved.
     """
     mesh = mesh or sharding.make_mesh(sharding.Config())
@@ -148,6 +157,7 @@ def train(
     key = jax.device_put(start.make_keys(seed)[1], sharding.replicated(mesh))
 
     with contextlib.ExitStack() as stack:
+        stack.enter_context(storage.watch(workdir))
         stack.enter_context(records.lock(workdir))
         received = stack.enter_context(preemption.watch())
         say = _make_say(out)
@@ -287,11 +297,7 @@ def _causes(meter: Meter) -> str:
 
 def _kept(run: Run) -> str:
     checkpoint.settle(run.store)
-    newest = checkpoint.find_newest(run.workdir)[0]
-    found = (
-        "No checkpoint had been saved" if newest is None else f"Step {newest} is kept"
-    )
-    return f"{found}; try a smaller learning rate."
+    return f"{checkpoint.kept_text(run.workdir)}; try a smaller learning rate."
 
 
 def _log(

@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
-import tensorboardX
+from tensorboardX.record_writer import RecordWriter
 from tqdm import tqdm
 
-from jaxssl.train import files
+from jaxssl.train import board, files
 
 JSONL = "metrics.jsonl"
 BOARD = "tb"
@@ -46,7 +46,7 @@ class Writer(NamedTuple):
     """
 
     jsonl: Stream
-    board: tensorboardX.SummaryWriter
+    board: RecordWriter
     stream: Stream
     bar: tqdm | None
     total: int
@@ -103,9 +103,6 @@ def open_writer(
         stream.write(
             f"{path}: {cut} records after step {max(first_step, 0)} cut off.\n"
         )
-    board = tensorboardX.SummaryWriter(
-        str(workdir / BOARD), purge_step=first_step + 1, write_to_disk=True
-    )
     bar = None
     if stream.isatty():
         bar = tqdm(
@@ -116,9 +113,12 @@ def open_writer(
             dynamic_ncols=True,
             smoothing=0.1,
         )
-    with path.open("a") as jsonl, contextlib.closing(board):
+    with (
+        path.open("a") as jsonl,
+        board.open_board(workdir / BOARD, first_step=first_step + 1) as events,
+    ):
         try:
-            yield Writer(jsonl, board, stream, bar, total)
+            yield Writer(jsonl, events, stream, bar, total)
         finally:
             if bar is not None:
                 bar.close()
@@ -166,8 +166,7 @@ def write(writer: Writer, step: int, scalars: Mapping[str, float]) -> None:
     record = {k: v if math.isfinite(v) else None for k, v in scalars.items()}
     writer.jsonl.write(json.dumps({"step": step, **record}) + "\n")
     writer.jsonl.flush()
-    for name, value in scalars.items():
-        writer.board.add_scalar(name, value, step)
+    board.write(writer.board, step, scalars)
 
 
 def say(writer: Writer, line: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any
 import jax
 
 import jaxssl
-from jaxssl.train import checkpoint, drift, files, recipe
+from jaxssl.train import checkpoint, drift, files, recipe, storage
 from jaxssl.train.recipe import Recipe
 from jaxssl.types import UserError
 
@@ -212,11 +212,14 @@ def lock(workdir: Path) -> Iterator[None]:
 
     Raises:
       UserError: the folder cannot be made, or another trainer holds it.
+      OSError: the disk is full, or cannot be written.
     """
     try:
         workdir.mkdir(parents=True, exist_ok=True)
         file = (workdir / LOCK).open("a+")
     except OSError as error:
+        if error.errno in storage.REFUSALS:
+            raise
         raise UserError(f"--workdir: cannot write to {workdir}: {error}") from error
     with file:
         try:

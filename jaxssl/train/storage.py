@@ -1,0 +1,56 @@
+"""When the disk refuses: one error that says what is left and what to do."""
+
+import contextlib
+import errno
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from jaxssl.train import checkpoint
+
+REFUSALS = {
+    errno.ENOSPC: "make room on the disk",
+    errno.EDQUOT: "make room in the quota",
+    errno.EFBIG: "raise the limit on the size of a file (ulimit -f)",
+    errno.EROFS: "mount the disk for writing",
+}
+"""Errors that only a write meets, and what helps."""
+
+CODE = re.compile(r"os_error_code='(\d+)'")  # As TensorStore ends its messages.
+
+
+class StorageError(RuntimeError):
+    """The disk did not take what a run had to write; what was there is intact."""
+
+
+@contextlib.contextmanager
+def watch(workdir: Path) -> Iterator[None]:
+    """Turn a full or read-only disk, in the block, into one clear error.
+
+    Args:
+      workdir: the run's folder.
+
+    Raises:
+      StorageError: names the place, the reason, what is kept and what helps.
+    """
+    try:
+        yield
+    except (OSError, ValueError) as error:
+        number = find_number(error)
+        if number not in REFUSALS:
+            raise
+        named = error.filename if isinstance(error, OSError) else None
+        raise StorageError(
+            f"cannot write to {named or workdir}: {os.strerror(number)}. "
+            f"{checkpoint.kept_text(workdir)}; {REFUSALS[number]}, then repeat the "
+            "same command."
+        ) from error
+
+
+def find_number(error: OSError | ValueError) -> int | None:
+    """Return the system's number of an error, also of one that TensorStore words."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = CODE.search(str(error))
+    return int(found[1]) if found else None

@@ -1,0 +1,146 @@
+"""Disks that refuse: one clear line, nothing lost, and the same command goes on."""
+
+import errno
+import os
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from jaxssl.train import board, checkpoint, inventory, metrics, storage
+from jaxssl.types import EvalResult
+
+TINY = Path(__file__).parent / "tiny.py"
+STATE = "--config.model.width=400"  # An array of 77 kB, and two of Adam's.
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 400 kB of its own, where mounting one is allowed."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    words = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(place)]
+    if not shutil.which("mount") or subprocess.run(words, stderr=-3).returncode:
+        pytest.skip("mounting a small disk is not allowed here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+def _command(*words, blocks=None, **environment):
+    """Run the real command; no file may be longer than so many blocks of 512 bytes."""
+    environment |= {"JAX_PLATFORMS": "cpu", "JAXSSL_CACHE": ""}
+    limit = ["sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh"] if blocks else []
+    plain = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+    return subprocess.run(
+        [*limit, sys.executable, "-m", "jaxssl.cli", *words],
+        env=plain | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_the_command_says_one_line_and_keeps_the_good_steps(tmp_path):
+    words = ["train", f"--config={TINY}", f"--workdir={tmp_path}", STATE]
+    words += ["--config.train.eval_every=1"]
+    assert _command(*words, TINY_TERM="7").returncode == 75
+    done = _command(*words, blocks=60)
+    assert done.returncode == 74
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("jaxssl: cannot write to ")
+    assert "File too large. Step 7 is kept; raise the limit" in line
+    assert checkpoint.steps(tmp_path) == [4, 7]
+    assert inventory.verify_text(tmp_path)[1]
+    assert _command(*words).returncode == 0
+    assert checkpoint.steps(tmp_path) == [12, 16, 20]
+    assert inventory.verify_text(tmp_path)[1]
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 6, 11])
+def test_whichever_file_it_is(fit, tmp_path, monkeypatch, bits, number):
+    """config.json, run.json, then a marker and a manifest for each of five saves."""
+    whole, calls, real = fit(tmp_path / "whole"), [], os.replace
+
+    def refuse(old, new):
+        calls.append(new)
+        if len(calls) > number:
+            raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT), str(new))
+        real(old, new)
+
+    cut = tmp_path / "cut"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", refuse)
+        with pytest.raises(storage.StorageError, match="quota exceeded") as caught:
+            fit(cut)
+    assert str(calls[number]) in str(caught.value)
+    kept = [4 * (i + 1) for i in range(max(0, number - 2) // 2)]
+    told = f"Step {kept[-1]} is kept" if kept else "No checkpoint is there yet"
+    assert told in str(caught.value)
+    # Orbax removes the oldest before the newest has its manifest.
+    assert checkpoint.steps(cut) == kept[-2 - (number < 11) :]
+    assert inventory.verify_text(cut)[1]
+    assert not list(cut.glob(".*.json.*"))
+    assert bits(fit(cut)) == bits(whole)
+
+
+def test_a_disk_that_gets_full(fit, small_disk, tmp_path, bits):
+    whole, run, filler = fit(tmp_path / "whole"), small_disk / "run", small_disk / "x"
+
+    def fill(state):
+        if int(state.step) == 9:
+            while (run / "checkpoints" / "saving").exists():
+                time.sleep(0.01)
+            filler.write_bytes(bytes(shutil.disk_usage(small_disk).free))
+        return EvalResult({}, {})
+
+    with pytest.raises(storage.StorageError, match="No space left on device"):
+        fit(run, evals={"fill": fill}, c={"eval_every": 1, "log_every": 1})
+    assert checkpoint.steps(run) == [4, 8]
+    assert inventory.verify_text(run)[1]
+    with pytest.raises(storage.StorageError, match=r"Step 8 is kept; make room"):
+        fit(run, c={"log_every": 1})
+    filler.unlink()
+    assert bits(fit(run)) == bits(whole)
+    records = [r["step"] for r in metrics.read(run) if "data/bad_records" in r]
+    assert records == sorted(set(records))
+
+
+def test_a_disk_that_became_read_only(fit, small_disk, bits):
+    run = small_disk / "run"
+    first = fit(run, c={"num_steps": 20})
+    remount = ["mount", "-o", "remount,ro", str(small_disk)]
+    subprocess.run(remount, check=True)
+    with pytest.raises(storage.StorageError, match=r"Read-only .* Step 20 is kept"):
+        fit(run)
+    subprocess.run([*remount[:2], "remount,rw", str(small_disk)], check=True)
+    assert bits(fit(run)) == bits(first)
+
+
+def test_a_full_board_is_an_error_and_no_wait(small_disk):
+    """The queue of tensorboardX would wait for a thread that has died."""
+
+    def write_much():
+        with board.open_board(small_disk / "tb", first_step=0) as events:
+            for step in range(2000):
+                board.write(events, step, {"x" * 400: 1.0})
+
+    with pytest.raises(OSError, match="No space left"):
+        write_much()
+
+
+def test_what_is_no_refusal_passes(tmp_path):
+    told = "RESOURCE_EXHAUSTED: Failed to write 8 bytes [os_error_code='28']"
+    with pytest.raises(storage.StorageError, match=f"{tmp_path}: No space left"):
+        with storage.watch(tmp_path):
+            raise ValueError(told)
+    for error in (
+        FileNotFoundError(errno.ENOENT, "no such file"),
+        ValueError("28"),
+        OSError("without a number"),
+    ):
+        with pytest.raises(type(error)) as caught, storage.watch(tmp_path):
+            raise error
+        assert caught.value is error
