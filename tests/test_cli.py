@@ -1,5 +1,6 @@
 """The command line: what it does, and what it says to a mistake."""
 
+import errno
 import json
 import os
 import platform
@@ -238,6 +239,27 @@ def test_a_loss_that_is_no_number_is_exit_code_6(tmp_path, capsys):
     assert "Step 4 is kept" in err
     assert err.count("\n") == 1
     assert checkpoint.steps(tmp_path) == [4]
+
+
+def test_an_interrupted_command_is_exit_code_130(monkeypatch, capsys):
+    def interrupt(values, rest):
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(VERBS, "data", VERBS["data"]._replace(run=interrupt))
+    assert main(["data", "list"]) == 130
+    assert capsys.readouterr().err == "jaxssl: interrupted\n"
+
+
+def test_results_that_cannot_be_written_are_exit_code_74(copy, monkeypatch, capsys):
+    def refuse(old, new):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(new))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    assert main(["evaluate", f"--workdir={copy}", "--norandom_init"]) == 74
+    err = capsys.readouterr().err
+    assert err.startswith(f"jaxssl: cannot write to {copy}/")
+    assert "No space left on device. Step 4 is kept; make room" in err
+    assert err.count("\n") == 1
 
 
 def test_evaluate_writes_both_states(copy, capsys):

@@ -7,7 +7,7 @@ from absl import flags
 from jaxssl import settings
 from jaxssl.cli.codes import ExitCode
 from jaxssl.cli.verb import Verb, define_workdir, get, refuse_words, require
-from jaxssl.train import inventory, storage
+from jaxssl.train import inventory
 from jaxssl.types import UserError
 
 
@@ -39,8 +39,7 @@ def _report(values: flags.FlagValues, rest: list[str]) -> int:
             raise UserError(f"--baselines has {word!r}; write NAME=WORKDIR.")
         baselines[name] = Path(folder)
     stored = [Path(name) for name in get(values, "stored")]
-    with storage.watch(workdir):
-        page_path = page.write(workdir, baselines=baselines, stored=stored)
+    page_path = page.write(workdir, baselines=baselines, stored=stored)
     print(f"report: {page_path.absolute()}")
     return 0
 
