@@ -92,11 +92,11 @@ def get_config(variant: str = "mlp,bilevel") -> ConfigDict:
 
 def build(config: ConfigDict) -> Experiment:
     """Return the experiment that the settings describe."""
-    make = NETWORKS[config.network].make
+    network = NETWORKS[config.network].make
     train, test = builders.load_splits(config.data, "train", "test")
     return builders.generalization(
         config,
-        lambda num_classes: make(num_classes, **config.model),
+        lambda num_classes: network(num_classes, **config.model),
         train=train,
         test=test,
     )
