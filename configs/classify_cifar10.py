@@ -67,7 +67,9 @@ def get_config(variant: str = "inception,bilevel") -> ConfigDict:
     Args:
       variant: ``network,learner``.
     """
-    network, row = sections.split_variant(variant, NETWORKS, LEARNERS)
+    network, row = sections.split_variant(
+        variant, NETWORKS, LEARNERS, ("network", "learner")
+    )
     learner, teaching = LEARNERS[row]
     wide = network == "preact_resnet18"
     batch_size, epochs = (128, 200) if wide else (64, 100)

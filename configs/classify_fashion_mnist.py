@@ -61,7 +61,9 @@ def get_config(variant: str = "mlp,bilevel") -> ConfigDict:
       variant: ``network,learner``.
     """
     learners = ("sgd", "ghost", "bilevel")
-    network, learner = sections.split_variant(variant, NETWORKS, learners)
+    network, learner = sections.split_variant(
+        variant, NETWORKS, learners, ("network", "learner")
+    )
     chosen = NETWORKS[network]
     num_steps = chosen.epochs * EPOCH
     config = ConfigDict({"seed": 0})

@@ -91,7 +91,9 @@ def provenance(result: Mapping[str, Any] | None, table: str) -> str:
 def cpu_table(results: Path, table: str, taps: Sequence[str]) -> str:
     """Return a CPU-sized table with every row of its script, measured or not."""
     result = read(results, f"{table}_cpu")
-    found = {row["name"]: row for row in result["rows"]} if result else {}
+    if result is None:
+        return provenance(result, table)
+    found = {row["name"]: row for row in result["rows"]}
     lines = [
         f"| row | {' | '.join(taps)} | pretext | steps | minutes |",
         "|---|" + "---|" * (len(taps) + 3),
@@ -114,7 +116,9 @@ def cpu_table(results: Path, table: str, taps: Sequence[str]) -> str:
 def labels_table(results: Path, table: str) -> str:
     """Return a CPU-sized table of chapter 8 with every row of its script."""
     result = read(results, f"{table}_cpu")
-    found = {row["name"]: row for row in result["rows"]} if result else {}
+    if result is None:
+        return provenance(result, table)
+    found = {row["name"]: row for row in result["rows"]}
     lines = [
         f"| row | {' | '.join(ACCURACIES.values())} | seeds | minutes |",
         "|---|" + "---|" * (len(ACCURACIES) + 2),

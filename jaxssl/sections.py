@@ -24,16 +24,19 @@ from jaxssl.train import loop
 
 
 def split_variant(
-    variant: str, rows: Iterable[str], sides: Iterable[str]
+    variant: str,
+    rows: Iterable[str],
+    sides: Iterable[str],
+    names: tuple[str, str] = ("row", "side"),
 ) -> tuple[str, str]:
-    """Split ``row,side`` and check both.
+    """Split ``row,side`` and check both; ``names`` are what the two are called.
 
     Raises:
       UserError: a part is missing or not among the allowed ones.
     """
     row, _, side = variant.partition(",")
-    choice("the variant's row", row, rows)
-    choice("the variant's side (after a comma)", side, sides)
+    choice(f"the variant's {names[0]}", row, rows)
+    choice(f"the variant's {names[1]} (after a comma)", side, sides)
     return row, side
 
 

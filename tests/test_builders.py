@@ -208,8 +208,10 @@ def test_the_learner_decides_who_is_in_a_step():
     assert len(set(pets.labels[rows].reshape(2, 4).ravel()[:4])) == 1
     with pytest.raises(UserError, match=r"batch_size is 10; learner\.k = 4"):
         generalization(pets, train__batch_size=10)
-    with pytest.raises(UserError, match="class 0 has 3 images for 4 mini-batches"):
+    with pytest.raises(UserError, match="batch_size is 8; pets has 6 records"):
         generalization(source([0, 1], count=6))
+    with pytest.raises(UserError, match="class 1 has 2 images for 4 mini-batches"):
+        generalization(source([0, 0, 0, 1], count=8))
 
 
 def test_dense_layers_are_asked_at_the_size_they_were_trained_on():

@@ -216,10 +216,15 @@ def _order(learner: classify.Learner, train: Source, config: Section) -> Order |
     if learner.name == "sgd":
         return None
     batch_size = config.train.batch_size
+    if batch_size > len(train):
+        raise UserError(
+            f"train.batch_size is {batch_size}; {train.name} has {len(train)} records, "
+            f"so allowed: 1 to {len(train)}."
+        )
     if batch_size % learner.k:
         raise UserError(
             f"train.batch_size is {batch_size}; learner.k = {learner.k} mini-batches "
-            "must share it evenly."
+            f"must share it evenly, as {learner.k * (batch_size // learner.k)} does."
         )
     if learner.sampling == "random":
         return None

@@ -104,24 +104,32 @@ def predictions_eval(
       seed: of dropout.
 
     Returns:
-      An evaluation with the scalar ``noise``, the share of labels that differ from the
-      true ones, and the array ``predicted``, int32 (n,).
+      An evaluation with the scalar ``disagreement``, the share of answers that differ
+      from the true labels (from the given ones where those are all there is), and by
+      index of the record the arrays ``predicted``, int32 (n,), ``label``, the given
+      one, and ``probability``, what the answer leaves for the given one.
     """
     forward = _make_forward(readouts["sampled_logits"], config, "logits")
 
     def run(state: TrainState) -> EvalResult:
-        found, true = [], []
+        parts = []
         batches = pipeline.epoch(source, batch_size=config.batch_size)
         for i, (batch, _) in enumerate(batches):
             key = jax.random.fold_in(jax.random.key(seed), i)
             images = place(batch["image"], state)
             logits = jax.device_get(forward(state, images, key)["logits"])
-            found.append(classification.mean_softmax(logits).argmax(axis=1))
-            true.append(batch.get("true_label", batch["label"]))
+            given = batch["label"]
+            shares = classification.mean_softmax(logits)
+            part = {
+                "predicted": shares.argmax(axis=1).astype(np.int32),
+                "label": given,
+                "probability": shares[np.arange(len(given)), given],
+            }
+            parts.append(part | {"true": batch.get("true_label", given)})
         # The last batch is padded; a record that cannot be read has its stand-in's.
-        label = np.concatenate(found)[: len(source)].astype(np.int32)
-        noise = float((label != np.concatenate(true)[: len(source)]).mean())
-        return EvalResult({"noise": noise}, {"predicted": label})
+        found = {name: x[: len(source)] for name, x in _joined(parts).items()}
+        disagreement = float((found["predicted"] != found.pop("true")).mean())
+        return EvalResult({"disagreement": disagreement}, found)
 
     return run
 

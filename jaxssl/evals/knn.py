@@ -81,7 +81,7 @@ def nearest(
     if k > available:
         raise UserError(
             f"{k} neighbours were asked for, but there are only {available} images to "
-            f"choose from; ask for at most {available}."
+            f"choose from; ask for at most {available}, as --config.eval.knn.ks=1,5."
         )
     chunk = max(1, min(len(queries), _MAX_SIMILARITIES // len(database)))
     data = jax.device_put(database)

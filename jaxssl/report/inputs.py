@@ -210,9 +210,9 @@ def stored_rows(files: Sequence[Path], key: str) -> list[dict[str, Any]]:
     for path in files:
         value = _json(path)
         if not isinstance(value, dict):
+            wrong = "is not a readable JSON object" if path.exists() else "is missing"
             raise UserError(
-                f"stored result {path} is not a readable JSON object; "
-                "give a file of experiments/results."
+                f"stored result {path} {wrong}; give a file of experiments/results."
             )
         rows = value.get("rows", [value])
         for row in rows if isinstance(rows, list) else []:

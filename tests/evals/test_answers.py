@@ -103,8 +103,12 @@ def test_predictions_are_drawn_anew_and_kept_by_index(tiny, test_set):
     assert labels.shape == test_set.labels.shape
     assert labels.dtype == np.int32
     wrong = (labels != test_set.labels).mean()
-    assert found.scalars == {"noise": pytest.approx(wrong)}
+    assert found.scalars == {"disagreement": pytest.approx(wrong)}
     assert 0 < wrong < 0.9
+    np.testing.assert_array_equal(found.arrays["label"], test_set.labels)
+    kept = found.arrays["probability"]
+    assert (kept[labels == test_set.labels] >= 1 / 3).all()
+    assert (kept[labels != test_set.labels] <= 1 / 2).all()
     source, _ = noisy(test_set)
     config = answers.LogitsConfig(crop_size=9, batch_size=7)
     readouts = {"sampled_logits": sampled}

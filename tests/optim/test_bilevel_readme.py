@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 def script():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     (found,) = [block for block in blocks if "bilevel" in block]
-    return "import jax\nimport jax.numpy as jnp\n" + found
+    return found
 
 
 def test_the_script_runs_without_the_extras():
