@@ -27,8 +27,9 @@ from jaxssl.models.preact_resnet import preact_resnet18
 from jaxssl.types import Network
 
 EPOCH = 10_000 // 64
-# Without batch norm the rate would be too large for pixels whose mean is not 0.
-CENTRED = {"pixels": "normalized", "mean": (0.286,) * 3, "std": (0.353,) * 3}
+# Without batch norm the rate would be too large for pixels whose mean is not 0, and for
+# grey that comes as three equal channels: divided by the root of 3 they count as one.
+CENTRED = {"pixels": "normalized", "mean": (0.286,) * 3, "std": (0.353 * 3**0.5,) * 3}
 DENSE = {"features": (256, 256), "dropout": 0.0}
 
 
