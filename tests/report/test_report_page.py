@@ -346,7 +346,10 @@ def test_without_random_init_nothing_is_claimed(tmp_path):
     [
         (lambda w: {"workdir": w / "absent"}, "is not a folder"),
         (lambda w: {"baselines": {"a": w / "absent"}}, "is not a folder"),
-        (lambda w: {"stored": [w / "absent.json"]}, "not a readable JSON object"),
+        (
+            lambda w: {"stored": [w / "absent.json"]},
+            "absent.json is missing; give a file",
+        ),
         (lambda w: {"stored": [w / "metrics.jsonl"]}, "not a readable JSON object"),
         (lambda w: (w / "config.json").unlink(), "config.json is missing"),
         (
