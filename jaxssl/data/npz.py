@@ -87,7 +87,8 @@ def _open(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    # zipfile raises NotImplementedError for a compression that it does not know.
+    # NotImplementedError is zipfile's word for archives of a newer kind: another
+    # compression, a later version, encryption. One flipped bit makes such a file.
     except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise UserError(f"{path} cannot be read as .npz: {error}.") from None
 

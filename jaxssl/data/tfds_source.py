@@ -160,14 +160,15 @@ def load(
                 f"tfds:{name} has no feature {key!r}; it has: "
                 f"{', '.join(sorted(features))}."
             )
-    decoders = {image_key: tfds.decode.SkipDecoding()}
-    try:
-        records = builder.as_data_source(split, decoders=decoders)
-    except NotImplementedError:  # TFDS's answer to files without random access.
+    formats = {format_.value for format_ in builder.info.available_file_formats()}
+    if FORMAT not in formats:
         raise UserError(
             f"{builder.data_path} is not in the format {FORMAT}; remove it and run: "
             f"{prepare}"
-        ) from None
+        )
+    decoders = {image_key: tfds.decode.SkipDecoding()}
+    try:
+        records = builder.as_data_source(split, decoders=decoders, file_format=FORMAT)
     except ValueError as error:
         raise UserError(
             f"tfds:{name} has no split {split!r}; allowed: "

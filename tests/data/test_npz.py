@@ -105,3 +105,17 @@ def test_a_path_inside_the_archive_is_never_followed(tmp_path):
     with pytest.raises(UserError, match="no array 'image'"):
         load("npz", split="train", data_dir=str(tmp_path))
     assert [path.name for path in tmp_path.iterdir()] == ["train.npz"]
+
+
+def test_a_compression_that_python_does_not_know_is_told(tmp_path):
+    path = tmp_path / "train.npz"
+    np.savez(path, image=np.zeros((2, 4, 4, 3), np.uint8), label=np.zeros(2, np.int32))
+    data = bytearray(path.read_bytes())
+    for mark, offset in ((b"PK\x03\x04", 8), (b"PK\x01\x02", 10)):
+        place = data.find(mark)
+        while place >= 0:
+            data[place + offset : place + offset + 2] = (97).to_bytes(2, "little")
+            place = data.find(mark, place + 1)
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"cannot be read as .npz: That compression"):
+        load("npz", split="train", data_dir=str(tmp_path))
