@@ -12,6 +12,8 @@ from typing import Any
 
 import runner
 
+from jaxssl.report import labels as report
+
 CPU = "configs/classify_fashion_mnist.py"
 PAPER = "configs/classify_cifar10.py"
 FILES = {"cpu": CPU, "paper": PAPER}
@@ -19,14 +21,7 @@ LEARNERS = {"SGD": "sgd", "Ghost batches": "ghost", "Bilevel": "bilevel"}
 CLEAN = ("--config.noise.kind=none", "--config.noise.rate=0")
 TEST = "test/accuracy"
 
-QUANTITIES = {
-    "last": "test, last epoch",
-    "best": "test, best epoch",
-    "labels": "fit of the labels",
-    "true_labels": "fit of the true labels",
-    "memorized": "wrong labels repeated",
-    "gap": "gap",
-}
+QUANTITIES = {**report.QUANTITIES, "gap": "gap"}
 """As `jaxssl.report.labels` calls them; a gap is the fit minus the test."""
 
 
