@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from jaxssl.data import fashion_mnist, images, sources
+from jaxssl.data.generated import FORMS
 from jaxssl.data.sources import BadRecord, Source
 from jaxssl.types import UserError
 
@@ -150,6 +151,9 @@ def list_text(*, data_dir: str | None = None) -> str:
         for row in rows
     ]
     lines.append("Any other data set of tensorflow-datasets works as tfds:<name>.")
+    lines.append(
+        f"generated:<name> is random images in the shape of {', '.join(FORMS)}."
+    )
     return "\n".join(lines)
 
 
@@ -162,6 +166,8 @@ def where(name: str, *, data_dir: str | None = None) -> str:
     """
     if name in ("fashion_on_photos", "fashion_mnist_10k"):
         return "embedded"
+    if name.startswith("generated:"):
+        return "computed when asked for"
     if name in ("folder", "npz"):
         return "wherever --data_dir says"
     if name == "fashion_mnist":

@@ -13,7 +13,10 @@ from jaxssl.settings import nearest
 from jaxssl.types import Int, Shaped, UInt8, UserError
 
 NAMES = ("fashion_on_photos", "fashion_mnist_10k", "fashion_mnist", "folder", "npz")
-"""Data sets by name, beside ``tfds:<name>``."""
+"""Data sets by name."""
+
+FAMILIES = {"tfds": "tfds_source", "generated": "generated"}
+"""Modules of data sets that are called ``family:name``."""
 
 TFDS_NAMES = (
     "stl10",
@@ -192,7 +195,8 @@ def load(
 
     Args:
       name: ``fashion_on_photos`` or ``fashion_mnist_10k`` (both embedded),
-        ``fashion_mnist``, ``folder``, ``npz`` or ``tfds:<name>``.
+        ``fashion_mnist``, ``folder``, ``npz``, ``tfds:<name>`` or
+        ``generated:<name>``.
       split: ``train`` or ``test``; TFDS knows more.
       data_dir: where the files are; each data set says what it looks for.
       **options: the data set's own; see the ``load`` of its module.
@@ -223,17 +227,18 @@ def check_name(name: str) -> None:
       UserError: names what is allowed and the nearest name.
     """
     family, _, rest = name.partition(":")
-    if name not in NAMES and not (family == "tfds" and rest):
+    if name not in NAMES and not (family in FAMILIES and rest):
+        families = [f"{known}:<name>" for known in FAMILIES]
         raise UserError(
-            f"{name!r} is no data set; allowed: {', '.join(NAMES)}, tfds:<name>."
+            f"{name!r} is no data set; allowed: {', '.join([*NAMES, *families])}."
             + nearest(name, [*NAMES, *(f"tfds:{n}" for n in TFDS_NAMES)])
         )
 
 
 def _loader(name: str) -> Callable[..., Source]:
     check_name(name)
-    rest = name.partition(":")[2]
-    module = "tfds_source" if rest else name
+    family, _, rest = name.partition(":")
+    module = FAMILIES[family] if rest else name
     try:
         found = importlib.import_module(f"jaxssl.data.{module}")
     except ModuleNotFoundError as error:
