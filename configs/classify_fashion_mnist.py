@@ -86,7 +86,7 @@ def get_config(variant: str = "mlp,bilevel") -> ConfigDict:
         log_every=EPOCH,
         eval_every=EPOCH,
     )
-    config.mesh = ConfigDict({"data": -1})
+    config.mesh = sections.mesh()
     config.eval = sections.classifier_evals(crop_size=28)
     config.eval.predictions = config.eval.test.copy_and_resolve_references()
     config.init_from = ConfigDict({"classifier": ""})

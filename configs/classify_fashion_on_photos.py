@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
     config.train = sections.train(
         num_steps=1200, batch_size=128, save_every=300, eval_every=300
     )
-    config.mesh = ConfigDict({"data": -1})
+    config.mesh = sections.mesh()
     config.eval = sections.supervised_evals(crop_size=32)
     config.init_from = ConfigDict({"classifier": ""})
     return config.lock()

@@ -45,7 +45,7 @@ def get_config(variant: str = "bilevel") -> ConfigDict:
     config.train = sections.train(
         num_steps=num_steps, batch_size=BATCH, eval_every=50_000
     )
-    config.mesh = ConfigDict({"data": -1})
+    config.mesh = sections.mesh()
     config.eval = sections.classifier_evals(crop_size=227, num_images=TEST_IMAGES)
     config.eval.predictions = config.eval.test.copy_and_resolve_references()
     config.init_from = ConfigDict({"classifier": ""})

@@ -26,7 +26,7 @@ def get_config() -> ConfigDict:
     config.model = ConfigDict({"depth": 34, "stem": "small"})
     config.optim = sections.optim()
     config.train = sections.train(num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH)
-    config.mesh = ConfigDict({"data": -1})
+    config.mesh = sections.mesh()
     config.eval = sections.supervised_evals(crop_size=64, views="ten")
     config.eval.test.batch_size = 16  # Times ten crops; 256 need more than 22 GB.
     config.eval.knn.tap = config.eval.retrieval.tap = "stage4"

@@ -56,7 +56,7 @@ def get_config(variant: str = "bilevel") -> ConfigDict:
     config.train = sections.train(
         num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH, eval_every=5_000
     )
-    config.mesh = ConfigDict({"data": -1})
+    config.mesh = sections.mesh()
     config.eval = sections.classifier_evals(crop_size=227, num_images=IMAGES)
     config.eval.test.views = "ten"
     config.eval.test.batch_size = 16  # Times ten crops.

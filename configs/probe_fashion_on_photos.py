@@ -29,7 +29,7 @@ def get_config() -> ConfigDict:
     config.method = sections.probe(num_classes=10, crop_size=32, pooling="none")
     config.model = ConfigDict(SMALL_ALEXNET)
     config.train = sections.train(num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH)
-    config.mesh = ConfigDict({"data": -1})
+    config.mesh = sections.mesh()
     config.eval = sections.probe_evals(crop_size=32)
     config.init_from = ConfigDict({"classifier": ""})
     return config.lock()

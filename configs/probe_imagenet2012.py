@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
     config.method = sections.probe(num_classes=1000, crop_size=227)
     config.model = ConfigDict({"width": 1.0, "groups": 2, "padding": "VALID"})
     config.train = sections.train(num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH)
-    config.mesh = ConfigDict({"data": -1})
+    config.mesh = sections.mesh()
     config.eval = sections.probe_evals(crop_size=227)
     config.init_from = ConfigDict({"classifier": ""})
     return config.lock()

@@ -28,7 +28,7 @@ def get_config() -> ConfigDict:
     config.method = sections.probe(num_classes=10, crop_size=64)
     config.model = ConfigDict({"width": 1.0, "groups": 2, "padding": "SAME"})
     config.train = sections.train(num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH)
-    config.mesh = ConfigDict({"data": -1})
+    config.mesh = sections.mesh()
     config.eval = sections.probe_evals(crop_size=64)
     config.init_from = ConfigDict({"classifier": ""})
     return config.lock()

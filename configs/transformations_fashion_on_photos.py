@@ -72,7 +72,7 @@ def get_config(variant: str = "rot_warp") -> ConfigDict:
     config.train = sections.train(
         num_steps=1200, batch_size=32, save_every=300, eval_every=300
     )
-    config.mesh = ConfigDict({"data": -1})
+    config.mesh = sections.mesh()
     config.eval = sections.recognition_evals(crop_size=32)
     config.init_from = ConfigDict({"inpainter": ""})
     return config.lock()

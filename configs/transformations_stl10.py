@@ -79,7 +79,7 @@ def get_config(variant: str = "rot_warp_lci,released") -> ConfigDict:
     config.critic = ConfigDict({"depth": 64, "num_stages": 3})
     config.optim = sections.optim(critic_rate=2e-4 if side == "paper" else 8e-4)
     config.train = sections.train(num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH)
-    config.mesh = ConfigDict({"data": -1})
+    config.mesh = sections.mesh()
     config.eval = sections.recognition_evals(crop_size=64)
     config.init_from = ConfigDict({"inpainter": ""})
     return config.lock()

@@ -20,6 +20,8 @@ class Experiment(NamedTuple):
       init_from: player to the workdir of another run; that run's newest checkpoint
         gives the player its first parameters and statistics.
       order: which records make up each step; by default every record once an epoch.
+      minibatches: how many a step takes one after the other; devices should be able to
+        share each of them evenly.
     """
 
     task: Task
@@ -28,3 +30,4 @@ class Experiment(NamedTuple):
     online_evals: Mapping[str, Eval]
     init_from: Mapping[str, str]
     order: Order | None = None
+    minibatches: int = 1

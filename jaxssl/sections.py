@@ -20,7 +20,7 @@ from jaxssl.methods import classify, transformations
 from jaxssl.methods import probe as probes
 from jaxssl.optim import adam, sgd
 from jaxssl.settings import choice
-from jaxssl.train import loop
+from jaxssl.train import loop, sharding
 
 
 def split_variant(
@@ -130,6 +130,11 @@ def optim(*, critic_rate: float = 8e-4, **classifier: Any) -> ConfigDict:
 def train(**changes: Any) -> ConfigDict:
     """Return the section ``train``: the loop's defaults with some changes."""
     return ConfigDict(dataclasses.asdict(loop.Config(**changes)))
+
+
+def mesh(**changes: Any) -> ConfigDict:
+    """Return the section ``mesh``: all devices share the batch, or some changes."""
+    return ConfigDict(dataclasses.asdict(sharding.Config(**changes)))
 
 
 def recognition_evals(*, crop_size: int) -> ConfigDict:

@@ -105,6 +105,7 @@ def generalization(
         online_evals=_accuracies(task, method, ask, *few),
         init_from=init_from(config, ("classifier",)),
         order=_order(learner, train, config),
+        minibatches=1 if learner.name == "sgd" else learner.k,
     )
 
 

@@ -24,6 +24,10 @@ def _train(values: flags.FlagValues, rest: list[str]) -> int:
     use_compilation_cache()
     keep_freed_memory()
     setup = set_up(chosen)
+    mesh = sharding.make_mesh(setup.mesh)
+    parts = setup.experiment.minibatches
+    if note := sharding.warn_minibatches(setup.train.batch_size, parts, mesh):
+        print(note)
     loop.train(
         setup.experiment.task,
         setup.experiment.train_set,
@@ -32,7 +36,8 @@ def _train(values: flags.FlagValues, rest: list[str]) -> int:
         workdir=workdir,
         evals=setup.experiment.online_evals,
         init_from=setup.experiment.init_from,
-        mesh=sharding.make_mesh(setup.mesh),
+        mesh=mesh,
+        layout=setup.mesh,
         recipe=chosen,
         command=[
             "jaxssl",

@@ -16,6 +16,7 @@ from jaxssl.settings import positive
 from jaxssl.train import (
     checkpoint,
     metrics,
+    placement,
     preemption,
     records,
     sharding,
@@ -112,6 +113,7 @@ def train(
     evals: Mapping[str, Eval] | None = None,
     init_from: Mapping[str, str] | None = None,
     mesh: Mesh | None = None,
+    layout: sharding.Config | None = None,
     recipe: Recipe | None = None,
     command: Sequence[str] = (),
     batches: start.Pipeline = pipeline.batches,
@@ -128,6 +130,7 @@ def train(
       evals: cheap evaluations; their scalars are logged as ``name/scalar``.
       init_from: player to the workdir of a run that gives its first arrays.
       mesh: the devices; all of them by default.
+      layout: how the state is split over them; each has all of it by default.
       recipe: written to the workdir, and compared with what is there.
       command: the words that started the run, for the record.
       batches: the input pipeline.
@@ -152,7 +155,7 @@ def train(
 
     # Shapes first: what does not fit is found before anything is written.
     spec = start.make_spec(batches, source, batch_size=config.batch_size, seed=seed)
-    abstract = start.make_abstract(task, spec, mesh)
+    abstract = start.make_abstract(task, spec, mesh, layout)
     program = make_program(task, abstract, spec, mesh)
     key = jax.device_put(start.make_keys(seed)[1], sharding.replicated(mesh))
 
@@ -169,7 +172,7 @@ def train(
         state = checkpoint.restore_newest(workdir, abstract, say)
         restored = state is not None
         if state is None:
-            state = start.init(task, spec, mesh, seed=seed)
+            state = start.init(task, spec, abstract, seed=seed)
             state = start.graft_players(state, init_from or {}, say)
         del abstract
         first = int(state.step)
@@ -193,6 +196,8 @@ def train(
             )
         )
         say(_introduce(source, state, mesh, config))
+        if mesh.size > 1:
+            say(placement.tell(state, mesh))
         began = time.monotonic()
         say(
             f"{'going on after' if restored else 'starting at'} step {first}; compiling"
@@ -205,7 +210,7 @@ def train(
 
         rows = stack.enter_context(
             contextlib.closing(
-                _open_rows(batches, source, config, seed=seed, start_step=first)
+                _open_rows(batches, source, config, mesh, seed=seed, start_step=first)
             )
         )
         batch = sharding.to_devices(next(rows), mesh)
@@ -263,16 +268,23 @@ def _introduce(source: Any, state: TrainState, mesh: Mesh, config: Config) -> st
 
 
 def _open_rows(
-    batches: start.Pipeline, source: Any, config: Config, *, seed: int, start_step: int
+    batches: start.Pipeline,
+    source: Any,
+    config: Config,
+    mesh: Mesh,
+    *,
+    seed: int,
+    start_step: int,
 ) -> pipeline.Batches:
     """Open the input at a step; each process gets its own rows of every batch."""
+    index, count = sharding.share(mesh)
     return batches(
         source,
         batch_size=config.batch_size,
         seed=seed,
         start_step=start_step,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        process_index=index,
+        process_count=count,
         num_workers=config.num_workers,
         max_bad_records=config.max_bad_records,
     )

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxssl.data.pipeline import Batches
-from jaxssl.train import checkpoint, sharding
+from jaxssl.train import checkpoint, placement, sharding
 from jaxssl.types import Array, Batch, Key, Task, TrainState, UserError
 
 Pipeline = Callable[..., Batches]
@@ -45,21 +45,26 @@ def make_spec(
     }
 
 
-def make_abstract(task: Task, spec: Batch, mesh: Mesh) -> TrainState:
+def make_abstract(
+    task: Task, spec: Batch, mesh: Mesh, layout: sharding.Config | None = None
+) -> TrainState:
     """Return the state's shapes, dtypes and shardings without computing anything.
 
+    Args:
+      task: the method.
+      spec: shapes of a global batch.
+      mesh: where the state lives.
+      layout: how it is split; every device has all of it by default.
+
     Raises:
-      UserError: the task's settings do not fit the data.
+      UserError: the task's settings do not fit the data, or a rule the state.
     """
     key = jax.eval_shape(lambda: jax.random.key(0))
     try:
         state = jax.eval_shape(task.init, key, spec)
     except ValueError as error:
         raise explain(error) from error
-    place = sharding.replicated(mesh)
-    return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), state
-    )
+    return placement.place(state, mesh, layout or sharding.Config())
 
 
 def explain(error: ValueError) -> UserError:
@@ -70,13 +75,13 @@ def explain(error: ValueError) -> UserError:
     return UserError(f"the settings do not fit the data: {lines[0]}")
 
 
-def init(task: Task, spec: Batch, mesh: Mesh, *, seed: int) -> TrainState:
-    """Draw a fresh state, each device holding all of it.
+def init(task: Task, spec: Batch, abstract: TrainState, *, seed: int) -> TrainState:
+    """Draw a fresh state, each device its own part; the values know no mesh.
 
     Args:
       task: the method.
       spec: shapes of a global batch.
-      mesh: where the state lives.
+      abstract: the state's shapes and shardings.
       seed: the run's seed.
 
     Returns:
@@ -86,8 +91,8 @@ def init(task: Task, spec: Batch, mesh: Mesh, *, seed: int) -> TrainState:
     def draw(key: Key[Array, ""]) -> TrainState:
         return task.init(key, {n: jnp.zeros(s.shape, s.dtype) for n, s in spec.items()})
 
-    drawn = jax.jit(draw, out_shardings=sharding.replicated(mesh))
-    return drawn(make_keys(seed)[0])
+    places = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    return jax.jit(draw, out_shardings=places)(make_keys(seed)[0])
 
 
 def graft_players(
@@ -138,7 +143,7 @@ def make_untrained(
       The state, with ``step`` 0.
     """
     spec = make_spec(batches, source, batch_size=batch_size, seed=seed)
-    state = init(task, spec, mesh, seed=seed)
+    state = init(task, spec, make_abstract(task, spec, mesh), seed=seed)
     key = jax.device_put(make_keys(seed)[1], sharding.replicated(mesh))
 
     @jax.jit

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from jaxssl.train import manifest, sharding, start
+from jaxssl.train import manifest, placement, sharding, start
 from jaxssl.types import Array, Batch, Bool, Int, Key, Metrics, Task, TrainState
 
 MAX_SKIPS = 3
@@ -52,7 +52,7 @@ class Program(NamedTuple):
 
 
 def make_program(task: Task, abstract: TrainState, spec: Batch, mesh: Mesh) -> Program:
-    """Trace the task's step once, for these shapes and this mesh.
+    """Trace the task's step once, for these shapes and these shardings.
 
     It is compiled ahead of time, so it cannot be traced again: a batch of another shape
     is an error, not a silent second compilation.
@@ -63,7 +63,7 @@ def make_program(task: Task, abstract: TrainState, spec: Batch, mesh: Mesh) -> P
 
     Args:
       task: the method.
-      abstract: the state's shapes and shardings.
+      abstract: the state's shapes and shardings, which the new state keeps.
       spec: shapes of a global batch.
       mesh: where it will run.
 
@@ -75,6 +75,7 @@ def make_program(task: Task, abstract: TrainState, spec: Batch, mesh: Mesh) -> P
       TypeError: the step changes the shape or dtype of a leaf of the state.
     """
     everywhere, rows = sharding.replicated(mesh), sharding.split(mesh)
+    places = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     key_type = jax.eval_shape(lambda: jax.random.key(0)).dtype
     key = jax.ShapeDtypeStruct((), key_type, sharding=everywhere)
     step = jax.jit(task.step)  # Both uses below share this one trace.
@@ -87,7 +88,8 @@ def make_program(task: Task, abstract: TrainState, spec: Batch, mesh: Mesh) -> P
     def advance(
         state: TrainState, meter: Meter, batch: Batch, key: Key[Array, ""]
     ) -> tuple[TrainState, Meter]:
-        new, scalars = step(state, batch, jax.random.fold_in(key, state.step))
+        whole = state._replace(params=placement.gather(state.params, abstract.params))
+        new, scalars = step(whole, batch, jax.random.fold_in(key, state.step))
         bad = _find_bad(new, scalars)
         skip = jnp.any(jnp.stack([*bad.values()]))
         kept = jax.tree.map(lambda now, old: jnp.where(skip, old, now), new, state)
@@ -106,8 +108,8 @@ def make_program(task: Task, abstract: TrainState, spec: Batch, mesh: Mesh) -> P
     jitted = jax.jit(
         advance,
         donate_argnums=0,
-        in_shardings=(everywhere, everywhere, rows, everywhere),
-        out_shardings=(everywhere, everywhere),
+        in_shardings=(places, everywhere, rows, everywhere),
+        out_shardings=(places, everywhere),
     )
     lowered = jitted.lower(abstract, empty, spec, key)
     return Program(lowered.compile, jax.device_put(empty, everywhere))

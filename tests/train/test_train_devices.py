@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import signal
 import threading
@@ -23,7 +24,92 @@ def test_rows_of_a_batch_go_to_the_devices_in_order():
 @pytest.mark.parametrize(("asked", "size"), [(-1, 8), (1, 1), (3, 3)])
 def test_mesh_takes_as_many_devices_as_asked(asked, size):
     mesh = sharding.make_mesh(sharding.Config(data=asked))
-    assert dict(mesh.shape) == {"data": size}
+    assert dict(mesh.shape) == {"data": size, "model": 1}
+
+
+def test_the_axis_model_divides_what_there_is():
+    mesh = sharding.make_mesh(sharding.Config(model=2))
+    assert dict(mesh.shape) == {"data": 4, "model": 2}
+    assert set(mesh.axis_types) == {jax.sharding.AxisType.Auto}
+    with pytest.raises(UserError, match=r"mesh.model is 3, but there are 8 cpu dev"):
+        sharding.make_mesh(sharding.Config(model=3))
+    told = r"mesh.data x mesh.model is 4 x 4, but there are 8 cpu devices"
+    with pytest.raises(UserError, match=told):
+        sharding.make_mesh(sharding.Config(data=4, model=4))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"model": 0}, "^model is 0"),
+        ({"params": "zero"}, "^params is 'zero'; allowed: replicated, fsdp"),
+        ({"rules": (("(", ("data",)),)}, r"^rules has '\(', which is no regular"),
+        ({"rules": (("fc1", ("rows",)),)}, "^rules: an axis of 'fc1' is 'rows'"),
+        ({"rules": (("fc1", ("data", "data")),)}, "^rules gives 'fc1' the axes"),
+    ],
+)
+def test_impossible_sections_are_named(settings, told):
+    with pytest.raises(UserError, match=told):
+        sharding.Config(**settings)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chip:
+    """What is asked of a device where there are several processes."""
+
+    id: int
+    process_index: int
+    slice_index: int = 0
+    platform: str = "cpu"
+
+
+def lay_out(owners, **settings):
+    chips = [Chip(i, owner) for i, owner in enumerate(owners)]
+    return sharding.make_mesh(sharding.Config(**settings), chips)
+
+
+def parts(mesh, monkeypatch, processes):
+    found = []
+    for index in range(processes):
+        monkeypatch.setattr(jax, "process_index", lambda i=index: i)
+        found.append(sharding.share(mesh))
+    return found
+
+
+def test_rows_of_a_process_lie_together(monkeypatch):
+    mesh = lay_out([0, 1, 0, 1, 2, 3, 2, 3])
+    owners = [d.process_index for d in mesh.devices[:, 0]]
+    assert owners == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert parts(mesh, monkeypatch, 4) == [(0, 4), (1, 4), (2, 4), (3, 4)]
+
+
+def test_processes_along_model_read_the_same_rows(monkeypatch):
+    mesh = lay_out([0, 0, 1, 1, 2, 2, 3, 3], model=4)
+    assert parts(mesh, monkeypatch, 4) == [(0, 2), (0, 2), (1, 2), (1, 2)]
+    mesh = lay_out([0, 0, 1, 1], model=4)
+    assert parts(mesh, monkeypatch, 2) == [(0, 1), (0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("owners", "settings", "told"),
+    [
+        ([0, 0, 1, 1], {"data": 2}, "leaves nothing to do for 1 of the processes"),
+        ([0, 0, 0, 1, 1, 1], {"model": 2}, "the processes cannot share evenly"),
+        ([0, 0, 0, 1], {}, "the processes cannot share evenly"),
+    ],
+)
+def test_processes_without_an_equal_part_are_refused(owners, settings, told):
+    with pytest.raises(UserError, match=told):
+        lay_out(owners, **settings)
+
+
+def test_mini_batches_that_devices_cannot_share_are_told():
+    mesh = sharding.make_mesh(sharding.Config())
+    assert sharding.warn_minibatches(64, 8, mesh) is None
+    assert sharding.warn_minibatches(64, 1, mesh) is None
+    told = sharding.warn_minibatches(32, 8, mesh)
+    assert "8 mini-batches has 4 rows, which the 8 devices" in told
+    assert "multiple of 64" in told
 
 
 @pytest.mark.parametrize("data", [0, -2])

@@ -164,6 +164,9 @@ def test_every_setting_has_its_class(tmp_path, spec):
         "train.num_workers",
         "train.max_bad_records",
         "mesh.data",
+        "mesh.model",
+        "mesh.params",
+        "mesh.rules",
     }
     assert len(accepted) >= 4
 
