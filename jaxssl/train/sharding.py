@@ -207,8 +207,8 @@ def warn_minibatches(batch_size: int, minibatches: int, mesh: Mesh) -> str | Non
       The line, or None.
     """
     size, parts = batch_size // minibatches, mesh.shape[DATA]
-    if size % parts == 0:
-        return None
+    if minibatches == 1 or size % parts == 0:
+        return None  # `check_batch` has a word on whole batches.
     return (
         f"NOTE: each of the learner's {minibatches} mini-batches has {size} rows, "
         f"which the {parts} devices of mesh.data cannot share evenly, so rows move "
