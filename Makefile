@@ -3,6 +3,7 @@ PYTHON ?= python3
 CONSTRAINTS ?= requirements/constraints.txt
 VENV ?= .venv
 WORKDIR ?= runs/demo
+FAULTS := experiments/results/faults.json
 STORED := $(wildcard experiments/results/baselines_cpu.json)
 BIN := $(VENV)/bin
 
@@ -31,7 +32,7 @@ test: $(VENV)/.test check  ## Lint, types, layers and the default test suite.
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 test-slow: $(VENV)/.test  ## The long suites: accuracy gates, full-size configs, kill -9.
-	$(BIN)/python -m pytest -m slow $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "slow or fault" --fault-table=$(FAULTS) $(PYTEST_ARGS)
 
 check: $(VENV)/.test  ## Lint, types and the import layers.
 	$(BIN)/ruff check .

@@ -1,14 +1,28 @@
 """Test-wide settings: eight fake devices, strict ranks, no warning unseen."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import pytest
 
+from tests.faults import Ledger
+
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--fault-table", help="file that keeps the counts of faults")
+
+
+@pytest.fixture
+def faults(request):
+    """Record injected faults and fail unless all of them were survived."""
+    path = request.config.getoption("--fault-table")
+    return Ledger(request.node.nodeid, Path(path) if path else None)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -16,3 +30,10 @@ def _forget_compiled_programs():
     """Free what a file compiled: over the whole suite it would grow to gigabytes."""
     yield
     jax.clear_caches()
+
+
+def pytest_collection_modifyitems(items):
+    """Let ``-m fault`` choose the tests that inject faults."""
+    for item in items:
+        if "faults" in getattr(item, "fixturenames", ()):
+            item.add_marker("fault")

@@ -138,7 +138,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("line", MISTAKES)
-def test_a_mistake_is_one_line_and_writes_nothing(folder, capsys, line):
+def test_a_mistake_is_one_line_and_writes_nothing(folder, capsys, line, faults):
     before = _tree(folder)
     code = main(line.split())
     out, err = capsys.readouterr()
@@ -150,6 +150,7 @@ def test_a_mistake_is_one_line_and_writes_nothing(folder, capsys, line):
         assert word in err
     assert out == ""
     assert _tree(folder) == before
+    faults.record("F6", injected=1, survived=1)
 
 
 @pytest.mark.parametrize(
@@ -162,13 +163,14 @@ def test_a_mistake_is_one_line_and_writes_nothing(folder, capsys, line):
         ("evaluate --workdir={run} --config.eval.frist=1", "Did you mean 'first'"),
     ],
 )
-def test_a_mistake_changes_no_run(copy, capsys, words, told):
+def test_a_mistake_changes_no_run(copy, capsys, words, told, faults):
     before = _tree(copy)
     assert main(words.format(tiny=TINY, run=copy).split()) == 2
     err = capsys.readouterr().err
     assert told in err
     assert err.count("\n") == 1
     assert _tree(copy) == before
+    faults.record("F6", injected=1, survived=1)
 
 
 @pytest.mark.parametrize(
@@ -179,13 +181,14 @@ def test_a_mistake_changes_no_run(copy, capsys, words, told):
         ("--config={tiny} --config.data.count=32", "data.count was 24, now 32"),
     ],
 )
-def test_another_config_is_exit_code_7(copy, capsys, words, told):
+def test_another_config_is_exit_code_7(copy, capsys, words, told, faults):
     before = _tree(copy)
     assert main(["train", *words.format(tiny=TINY).split(), f"--workdir={copy}"]) == 7
     err = capsys.readouterr().err
     assert told in err
     assert err.count("\n") == 1
     assert _tree(copy) == before
+    faults.record("F7", injected=1, survived=1)
 
 
 def test_other_settings_may_follow_a_start_that_saved_nothing(copy, capsys):
@@ -257,7 +260,7 @@ def test_results_that_cannot_be_written_are_exit_code_74(copy, monkeypatch, caps
     monkeypatch.setattr(os, "replace", refuse)
     assert main(["evaluate", f"--workdir={copy}", "--norandom_init"]) == 74
     err = capsys.readouterr().err
-    assert err.startswith(f"jaxssl: cannot write to {copy}/")
+    assert err.startswith(f"jaxssl: the disk refused {copy}/")
     assert "No space left on device. Step 4 is kept; make room" in err
     assert err.count("\n") == 1
 

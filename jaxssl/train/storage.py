@@ -14,19 +14,20 @@ REFUSALS = {
     errno.EDQUOT: "make room in the quota",
     errno.EFBIG: "raise the limit on the size of a file (ulimit -f)",
     errno.EROFS: "mount the disk for writing",
+    errno.EIO: "look at the disk's health (dmesg), or train on another disk",
 }
-"""Errors that only a write meets, and what helps."""
+"""Errors that come from the disk and not from what was asked, and what helps."""
 
 CODE = re.compile(r"os_error_code='(\d+)'")  # As TensorStore ends its messages.
 
 
 class StorageError(RuntimeError):
-    """The disk did not take what a run had to write; what was there is intact."""
+    """The disk refused what a run had to write or read; what was there is intact."""
 
 
 @contextlib.contextmanager
 def watch(workdir: Path) -> Iterator[None]:
-    """Turn a full or read-only disk, in the block, into one clear error.
+    """Turn a full, read-only or failing disk, in the block, into one clear error.
 
     Args:
       workdir: the run's folder.
@@ -42,7 +43,7 @@ def watch(workdir: Path) -> Iterator[None]:
             raise
         named = error.filename if isinstance(error, OSError) else None
         raise StorageError(
-            f"cannot write to {named or workdir}: {os.strerror(number)}. "
+            f"the disk refused {named or workdir}: {os.strerror(number)}. "
             f"{checkpoint.kept_text(workdir)}; {REFUSALS[number]}, then repeat the "
             "same command."
         ) from error

@@ -86,13 +86,14 @@ def test_a_lying_header_is_refused(tmp_path, content, words, zipped):
         idx.read(path, dims=3)
 
 
-def test_a_damaged_gzip_is_refused(tmp_path):
+def test_a_damaged_gzip_is_refused(tmp_path, faults):
     path = tmp_path / "x.gz"
     good = gzip.compress(idx_bytes(IMAGES))
     for content in (good[:2000], good[:100] + b"\xff" * 50 + good[150:], b"no gzip"):
         path.write_bytes(content)
         with pytest.raises(UserError, match="cannot be read"):
             idx.read(path, dims=3)
+    faults.record("F10", injected=1, survived=1)
 
 
 def test_labels_must_fit_the_images_and_the_classes(tmp_path):

@@ -69,7 +69,7 @@ def test_load_size_gives_one_shape_to_images_of_many(tmp_path):
         (encode(noise(0, 8, 8)), "set load_size"),
     ],
 )
-def test_a_damaged_file_is_replaced_and_named(class_folder, content, reason):
+def test_a_damaged_file_is_replaced_and_named(class_folder, content, reason, faults):
     path = class_folder / "cat" / "03.JPG"
     path.write_bytes(content)
     source = load("folder", split="train", data_dir=str(class_folder))
@@ -82,6 +82,7 @@ def test_a_damaged_file_is_replaced_and_named(class_folder, content, reason):
     with pytest.raises(UserError, match=rf"{path}.*{reason}"):
         with pipeline.batches(source, batch_size=4, seed=0, max_bad_records=0) as it:
             list(itertools.islice(it, 3))
+    faults.record("F10", injected=1, survived=1)
 
 
 def test_a_png_named_jpg_is_read(class_folder):

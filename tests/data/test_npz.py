@@ -84,7 +84,7 @@ def test_lying_headers_are_refused_before_memory_is_taken(tmp_path):
             load("npz", split="train", data_dir=str(path))
 
 
-def test_a_truncated_or_damaged_archive_is_refused(tmp_path):
+def test_a_truncated_or_damaged_archive_is_refused(tmp_path, faults):
     path = tmp_path / "train.npz"
     np.savez_compressed(path, image=IMAGES, label=LABELS)
     good = path.read_bytes()
@@ -96,6 +96,7 @@ def test_a_truncated_or_damaged_archive_is_refused(tmp_path):
     path.write_bytes(bytes(damaged))
     with pytest.raises(UserError):
         load("npz", split="train", data_dir=str(path))
+    faults.record("F10", injected=1, survived=1)
 
 
 def test_a_path_inside_the_archive_is_never_followed(tmp_path):

@@ -14,7 +14,7 @@ from jaxssl.types import UserError
 
 GRID = [
     (n, hosts, per_host)
-    for n in (1, 2, 31, 97, 1000)
+    for n in (1, 2, 31, 97, 1000, 1003)
     for hosts in (1, 2, 3, 4)
     for per_host in (1, 4, 7)
     if hosts * per_host <= n
@@ -61,7 +61,7 @@ def ids(batches) -> list[list[int]]:
 
 
 @pytest.mark.parametrize(("n", "hosts", "per_host"), GRID)
-def test_hosts_share_each_epoch_exactly_once(n, hosts, per_host):
+def test_hosts_share_each_epoch_exactly_once(n, hosts, per_host, faults):
     batch_size = hosts * per_host
     steps = n // batch_size
     common = {"batch_size": batch_size, "seed": 3}
@@ -79,10 +79,11 @@ def test_hosts_share_each_epoch_exactly_once(n, hosts, per_host):
     assert len(set(seen)) == len(seen) == steps * batch_size
     if n % batch_size == 0:
         assert sorted(seen) == list(range(n))
+    faults.record("F12", injected=1, survived=1)
 
 
 @pytest.mark.parametrize("n", [1, 2, 31, 97])
-def test_starting_at_any_step_continues_the_same_sequence(n):
+def test_starting_at_any_step_continues_the_same_sequence(n, faults):
     batch_size = min(n, 4)
     steps = 2 * (n // batch_size) + 3  # into the third epoch
     common = {"batch_size": batch_size, "seed": 1}
@@ -90,6 +91,7 @@ def test_starting_at_any_step_continues_the_same_sequence(n):
     for start in range(steps):
         rest = take(counting(n), steps - start, start_step=start, **common)
         assert ids(rest) == ids(whole[start:])
+    faults.record("F12", injected=steps, survived=steps)
 
 
 @settings(max_examples=60, deadline=None)
@@ -136,7 +138,7 @@ def test_the_order_of_a_seed_never_changes():
     assert epoch_order(0, 0, 10).tolist() == [3, 2, 1, 8, 6, 0, 7, 4, 5, 9]
 
 
-def test_workers_change_nothing():
+def test_workers_change_nothing(faults):
     common = {"batch_size": 8, "seed": 5, "start_step": 3}
     alone = take(counting(31), 9, num_workers=0, **common)
     helped = take(counting(31), 9, num_workers=2, **common)
@@ -144,6 +146,7 @@ def test_workers_change_nothing():
         for name in ("image", "label", "id"):
             np.testing.assert_array_equal(a[name], b[name])
             assert b[name].base is None  # not in memory that a worker owns
+    faults.record("F12", injected=1, survived=1)
 
 
 def test_the_iterator_counts_steps_and_waiting():
@@ -155,7 +158,7 @@ def test_the_iterator_counts_steps_and_waiting():
         next(iterator)
 
 
-def test_an_unreadable_record_is_replaced_by_the_next_readable_one(caplog):
+def test_an_unreadable_record_is_replaced_by_the_next_readable_one(caplog, faults):
     bad = {4, 5, 30}
     good = take(counting(31), 7, batch_size=4, seed=2)
     with caplog.at_level(logging.WARNING):
@@ -168,6 +171,7 @@ def test_an_unreadable_record_is_replaced_by_the_next_readable_one(caplog):
     assert set(found) == bad
     assert "file-4.png" in caplog.text
     assert len(caplog.records) == 3
+    faults.record("F10", injected=3, survived=3)
 
 
 def test_a_bad_record_counts_once_over_epochs():
@@ -180,15 +184,17 @@ def test_a_bad_record_counts_once_over_epochs():
 
 
 @pytest.mark.parametrize("limit", [0, 2, 5])
-def test_too_many_bad_records_stop_with_the_name_of_one(limit):
+def test_too_many_bad_records_stop_with_the_name_of_one(limit, faults):
     source = Faulty(40, set(range(3, 3 + limit + 1)))
     with pytest.raises(UserError, match=r"file-\d+\.png: broken on purpose"):
         take(source, 10, batch_size=4, seed=0, max_bad_records=limit)
+    faults.record("F10", injected=limit + 1, survived=limit + 1)
 
 
-def test_a_data_set_without_any_readable_record_stops():
+def test_a_data_set_without_any_readable_record_stops(faults):
     with pytest.raises(UserError, match="Too many unreadable"):
         take(Faulty(5, set(range(5))), 1, batch_size=2, seed=0, max_bad_records=100)
+    faults.record("F10", injected=5, survived=5)
 
 
 @pytest.mark.parametrize(

@@ -273,7 +273,7 @@ def test_files_of_another_format_are_refused(copied):
 
 
 @pytest.mark.parametrize("fault", ["flip", "cut", "gone"])
-def test_damaged_records_are_named(copied, fault):
+def test_damaged_records_are_named(copied, fault, faults):
     root, records = copied
     content = bytearray(records.read_bytes())
     content[1000] ^= 0xFF
@@ -292,6 +292,7 @@ def test_damaged_records_are_named(copied, fault):
             source, batch_size=COUNT, seed=0, max_bad_records=0
         ) as iterator:
             next(iterator)
+    faults.record("F10", injected=1, survived=1)
 
 
 def test_the_doctor_reads_a_prepared_data_set(prepared):

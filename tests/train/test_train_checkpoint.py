@@ -89,7 +89,7 @@ def test_keeps_the_newest(tmp_path):
     assert checkpoint.steps(tmp_path) == [7, 8]
 
 
-def test_every_flipped_bit_is_found(copy, bits, run):
+def test_every_flipped_bit_is_found(copy, bits, run, faults):
     """Orbax restores most of these silently wrong; 60 places in all kinds of files."""
     folder = _folder(copy, 3)
     paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.stat().st_size)
@@ -104,6 +104,7 @@ def test_every_flipped_bit_is_found(copy, bits, run):
         assert list(damage) == [3]
         _flip(path, bit)
         assert checkpoint.find_newest(copy) == (3, {})
+    faults.record("F3", injected=60, survived=60)
 
 
 @pytest.mark.parametrize(
@@ -115,21 +116,23 @@ def test_every_flipped_bit_is_found(copy, bits, run):
         (lambda p: p.with_name("more").write_bytes(b""), "was added"),
     ],
 )
-def test_other_damage_is_named(copy, harm, word):
+def test_other_damage_is_named(copy, harm, word, faults):
     largest = max(_folder(copy, 3).rglob("d/*"), key=lambda p: p.stat().st_size)
     harm(largest)
     newest, damage = checkpoint.find_newest(copy)
     assert newest == 2
     assert word in damage[3]
+    faults.record("F3", injected=1, survived=1)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"sha256": 1}', "\udcff{"])
-def test_a_damaged_manifest_vouches_for_nothing(copy, text):
+def test_a_damaged_manifest_vouches_for_nothing(copy, text, faults):
     path = _folder(copy, 3) / manifest.NAME
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     newest, damage = checkpoint.find_newest(copy)
     assert newest == 2
     assert damage[3] == f"{manifest.NAME} is damaged"
+    faults.record("F3", injected=1, survived=1)
 
 
 def test_damaged_checkpoints_are_set_aside_and_an_older_one_goes_on(copy, run, bits):
@@ -249,11 +252,12 @@ def test_a_step_is_saved_once(tmp_path):
         ({"classes": 9}, r"logits/bias is float32\[4\] there, .* float32\[9\]"),
     ],
 )
-def test_another_architecture_is_named(copy, changes, message):
+def test_another_architecture_is_named(copy, changes, message, faults):
     before = _tree(copy)
     with pytest.raises(drift.DriftError, match=message):
         checkpoint.restore_newest(copy, _abstract(_state(1, **changes)), _quiet)
     assert _tree(copy) == before
+    faults.record("F8" if "dtype" in changes else "F7", injected=1, survived=1)
 
 
 @pytest.mark.parametrize("missing", ["critic", "extra"])

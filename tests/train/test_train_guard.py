@@ -78,7 +78,7 @@ def _means(workdir):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_bad_steps_leave_no_trace_but_a_count(tiny, fit, tmp_path, fault):
+def test_bad_steps_leave_no_trace_but_a_count(tiny, fit, tmp_path, fault, faults):
     bad, task, out = (0, 1, 5, 8), tiny.make_task(), io.StringIO()
     broken = _spoil(task, FAULTS[fault], bad)
     state = fit(tmp_path, task=broken, c=WORDS, stream=out)
@@ -93,9 +93,10 @@ def test_bad_steps_leave_no_trace_but_a_count(tiny, fit, tmp_path, fault):
     cause = "loss/classifier (1 x)" if "loss" in fault else "the update (1 x)"
     line = "STEP 1: 1 of the last 1 steps made no update; not finite: "
     assert f"{line}{cause}." in out.getvalue()
+    faults.record("F9", injected=1, survived=1)
 
 
-def test_a_bad_pixel_is_skipped_too(tiny, fit, tmp_path):
+def test_a_bad_pixel_is_skipped_too(tiny, fit, tmp_path, faults):
     """The batch itself is broken, so loss and gradient are, as a real one would be."""
     task = tiny.make_task()
 
@@ -107,6 +108,7 @@ def test_a_bad_pixel_is_skipped_too(tiny, fit, tmp_path):
     expected, _ = _by_hand(task, tiny.make_source(), num_steps=12, bad=(6,))
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
+    faults.record("F9", injected=1, survived=1)
 
 
 def test_means_are_over_the_steps_that_made_an_update(fit, tmp_path):
@@ -121,7 +123,9 @@ def test_means_are_over_the_steps_that_made_an_update(fit, tmp_path):
 
 @pytest.mark.parametrize("bad", [0, 1, 10])
 @pytest.mark.parametrize("log_every", [1, 2, 7])
-def test_three_in_a_row_stop_before_a_save(fit, tmp_path, newest, bits, bad, log_every):
+def test_three_in_a_row_stop_before_a_save(
+    fit, tmp_path, newest, bits, bad, log_every, faults
+):
     """Wherever the log steps lie; the same command then stops in the same way."""
     words = [f"--config.model.nan_at={bad}"]
     with pytest.raises(loop.NonFiniteError, match=r"loss/classifier \(") as caught:
@@ -140,6 +144,7 @@ def test_three_in_a_row_stop_before_a_save(fit, tmp_path, newest, bits, bad, log
     with pytest.raises(loop.NonFiniteError):
         fit(tmp_path, words=words, c={"log_every": log_every})
     assert bits(newest(tmp_path)) == bits(before)
+    faults.record("F9", injected=1, survived=1)
 
 
 def test_two_in_a_row_go_on_again_and_again(fit, tmp_path):
@@ -148,7 +153,7 @@ def test_two_in_a_row_go_on_again_and_again(fit, tmp_path):
     assert checkpoint.steps(tmp_path) == [12, 16, 20]
 
 
-def test_a_first_state_without_numbers_is_never_saved(tiny, fit, tmp_path):
+def test_a_first_state_without_numbers_is_never_saved(tiny, fit, tmp_path, faults):
     task = tiny.make_task()
 
     def init(key, batch):
@@ -158,9 +163,10 @@ def test_a_first_state_without_numbers_is_never_saved(tiny, fit, tmp_path):
     with pytest.raises(loop.NonFiniteError, match="the state is not finite at step 1"):
         fit(tmp_path, task=task._replace(init=init), c={"save_every": 1})
     assert checkpoint.steps(tmp_path) == []
+    faults.record("F9", injected=1, survived=1)
 
 
-def test_eight_devices_skip_together(tiny, fit, tmp_path):
+def test_eight_devices_skip_together(tiny, fit, tmp_path, faults):
     """One device's rows are broken; all keep the old state."""
     every, task = sharding.make_mesh(sharding.Config()), tiny.make_task()
 
@@ -173,6 +179,7 @@ def test_eight_devices_skip_together(tiny, fit, tmp_path):
     expected, _ = _by_hand(task, tiny.make_source(), num_steps=12, bad=(2,))
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
+    faults.record("F9", injected=1, survived=1)
 
 
 def test_the_meter_counts_in_a_row_over_intervals():

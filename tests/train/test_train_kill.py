@@ -53,7 +53,7 @@ def _records(workdir):
     ]
 
 
-def test_five_kills_change_nothing(command, whole, newest, bits, tmp_path):
+def test_five_kills_change_nothing(command, whole, newest, bits, tmp_path, faults):
     rng = random.Random(7)
     kills = sorted(rng.sample(range(1, 20), 5))
     for step in kills:
@@ -66,9 +66,12 @@ def test_five_kills_change_nothing(command, whole, newest, bits, tmp_path):
     assert _records(tmp_path) == _records(whole)
     names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
     assert names == {"12", "16", "20"}
+    faults.record("F2", injected=5, survived=5)
 
 
-def test_sigterm_saves_and_the_command_goes_on(command, whole, newest, bits, tmp_path):
+def test_sigterm_saves_and_the_command_goes_on(
+    command, whole, newest, bits, tmp_path, faults
+):
     done = command(tmp_path, TINY_TERM="7")
     assert done.returncode == 75
     assert done.stderr == (
@@ -80,10 +83,11 @@ def test_sigterm_saves_and_the_command_goes_on(command, whole, newest, bits, tmp
     assert done.returncode == 0
     assert "going on after step 7" in done.stdout
     assert bits(newest(tmp_path)) == bits(newest(whole))
+    faults.record("F14", injected=1, survived=1)
 
 
 @pytest.mark.slow
-def test_kills_in_the_middle_of_saves(command, whole, newest, bits, tmp_path):
+def test_kills_in_the_middle_of_saves(command, whole, newest, bits, tmp_path, faults):
     """Every step is saved and the kill comes at any moment of a save, twenty times."""
     rng = random.Random(11)
     step = 1
@@ -96,3 +100,4 @@ def test_kills_in_the_middle_of_saves(command, whole, newest, bits, tmp_path):
         step = min(step + 1, 19)
     assert command(tmp_path).returncode == 0
     assert bits(newest(tmp_path)) == bits(newest(whole))
+    faults.record("F1", injected=20, survived=20)

@@ -95,7 +95,7 @@ def test_a_finished_run_is_left_alone(tiny, fit, tmp_path, bits):
 
 
 @pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
-def test_a_signal_saves_and_the_same_command_goes_on(fit, tmp_path, bits, name):
+def test_a_signal_saves_and_the_same_command_goes_on(fit, tmp_path, bits, name, faults):
     whole = fit(tmp_path / "whole")
 
     def strike(state):
@@ -108,6 +108,7 @@ def test_a_signal_saves_and_the_same_command_goes_on(fit, tmp_path, bits, name):
     assert (caught.value.step, caught.value.signal_name) == (5, name)
     assert checkpoint.steps(tmp_path / "cut") == [4, 5]
     assert bits(fit(tmp_path / "cut")) == bits(whole)
+    faults.record("F14", injected=1, survived=1)
 
 
 def test_a_crash_repeats_no_record(fit, tmp_path, bits):

@@ -141,7 +141,7 @@ def _vary(wanted):
 
 
 @pytest.mark.parametrize("spec", [TINY, *CONFIGS])
-def test_every_setting_has_its_class(tmp_path, spec):
+def test_every_setting_has_its_class(tmp_path, spec, faults):
     """One by one: refused with both values, or accepted with a line that tells them."""
     wanted = _load(spec=spec)
     _begin(tmp_path, wanted)
@@ -169,6 +169,7 @@ def test_every_setting_has_its_class(tmp_path, spec):
         "mesh.rules",
     }
     assert len(accepted) >= 4
+    faults.record("F7", injected=len(known), survived=len(known))
 
 
 def test_many_differences_are_counted(tmp_path):
@@ -197,7 +198,7 @@ def test_a_run_without_checkpoint_may_become_another(tmp_path):
         records.check(tmp_path, _load())
 
 
-def test_other_software_and_hardware_are_told(tmp_path, monkeypatch):
+def test_other_software_and_hardware_are_told(tmp_path, monkeypatch, faults):
     real = records.describe_launch
     _begin(tmp_path, _load())
     assert _begin(tmp_path, _load()) == []
@@ -213,6 +214,7 @@ def test_other_software_and_hardware_are_told(tmp_path, monkeypatch):
         f"versions.jax was {jax.__version__!r}, now '9.9' ({drift.SOFTWARE})",
         f"devices.count was 8, now 99 ({drift.ROUNDING})",
     ]
+    faults.record("F17", injected=2, survived=2)
 
 
 def test_what_a_crash_left_of_the_first_config_is_no_obstacle(tmp_path, monkeypatch):
@@ -273,7 +275,7 @@ def _try_lock(workdir, answers):
         answers.put(str(error))
 
 
-def test_two_trainers_cannot_share_a_folder(tmp_path):
+def test_two_trainers_cannot_share_a_folder(tmp_path, faults):
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
     with records.lock(tmp_path):
@@ -284,6 +286,7 @@ def test_two_trainers_cannot_share_a_folder(tmp_path):
     assert "is being trained by process" in told
     with records.lock(tmp_path):  # It ends with the block.
         pass
+    faults.record("F16", injected=1, survived=1)
 
 
 def test_git_state_is_that_of_the_package():

@@ -1,0 +1,199 @@
+"""Kills inside of saves, damaged checkpoints, and disks that fail or are slow."""
+
+import errno
+import os
+import random
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import pytest
+
+from jaxssl.train import checkpoint, inventory, manifest, storage
+from jaxssl.types import EvalResult
+from tests.train import saver
+
+SAVER = Path(saver.__file__)
+
+
+def _quiet(line):
+    del line
+
+
+def _abstract():
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+        saver.make_state(1),
+    )
+
+
+def _tree(folder):
+    return {
+        p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    }
+
+
+def _kill_in_a_save(workdir, delay):
+    """Let a process save until so long after its first save; return the last step."""
+    child = subprocess.Popen(
+        [sys.executable, str(SAVER), str(workdir)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": os.getcwd()},
+    )
+    try:
+        lines = [child.stdout.readline()]
+        time.sleep(delay)
+    finally:
+        child.kill()
+    # A kill may cut the last line short; a whole one ends with a newline.
+    lines += child.communicate()[0].splitlines(keepends=True)
+    return [int(line) for line in lines if line.strip().isdigit() and line[-1] == "\n"]
+
+
+@pytest.mark.slow
+def test_fifty_kills_inside_of_saves(tmp_path, bits, faults):
+    rng, kills, phases = random.Random(5), 50, set()
+    for _ in range(kills):
+        acknowledged = _kill_in_a_save(tmp_path, rng.uniform(0.0, 0.25))[-1]
+        names = {p.name.partition(".")[2] for p in (tmp_path / "checkpoints").iterdir()}
+        phases.add((checkpoint.find_unfinished(tmp_path) is None, *sorted(names)))
+        step, damage = checkpoint.find_newest(tmp_path)
+        assert damage == {}
+        assert step in (acknowledged, acknowledged + 1)
+        state = checkpoint.restore_newest(tmp_path, _abstract(), _quiet)
+        assert bits(state) == bits(saver.make_state(step))
+    # The kills came before, inside of and after what Orbax does.
+    assert len(phases) >= 2
+    with checkpoint.open_store(tmp_path, keep=2) as store:
+        checkpoint.save(store, saver.make_state(step + 1))
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {str(step), str(step + 1)}
+    faults.record("F1", injected=kills, survived=kills)
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("saved")
+    with checkpoint.open_store(workdir, keep=3) as store:
+        for step in (1, 2, 3):
+            checkpoint.save(store, saver.make_state(step))
+    return workdir
+
+
+def _flip(path, rng):
+    data = bytearray(path.read_bytes())
+    data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+    path.write_bytes(data)
+
+
+def _cut(path, rng):
+    data = path.read_bytes()
+    path.write_bytes(data[: rng.randrange(len(data))])
+
+
+def _zero(path, rng):
+    data = path.read_bytes()
+    start = rng.randrange(len(data))
+    zeroed = data[:start] + bytes(len(data[start : start + 512])) + data[start + 512 :]
+    path.write_bytes(zeroed if zeroed != data else data + b"\0")
+
+
+def _remove(path, rng):
+    del rng
+    path.unlink()
+
+
+def _add(path, rng):
+    path.with_name(f"more{rng.randrange(100)}").write_bytes(b"x")
+
+
+HARMS = (_flip, _flip, _flip, _flip, _cut, _zero, _remove, _add)
+
+
+@pytest.mark.slow
+def test_two_hundred_damages_of_all_kinds_of_files(saved, tmp_path, bits, faults):
+    """Half of them flip bits of array data, which Orbax restores without a word."""
+    rng, count, silent = random.Random(3), 208, 0
+    names = sorted(
+        p.relative_to(saved)
+        for p in (saved / "checkpoints" / "3").rglob("*")
+        if p.is_file() and p.stat().st_size
+    )
+    data = [name for name in names if "d" in name.parts]
+    assert len(names) >= 8
+    flipped = 0
+    for number in range(count):
+        harm = HARMS[number % len(HARMS)]
+        chosen = data if harm is _flip else names
+        run = tmp_path / str(number)
+        shutil.copytree(saved, run)
+        harm(run / chosen[number // len(HARMS) % len(chosen)], rng)
+        flipped += harm is _flip
+        lines = []
+        state = checkpoint.restore_newest(run, _abstract(), lines.append)
+        assert bits(state) == bits(saver.make_state(2))
+        silent += not (lines and lines[0].startswith("CHECKPOINT 3 IS DAMAGED"))
+        assert (run / "checkpoints" / "3.corrupt").is_dir()
+        shutil.rmtree(run)
+    assert flipped >= 100
+    faults.record("F3", injected=count, survived=count, silent=silent)
+
+
+@pytest.mark.parametrize("harm", [_flip, _cut, _zero, _remove, _add])
+def test_all_checkpoints_damaged_stop_and_stay(saved, tmp_path, harm, faults):
+    run, rng = shutil.copytree(saved, tmp_path / "run"), random.Random(1)
+    for step in (1, 2, 3):
+        files = (run / "checkpoints" / str(step)).rglob("d/*")
+        harm(max(files, key=lambda p: p.stat().st_size), rng)
+    before = _tree(run)
+    with pytest.raises(checkpoint.NoValidCheckpointError, match=r"3 \(.*2 \(.*1 \("):
+        checkpoint.restore_newest(run, _abstract(), _quiet)
+    assert _tree(run) == before
+    faults.record("F4", injected=1, survived=1)
+
+
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 6])
+def test_a_disk_that_fails(fit, tmp_path, monkeypatch, bits, number, faults):
+    """EIO from one file and all after it: named, and the same command goes on."""
+    whole, calls, real = fit(tmp_path / "whole"), [], os.fsync
+
+    def fail(handle):
+        calls.append(handle)
+        if len(calls) > 2 * number:  # A file and its folder.
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        real(handle)
+
+    cut = tmp_path / "cut"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fail)
+        with pytest.raises(storage.StorageError, match="Input/output error"):
+            fit(cut)
+    assert inventory.verify_text(cut)[1]
+    assert bits(fit(cut)) == bits(whole)
+    faults.record("F5", injected=1, survived=1)
+
+
+def test_a_slow_disk_delays_saves_and_not_steps(fit, tmp_path, monkeypatch, faults):
+    """A second for each fsync of a save; the steps between two saves go on."""
+    real, during = manifest.write, []
+
+    def slow(folder, leaves):
+        time.sleep(1.0)
+        real(folder, leaves)
+
+    def watch(state):
+        during.append((int(state.step), (tmp_path / "checkpoints/saving").exists()))
+        return EvalResult({}, {})
+
+    monkeypatch.setattr(manifest, "write", slow)
+    fit(tmp_path, evals={"watch": watch}, c={"eval_every": 1, "save_every": 10})
+    # The save of step 10 was still under way while later steps were made.
+    assert [step for step, saving in during if saving and step > 10]
+    assert checkpoint.steps(tmp_path) == [10, 20]
+    assert inventory.verify_text(tmp_path)[1]
+    faults.record("F5", injected=2, survived=2)
