@@ -8,8 +8,10 @@ any number of hosts, threads and workers, on exactly the samples that an uninter
 run would see.
 """
 
+import functools
 import logging
 import os
+import threading
 import time
 import weakref
 from collections.abc import Iterator, Mapping
@@ -27,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 MAX_THREADS = 8
 ENDLESS = 1 << 60
+ORPHAN_SECONDS = 1.0
 
 
 class Rows(NamedTuple):
@@ -293,13 +296,31 @@ def _iterate(
 ) -> "grain.DatasetIterator[Rows]":
     in_memory = isinstance(source, ArraySource)
     threads = 1 if in_memory else max(1, min(MAX_THREADS, os.cpu_count() or 1))
-    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)
-    dataset = grain.MapDataset.source(pages).to_iter_dataset(options)
+    reading = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads + 2)
+    dataset = grain.MapDataset.source(pages).to_iter_dataset(reading)
     if num_workers:
         if not flags.FLAGS.is_parsed():
             flags.FLAGS.mark_as_parsed()  # Grain's workers read absl flags.
-        dataset = dataset.mp_prefetch(grain.MultiprocessingOptions(num_workers))
+        options = grain.MultiprocessingOptions(num_workers)
+        end = functools.partial(_end_with, os.getpid())
+        dataset = dataset.mp_prefetch(options, worker_init_fn=end)
     return iter(dataset)
+
+
+def _end_with(parent: int, worker: int, count: int) -> None:
+    """Let a worker end soon after the process that it reads for, however that ended.
+
+    Grain stops its workers when it is closed. A trainer that was killed closes nothing,
+    and its workers would stay for ever.
+    """
+    del worker, count
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(ORPHAN_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def fetch(source: Source, ids: Int[np.ndarray, " b"], max_bad: int) -> Rows:

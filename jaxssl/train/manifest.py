@@ -11,7 +11,9 @@ from typing import Any
 
 import jax
 
+import jaxssl
 from jaxssl.train import files
+from jaxssl.types import UserError
 
 NAME = "jaxssl_manifest.json"
 FORMAT = 1
@@ -57,6 +59,9 @@ def find_damage(folder: Path) -> str | None:
 
     Returns:
       None if every byte is as it was written, else the first difference in words.
+
+    Raises:
+      UserError: the manifest is sound, but of a format that this version cannot read.
     """
     try:
         body = json.loads((folder / NAME).read_bytes())
@@ -67,6 +72,12 @@ def find_damage(folder: Path) -> str | None:
     digest = body.pop("sha256", None) if isinstance(body, dict) else None
     if digest is None or digest != _digest(body):
         return f"{NAME} is damaged"
+    if body["format"] != FORMAT:
+        raise UserError(
+            f"{folder} was written in format {body['format']!r} and this jaxssl "
+            f"({jaxssl.__version__}) reads {FORMAT}; use the version that run.json of "
+            "this run names, or another --workdir."
+        )
     expected = body["files"]
     present = {path.relative_to(folder).as_posix(): path for path in _files(folder)}
     for name in sorted(expected.keys() | present.keys()):

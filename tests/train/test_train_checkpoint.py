@@ -1,4 +1,5 @@
 import contextlib
+import hashlib
 import json
 import os
 import random
@@ -338,6 +339,32 @@ def test_checkpoints_set_aside_alone_are_not_good(copy):
     text, good = inventory.verify_text(copy)
     assert not good
     assert text.splitlines()[0] == "         1  set aside as 1.corrupt"
+
+
+@pytest.mark.parametrize("clock", [0, 4e9])
+def test_a_clock_that_jumps_changes_no_choice(copy, clock, faults):
+    """Steps are numbers: when their files were written does not matter."""
+    os.utime(_folder(copy, 3), (clock, clock))
+    for path in _folder(copy, 3).rglob("*"):
+        os.utime(path, (clock, clock))
+    assert checkpoint.find_newest(copy) == (3, {})
+    assert len(inventory.list_text(copy).splitlines()) == 4
+    faults.record("F16", injected=1, survived=1)
+
+
+@pytest.mark.parametrize("number", [0, 2, "new"])
+def test_another_format_is_told_and_not_taken_for_damage(copy, number, faults):
+    path = _folder(copy, 3) / manifest.NAME
+    body = json.loads(path.read_text())
+    del body["sha256"]
+    body["format"] = number
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps({**body, "sha256": digest}))
+    before = _tree(copy)
+    with pytest.raises(UserError, match=rf"format {number!r} and this .* reads 1;"):
+        checkpoint.restore_newest(copy, _abstract(_state(1)), _quiet)
+    assert _tree(copy) == before
+    faults.record("F17", injected=1, survived=1)
 
 
 def test_a_save_under_way_is_not_damage(copy):

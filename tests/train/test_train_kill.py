@@ -69,6 +69,25 @@ def test_five_kills_change_nothing(command, whole, newest, bits, tmp_path, fault
     faults.record("F2", injected=5, survived=5)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("seed", range(5))
+def test_three_kills_and_more_change_nothing(
+    command, whole, newest, bits, tmp_path, seed, workers, faults
+):
+    """With and without workers, which are killed with their trainer."""
+    rng = random.Random(seed)
+    words = [f"--config.train.num_workers={workers}"]
+    kills = sorted(rng.sample(range(1, 20), 3 + seed % 2))
+    for step in kills:
+        done = command(tmp_path, *words, TINY_KILL=f"{step}:{rng.uniform(0, 0.02):.4f}")
+        assert done.returncode in (-signal.SIGKILL, 0)
+    assert command(tmp_path, *words).returncode == 0
+    assert bits(newest(tmp_path)) == bits(newest(whole)), f"killed at {kills}"
+    assert _records(tmp_path) == _records(whole)
+    faults.record("F2", injected=len(kills), survived=len(kills))
+
+
 def test_sigterm_saves_and_the_command_goes_on(
     command, whole, newest, bits, tmp_path, faults
 ):

@@ -289,6 +289,25 @@ def test_two_trainers_cannot_share_a_folder(tmp_path, faults):
     faults.record("F16", injected=1, survived=1)
 
 
+def test_a_lock_of_a_process_that_was_killed_holds_nobody_up(tmp_path, faults):
+    (tmp_path / ".lock").write_text("process 1 on another machine")
+    with records.lock(tmp_path):
+        assert f"process {os.getpid()} " in (tmp_path / ".lock").read_text()
+    faults.record("F16", injected=1, survived=1)
+
+
+def test_a_link_leads_to_the_same_lock(tmp_path, monkeypatch, faults):
+    run, link = tmp_path / "run", tmp_path / "link"
+    run.mkdir()
+    link.symlink_to(run)
+    monkeypatch.chdir(tmp_path)
+    for other in (link, Path("run"), Path("link/../run")):
+        with records.lock(run), pytest.raises(UserError, match="is being trained by"):
+            with records.lock(other):
+                pass
+    faults.record("F16", injected=3, survived=3)
+
+
 def test_git_state_is_that_of_the_package():
     found = records.describe_git()
     folder = Path(records.__file__).parent

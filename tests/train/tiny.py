@@ -50,6 +50,7 @@ def get_config(variant="small"):
             "log_every": 2,
             "eval_every": 5,
             "keep_checkpoints": 3,
+            "num_workers": 0,
         }
     )
     config.mesh = ConfigDict({"data": 1})

@@ -1,0 +1,73 @@
+"""Processes that read: what the reader hears of them, and that none outlives it."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.data import readers
+
+ROOT = Path(readers.__file__).parent.parent.parent
+
+
+@pytest.fixture
+def start():
+    started = []
+
+    def run(what):
+        child = subprocess.Popen(
+            [sys.executable, readers.__file__, what],
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        started.append(child)
+        return child, [int(word) for word in child.stdout.readline().split()]
+
+    yield run
+    for child in started:
+        child.kill()
+        child.communicate()
+
+
+def _alive(pid):
+    """Say whether a process runs; one that ended and waits for its parent does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def _wait_for_end(pids, seconds=30):
+    deadline = time.monotonic() + seconds
+    while any(map(_alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return [pid for pid in pids if _alive(pid)]
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [("raise", "a bug on purpose"), ("kill", "terminated unexpectedly")],
+)
+def test_a_worker_that_fails_ends_the_reader(start, faults, what, told):
+    child, workers = start(what)
+    assert len(workers) == 2
+    _, err = child.communicate(timeout=30)
+    assert child.returncode == 1
+    assert told in err
+    assert _wait_for_end(workers) == []
+    faults.record("F11", injected=1, survived=1)
+
+
+def test_workers_end_with_a_reader_that_is_killed(start, faults):
+    child, workers = start("wait")
+    assert len(workers) == 2
+    assert all(map(_alive, workers))
+    child.kill()
+    assert _wait_for_end(workers) == []
+    faults.record("F11", injected=1, survived=1)
