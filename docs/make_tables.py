@@ -1,7 +1,7 @@
-"""Write the tables of README.md from experiments/results, between their markers.
+"""Write tables from experiments/results into README.md and docs, between their markers.
 
     python docs/make_tables.py           # after a table has been run
-    python docs/make_tables.py --check   # exit code 1 if README.md is not up to date
+    python docs/make_tables.py --check   # exit code 1 if a page is not up to date
 
 A row without a measured number says "not run". Numbers of a CPU-sized run never stand
 in a line with the thesis', which are of another data set.
@@ -19,7 +19,12 @@ from typing import Any
 from jaxssl.report.labels import QUANTITIES
 
 ROOT = Path(__file__).parent.parent
+sys.path.append(str(ROOT))
+
+from tests import faults  # noqa: E402 (the tests know what they inject)
+
 README = ROOT / "README.md"
+FAULTS = ROOT / "docs" / "faults.md"
 RESULTS = ROOT / "experiments" / "results"
 TAPS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 NOT_RUN = "not run"
@@ -162,37 +167,67 @@ def _shown(table: str, row: Mapping[str, Any]) -> str:
     return " ".join(f"{100 * row['linear_probe'][t][0]:.1f}" for t in taps)
 
 
+def fault_table(results: Path) -> str:
+    """Return what was injected on purpose, and what became of it."""
+    found = read(results, "faults") or {}
+    lines = [
+        "| | injected | what must hold | faults | survived | lost | silent |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for number, fault in faults.FAULTS.items():
+        tests = found.get(number, {}).values()
+        counts = [
+            f"{sum(test[what] for test in tests):,}"
+            for what in ("injected", "survived", "lost", "silent")
+        ]
+        cells = counts if tests else [NOT_RUN] * 4
+        told = [number, fault.injected, fault.promise, *cells]
+        lines.append(f"| {' | '.join(told)} |")
+    commits = {test["commit"] for tests in found.values() for test in tests.values()}
+    where = f"Code of {', '.join(sorted(commits))}." if commits else ""
+    return "\n".join([*lines, "", f"{where} `experiments/results/faults.json`".strip()])
+
+
 TABLES: dict[str, Callable[[Path], str]] = {
     "table_4_2_cpu": lambda results: cpu_table(results, "table_4_2", TAPS),
     "table_4_1_cpu": lambda results: cpu_table(results, "table_4_1", ("conv5",)),
     "table_8_1_cpu": lambda results: labels_table(results, "table_8_1"),
     "thesis": thesis_table,
+    "faults": fault_table,
 }
-"""Marker in README.md to what stands between it and its end."""
+"""Marker to what stands between it and its end."""
+
+PAGES = {
+    README: [name for name in TABLES if name != "faults"],
+    FAULTS: ["faults"],
+}
+"""Which page holds which tables."""
 
 
-def fill(text: str, results: Path = RESULTS) -> str:
-    """Return README.md's text with every table written anew.
+def fill(text: str, names: Sequence[str], results: Path = RESULTS) -> str:
+    """Return a page's text with its tables written anew.
 
     Args:
       text: with ``<!-- begin NAME -->`` and ``<!-- end NAME -->`` around each table.
+      names: the tables that it must hold.
       results: folder of the stored results.
 
     Raises:
       ValueError: a marker is missing.
     """
-    for name, make in TABLES.items():
+    for name in names:
         begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
         pattern = re.compile(f"{begin}\n.*?{end}", re.S)
         if not pattern.search(text):
-            raise ValueError(f"README.md lacks the markers of the table {name}.")
+            raise ValueError(f"the page lacks the markers of the table {name}.")
+        make = TABLES[name]
         block = f"{begin}\n{make(results)}\n{end}"
         text = pattern.sub(lambda _, block=block: block, text)
     return text
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Write README.md, or check it.
+    """Write the pages, or check them.
 
     Raises:
       SystemExit: with ``--check``, if the tables are not those of the results.
@@ -202,13 +237,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--check", action="store_true", help="write nothing")
     args = parser.parse_args(argv)
-    old = README.read_text()
-    new = fill(old)
-    if args.check:
-        if old != new:
-            sys.exit("README.md is out of date; run: python docs/make_tables.py")
-        return
-    README.write_text(new)
+    for page, names in PAGES.items():
+        old = page.read_text()
+        new = fill(old, names)
+        if not args.check:
+            page.write_text(new)
+        elif old != new:
+            sys.exit(f"{page.name} is out of date; run: python docs/make_tables.py")
 
 
 if __name__ == "__main__":

@@ -25,6 +25,10 @@ def make_tables():
     return load_script("make_tables")
 
 
+def _readme(text, results):
+    return make_tables().fill(text, make_tables().PAGES[README], results)
+
+
 def test_tables_are_those_of_the_stored_results():
     make_tables().main(["--check"])
 
@@ -49,7 +53,7 @@ def test_a_stored_result_fills_its_rows_and_leaves_the_others(tmp_path):
     (tmp_path / "table_4_2_cpu.json").write_text(json.dumps(result))
     best = row | {"name": "Rot + Warp + LCI"}
     (tmp_path / "table_4_2_paper.json").write_text(json.dumps({"rows": [best]}))
-    text = make_tables().fill(README.read_text(), tmp_path)
+    text = _readme(README.read_text(), tmp_path)
     lines = text.splitlines()
     conv = "51.0 ± 0.2 | 52.0 ± 0.2 | 53.0 ± 0.2 | 54.0 ± 0.2 | 55.0 ± 0.2"
     assert f"| Rot | {conv} | 80.0 ± 1.0 | 3,000 | 2 |" in lines
@@ -59,17 +63,30 @@ def test_a_stored_result_fills_its_rows_and_leaves_the_others(tmp_path):
     assert told + "3 seeds" in text
     table = next(line for line in lines if line.startswith("| 4.2 |"))
     assert table.endswith("| 59.2 69.7 71.9 73.1 73.7 | 51.0 52.0 53.0 54.0 55.0 |")
-    assert make_tables().fill(text, tmp_path) == text
+    assert _readme(text, tmp_path) == text
 
 
 def test_an_outdated_table_is_noticed(tmp_path, monkeypatch):
     old = tmp_path / "README.md"
     old.write_text(README.read_text().replace("| Random |", "| Chance |"))
-    monkeypatch.setattr(make_tables(), "README", old)
-    with pytest.raises(SystemExit, match=r"make_tables\.py"):
+    pages = make_tables().PAGES
+    monkeypatch.setattr(make_tables(), "PAGES", {old: pages[README]})
+    with pytest.raises(SystemExit, match=r"README\.md is out of date; .*tables\.py"):
         make_tables().main(["--check"])
     make_tables().main([])
     assert old.read_text() == README.read_text()
+
+
+def test_faults_of_all_tests_are_added_and_others_say_so(tmp_path):
+    one = {"injected": 600, "survived": 600, "lost": 0, "silent": 0, "commit": "abc"}
+    two = one | {"injected": 500, "survived": 500, "commit": "def"}
+    stored = {"F3": {"a::b": one, "c::d": two}}
+    (tmp_path / "faults.json").write_text(json.dumps(stored))
+    lines = make_tables().fault_table(tmp_path).splitlines()
+    (row,) = [line for line in lines if line.startswith("| F3 |")]
+    assert row.endswith("| 1,100 | 1,100 | 0 | 0 |")
+    assert sum(line.endswith("| not run |") for line in lines) == 19
+    assert lines[-1] == "Code of abc, def. `experiments/results/faults.json`"
 
 
 def test_the_figure_shows_every_transformation():

@@ -1,0 +1,178 @@
+"""Remove a guard from a copy of the code, and see a test of the suite fail."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PARTS = ("jaxssl", "tests", "configs", "docs", "experiments", "pyproject.toml")
+
+
+class Mutant(NamedTuple):
+    """A guard that is taken away.
+
+    Attributes:
+      file: below ``jaxssl``.
+      guard: what stands there, once.
+      without: what takes its place.
+      test: what must fail then.
+    """
+
+    file: str
+    guard: str
+    without: str
+    test: str
+
+
+TRAIN = "tests/train/test_train"
+
+MUTANTS = {
+    "bytes are not compared": Mutant(
+        "train/manifest.py",
+        "if _describe_file(present[name]) != expected[name]:",
+        "if False:",
+        f"{TRAIN}_checkpoint.py::test_every_flipped_bit_is_found",
+    ),
+    "the manifest is not checked itself": Mutant(
+        "train/manifest.py",
+        "if digest is None or digest != _digest(body):",
+        "if digest is None:",
+        f"{TRAIN}_checkpoint.py::test_every_flipped_bit_is_found",
+    ),
+    "damaged checkpoints stay where they are": Mutant(
+        "train/checkpoint.py",
+        "folder.rename(aside)",
+        "pass",
+        f"{TRAIN}_checkpoint.py::test_damaged_checkpoints_are_set_aside",
+    ),
+    "a save under way is not marked": Mutant(
+        "train/checkpoint.py",
+        "files.write_atomically(store.folder / SAVING, str(step).encode())",
+        "(store.folder / SAVING).touch()",
+        f"{TRAIN}_kill.py::test_five_kills_change_nothing",
+    ),
+    "other settings go on": Mutant(
+        "train/records.py",
+        "if changes.refused:",
+        "if False:",
+        f"{TRAIN}_records.py::test_another_config_is_refused",
+    ),
+    "another dtype is cast": Mutant(
+        "train/checkpoint.py",
+        "if stored.get(path) != wanted.get(path):",
+        "if stored.get(path, [0, 0])[1] != wanted.get(path, [0, 0])[1]:",
+        f"{TRAIN}_checkpoint.py::test_another_architecture_is_named",
+    ),
+    "a step without numbers counts": Mutant(
+        "train/step.py",
+        "jnp.where(skip, old, now)",
+        "jnp.where(skip, now, now)",
+        f"{TRAIN}_guard.py::test_bad_steps_leave_no_trace_but_a_count",
+    ),
+    "bad steps never stop the run": Mutant(
+        "train/step.py",
+        "(streak >= MAX_SKIPS)",
+        "(streak >= 10**6)",
+        f"{TRAIN}_guard.py::test_three_in_a_row_stop_before_a_save",
+    ),
+    "states without numbers are saved": Mutant(
+        "train/loop.py",
+        "if not is_finite(state):",
+        "if False:",
+        f"{TRAIN}_guard.py::test_a_first_state_without_numbers_is_never_saved",
+    ),
+    "two trainers share a folder": Mutant(
+        "train/records.py",
+        "fcntl.LOCK_EX",
+        "fcntl.LOCK_SH",
+        f"{TRAIN}_records.py::test_two_trainers_cannot_share_a_folder",
+    ),
+    "records of repeated steps stay": Mutant(
+        "train/metrics.py",
+        'record["step"] <= last_step',
+        'record["step"] <= 2**62',
+        f"{TRAIN}_metrics.py::test_records_after_a_step_are_cut_off",
+    ),
+    "the data begin anew after a restart": Mutant(
+        "data/pipeline.py",
+        "step, size = self._first + index, self._batch_size",
+        "step, size = index, self._batch_size",
+        "tests/data/test_pipeline.py::test_starting_at_any_step",
+    ),
+    "every host reads the same rows": Mutant(
+        "data/pipeline.py",
+        "rows=slice(process_index * share, (process_index + 1) * share)",
+        "rows=slice(0, share)",
+        "tests/data/test_pipeline.py::test_hosts_share_each_epoch_exactly_once",
+    ),
+    "workers outlive their trainer": Mutant(
+        "data/pipeline.py",
+        "while os.getppid() == parent:",
+        "while True:",
+        "tests/data/test_workers.py::test_workers_end_with_a_reader_that_is_killed",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    """The project as it is in this checkout, to be spoiled."""
+    place = tmp_path_factory.mktemp("copy")
+    skip = shutil.ignore_patterns("__pycache__", "*.png", "ledger", "assets_build")
+    for part in PARTS:
+        if (ROOT / part).is_dir():
+            shutil.copytree(ROOT / part, place / part, ignore=skip)
+        else:
+            shutil.copy(ROOT / part, place)
+    return place
+
+
+def _run(place, tests):
+    """Run tests of the copy in a process of their own; return the exit code."""
+    files = sorted({test.partition("::")[0] for test in tests})
+    names = " or ".join(sorted({test.partition("::")[2] for test in tests}))
+    command = [sys.executable, "-m", "pytest", "-x", "-n0", *files, "-k", names]
+    done = subprocess.run(
+        [*command, "-p", "no:cacheprovider"],
+        cwd=place,
+        env={**os.environ, "PYTHONPATH": str(place)},
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout
+
+
+@pytest.mark.slow
+def test_the_copy_passes_as_it_is(copy):
+    code, told = _run(copy, [mutant.test for mutant in MUTANTS.values()])
+    assert code == 0, told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MUTANTS)
+def test_a_guard_that_is_gone_is_missed(copy, name, faults):
+    mutant = MUTANTS[name]
+    path = copy / "jaxssl" / mutant.file
+    text = path.read_text()
+    assert text.count(mutant.guard) == 1
+    try:
+        path.write_text(text.replace(mutant.guard, mutant.without))
+        code, told = _run(copy, [mutant.test])
+    finally:
+        path.write_text(text)
+    assert code == 1, told
+    faults.record("F20", injected=1, survived=1)
+
+
+def test_every_guard_is_where_the_list_says():
+    """A quick test, so that a change of the code is told to change the list."""
+    for name, mutant in MUTANTS.items():
+        text = (ROOT / "jaxssl" / mutant.file).read_text()
+        assert text.count(mutant.guard) == 1, name
+        file, _, function = mutant.test.partition("::")
+        assert f"def {function}" in (ROOT / file).read_text(), name
