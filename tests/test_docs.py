@@ -37,7 +37,7 @@ CHECKED = (
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.S | re.M)
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.\w+)+")
-INLINE = re.compile(r"(python|make) \S|jaxssl (data|checkpoint) \S|jaxssl \w+ --")
+INLINE = re.compile(r"(python|make) \S|jaxssl (data|checkpoint|verify) \S|jaxssl \w+ --")
 HERE = "tests/methods/test_transformations.py"  # The paper map's tests without a file.
 OUTSIDE = (
     "runs/",
@@ -314,6 +314,9 @@ def check_jaxssl(words, monkeypatch):
         assert rest[0] in ("list", "prepare", "doctor")
         for name in rest[1:]:
             sources.check_name(name)
+    elif verb == "verify":
+        assert rest[0] in ("resume", "devices")
+        assert flags["config"]
     else:
         assert flags["workdir"]
         assert verb == "train" or rest in ([], ["list"], ["verify"])

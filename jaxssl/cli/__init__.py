@@ -1,10 +1,10 @@
-"""The command ``jaxssl``: train, evaluate, report, data, checkpoint.
+"""The command ``jaxssl``: train, evaluate, report, data, checkpoint, verify.
 
 What went wrong is told in one line, and by the exit code (``jaxssl.cli.codes``).
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 try:
     import absl.logging
@@ -12,7 +12,7 @@ try:
 
     import jaxssl
     from jaxssl import settings
-    from jaxssl.cli import data, evaluate, inspect, train
+    from jaxssl.cli import data, evaluate, inspect, train, verify, verify_resume
     from jaxssl.cli.codes import ExitCode
     from jaxssl.cli.verb import Verb, is_override
     from jaxssl.train import checkpoint, loop, preemption, recipe, storage
@@ -31,6 +31,7 @@ usage: jaxssl VERB [flags]
   report      write one offline HTML page about a run
   data        list, prepare or check data sets
   checkpoint  list or verify the checkpoints of a run
+  verify      show that a killed run of a config resumes bit for bit
 
 jaxssl VERB --help tells more. The shortest start:
 
@@ -43,14 +44,18 @@ VERBS = {
     "report": inspect.REPORT,
     "data": data.VERB,
     "checkpoint": inspect.CHECKPOINT,
+    "verify": verify.VERB,
 }
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def main(
+    argv: Sequence[str] | None = None, *, verbs: Mapping[str, Verb] | None = None
+) -> int:
     """Run one command.
 
     Args:
       argv: the words after ``jaxssl``; those of the process by default.
+      verbs: what the first of them may be; `VERBS` by default.
 
     Returns:
       The exit code.
@@ -61,7 +66,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     level = absl.logging.ERROR if "--traceback" in words else absl.logging.FATAL
     absl.logging.set_verbosity(level)
     try:
-        return _dispatch(words)
+        return _dispatch(words, VERBS if verbs is None else verbs)
     except UserError as error:
         if "--traceback" in words:
             raise
@@ -73,26 +78,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error, ExitCode.NOT_FINITE)
     except storage.StorageError as error:
         return _fail(error, ExitCode.STORAGE)
+    except verify_resume.FailedError as error:
+        return _fail(error, error.code)
     except preemption.PreemptedError as error:
         return _fail(error, ExitCode.PREEMPTED)
     except KeyboardInterrupt:
         return _fail("interrupted", ExitCode.INTERRUPTED)
 
 
-def _fail(reason: object, code: ExitCode) -> int:
+def _fail(reason: object, code: int) -> int:
     print(f"jaxssl: {' '.join(str(reason).split())}", file=sys.stderr)
     return code
 
 
-def _dispatch(words: list[str]) -> int:
+def _dispatch(words: list[str], verbs: Mapping[str, Verb]) -> int:
     if not words or words[0] in ("help", "--help", "-h"):
         print(OVERVIEW)
         return 0
     if words[0] == "--version":
         print(jaxssl.__version__)
         return 0
-    settings.choice("the verb", words[0], VERBS)
-    verb = VERBS[words[0]]
+    settings.choice("the verb", words[0], verbs)
+    verb = verbs[words[0]]
     values = flags.FlagValues()
     flags.DEFINE_bool("help", False, "show this text", flag_values=values)
     flags.DEFINE_bool(

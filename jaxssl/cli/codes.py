@@ -12,6 +12,7 @@ class ExitCode(enum.IntEnum):
     NO_CHECKPOINT = 4
     NOT_FINITE = 6
     DRIFT = 7
+    DIFFERENT = 8
     STORAGE = 74
     PREEMPTED = 75
     INTERRUPTED = 130

@@ -1,5 +1,6 @@
 """``jaxssl train``."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from absl import flags
@@ -7,6 +8,7 @@ from absl import flags
 from jaxssl.cli.setup import keep_freed_memory, set_up, use_compilation_cache
 from jaxssl.cli.verb import Verb, define_workdir, require
 from jaxssl.train import loop, recipe, records, sharding
+from jaxssl.train.start import Pipeline
 
 
 def _define_train(values: flags.FlagValues) -> None:
@@ -16,7 +18,22 @@ def _define_train(values: flags.FlagValues) -> None:
     )
 
 
-def _train(values: flags.FlagValues, rest: list[str]) -> int:
+def run(
+    values: flags.FlagValues,
+    rest: list[str],
+    *,
+    around: Callable[[Pipeline], Pipeline] = lambda batches: batches,
+) -> int:
+    """Train.
+
+    Args:
+      values: the flags.
+      rest: overrides.
+      around: goes around the input pipeline.
+
+    Returns:
+      The exit code.
+    """
     spec = require(values, "config", "configs/NAME.py")
     workdir = Path(require(values, "workdir", "runs/NAME"))
     chosen = recipe.load(spec, rest)
@@ -46,14 +63,14 @@ def _train(values: flags.FlagValues, rest: list[str]) -> int:
             f"--workdir={workdir}",
             *rest,
         ],
-        batches=setup.batches,
+        batches=around(setup.batches),
     )
     print(f"finished; next: jaxssl evaluate --workdir={workdir}")
     return 0
 
 
 VERB = Verb(
-    _train,
+    run,
     _define_train,
     "train --config=FILE[:variant] --workdir=DIR [--config.KEY=VALUE ...]",
     """\
