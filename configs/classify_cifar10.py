@@ -91,6 +91,7 @@ def get_config(variant: str = "inception,bilevel") -> ConfigDict:
         num_steps=epochs * epoch, batch_size=batch_size, eval_every=epoch
     )
     config.mesh = sections.mesh()
+    config.compute = sections.compute()
     crop_size = config.method.crop_size
     config.eval = sections.classifier_evals(crop_size=crop_size, num_images=10_000)
     config.init_from = ConfigDict({"classifier": ""})

@@ -87,6 +87,7 @@ def get_config(variant: str = "mlp,bilevel") -> ConfigDict:
         eval_every=EPOCH,
     )
     config.mesh = sections.mesh()
+    config.compute = sections.compute()
     config.eval = sections.classifier_evals(crop_size=28)
     config.eval.predictions = config.eval.test.copy_and_resolve_references()
     config.init_from = ConfigDict({"classifier": ""})

@@ -29,6 +29,7 @@ def get_config() -> ConfigDict:
         num_steps=1200, batch_size=128, save_every=300, eval_every=300
     )
     config.mesh = sections.mesh()
+    config.compute = sections.compute()
     config.eval = sections.supervised_evals(crop_size=32)
     config.init_from = ConfigDict({"classifier": ""})
     return config.lock()

@@ -46,6 +46,7 @@ def get_config(variant: str = "bilevel") -> ConfigDict:
         num_steps=num_steps, batch_size=BATCH, eval_every=50_000
     )
     config.mesh = sections.mesh()
+    config.compute = sections.compute()
     config.eval = sections.classifier_evals(crop_size=227, num_images=TEST_IMAGES)
     config.eval.predictions = config.eval.test.copy_and_resolve_references()
     config.init_from = ConfigDict({"classifier": ""})

@@ -27,6 +27,7 @@ def get_config() -> ConfigDict:
     config.optim = sections.optim()
     config.train = sections.train(num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH)
     config.mesh = sections.mesh()
+    config.compute = sections.compute()
     config.eval = sections.supervised_evals(crop_size=64, views="ten")
     config.eval.test.batch_size = 16  # Times ten crops; 256 need more than 22 GB.
     config.eval.knn.tap = config.eval.retrieval.tap = "stage4"

@@ -57,6 +57,7 @@ def get_config(variant: str = "bilevel") -> ConfigDict:
         num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH, eval_every=5_000
     )
     config.mesh = sections.mesh()
+    config.compute = sections.compute()
     config.eval = sections.classifier_evals(crop_size=227, num_images=IMAGES)
     config.eval.test.views = "ten"
     config.eval.test.batch_size = 16  # Times ten crops.

@@ -30,6 +30,7 @@ def get_config() -> ConfigDict:
     config.model = ConfigDict(SMALL_ALEXNET)
     config.train = sections.train(num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH)
     config.mesh = sections.mesh()
+    config.compute = sections.compute()
     config.eval = sections.probe_evals(crop_size=32)
     config.init_from = ConfigDict({"classifier": ""})
     return config.lock()

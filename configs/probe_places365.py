@@ -32,6 +32,7 @@ def get_config() -> ConfigDict:
     config.model = ConfigDict({"width": 1.0, "groups": 2, "padding": "VALID"})
     config.train = sections.train(num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH)
     config.mesh = sections.mesh()
+    config.compute = sections.compute()
     config.eval = sections.probe_evals(crop_size=227)
     config.init_from = ConfigDict({"classifier": ""})
     return config.lock()

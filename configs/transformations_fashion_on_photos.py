@@ -73,6 +73,7 @@ def get_config(variant: str = "rot_warp") -> ConfigDict:
         num_steps=1200, batch_size=32, save_every=300, eval_every=300
     )
     config.mesh = sections.mesh()
+    config.compute = sections.compute()
     config.eval = sections.recognition_evals(crop_size=32)
     config.init_from = ConfigDict({"inpainter": ""})
     return config.lock()

@@ -80,6 +80,7 @@ def get_config(variant: str = "rot_warp_lci,released") -> ConfigDict:
     config.optim = sections.optim(critic_rate=2e-4 if side == "paper" else 8e-4)
     config.train = sections.train(num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH)
     config.mesh = sections.mesh()
+    config.compute = sections.compute()
     config.eval = sections.recognition_evals(crop_size=64)
     config.init_from = ConfigDict({"inpainter": ""})
     return config.lock()

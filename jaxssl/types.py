@@ -126,7 +126,8 @@ class Task(NamedTuple):
       step: ``step(state, batch, key) -> (TrainState, Metrics)``; ``key`` already
         belongs to this step; the returned state's ``step`` is one higher.
       readouts: named pure functions ``(state, batch, ...) -> arrays`` that evaluations
-        ask for: ``features`` (dict of taps), ``logits``, ``pretext``.
+        ask for: ``features`` (dict of taps), ``logits``, ``pretext``; and what the step
+        is made of, ``gradients``: ``(state, batch, key) -> (by player, ...)``.
     """
 
     init: Callable[[Key[Array, ""], Batch], TrainState]

@@ -259,3 +259,70 @@ def test_several_labels_are_measured_by_their_precision():
 
 def next_batch(pets):
     return {**pets.take(np.arange(8)), "id": np.arange(8)}
+
+
+# --- The section compute
+
+
+def probes(settings, pets):
+    settings.method = sections.probe(num_classes=2, crop_size=20, pooling="none")
+    settings.init_from = {"classifier": "random"}
+    settings.eval = sections.probe_evals(crop_size=20)
+    small = alexnet(None, width=1 / 16, groups=1, stem_kernel=5, stem_stride=2)
+    return builders.linear_probes(settings, small, train=pets, test=pets)
+
+
+def fine_tuning(settings, pets):
+    settings.method = {"crop_size": 20}
+    settings.init_from = {"classifier": ""}
+    settings.eval = sections.supervised_evals(crop_size=20)
+    make = functools.partial(alexnet, width=1 / 16, fc_features=8)
+    return builders.supervised(settings, make, train=pets, test=pets)
+
+
+COMPUTED = {
+    "recognition": lambda settings, pets: recognition(settings, pets, pets),
+    "supervised": fine_tuning,
+    "linear_probes": probes,
+    "generalization": lambda settings, pets: generalization(
+        pets, learner=sections.learner(), compute=settings.compute
+    ),
+}
+
+
+def traced_step(build, **changes):
+    """Return the program of a step with some settings of ``compute``, as text."""
+    pets = source([0, 1], count=24)
+    settings = config(classes=("none", "lci"))
+    settings.compute = sections.compute(**changes)
+    task = build(settings, pets).task
+    batch = {**pets.take(np.arange(8)), "id": np.arange(8, dtype=np.int32)}
+    key = jax.random.key(0)
+    state = jax.eval_shape(task.init, key, batch)
+    return str(jax.make_jaxpr(task.step)(state, batch, key))
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_every_builder_reads_the_section_compute(name):
+    build = COMPUTED[name]
+    plain = traced_step(build)
+    assert "bf16" not in plain
+    assert "bf16" in traced_step(build, dtype="bfloat16")
+    # Whatever loops there are, micro-batches are one more.
+    assert traced_step(build, micro_batches=2).count("scan[") > plain.count("scan[")
+    if name != "linear_probes":  # Its network is not differentiated.
+        assert "remat2[" in traced_step(build, remat=True) or "checkpoint[" in (
+            traced_step(build, remat=True)
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"dtype": "float16"}, r"dtype is 'float16'; allowed: float32, bfloat16"),
+        ({"micro_batches": 0}, r"micro_batches is 0; it must be at least 1"),
+    ],
+)
+def test_impossible_ways_to_compute_are_refused(change, told):
+    with pytest.raises(UserError, match=told):
+        sections.compute(**change)

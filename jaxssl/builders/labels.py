@@ -12,9 +12,11 @@ from jaxssl.builders.parts import (
     Section,
     check_classes,
     check_crop,
+    computed,
     init_from,
     make_sgd,
     make_txs,
+    read_compute,
 )
 from jaxssl.data import corruption
 from jaxssl.data.order import Order
@@ -33,7 +35,7 @@ def supervised(
     """Put training from labels together: the baseline, or fine-tuning.
 
     Args:
-      config: sections ``method``, ``optim``, ``eval`` and ``init_from``.
+      config: sections ``method``, ``optim``, ``compute``, ``eval`` and ``init_from``.
       network: makes the classifier.
       train: images and labels.
       test: images and labels.
@@ -46,9 +48,13 @@ def supervised(
     """
     _check_named(train)
     method = from_config(classify.Config, config.method, where="method")
-    networks = classify.Networks(network(len(train.class_names)), network(None))
+    compute = read_compute(config)
+    plain = classify.Networks(network(len(train.class_names)), network(None))
+    networks = classify.Networks(*(computed(n, compute) for n in plain))
     txs = make_txs(config.optim, ("classifier",), config.train.num_steps)
-    task = classify.make_task(method, networks, txs)
+    task = classify.make_task(
+        method, networks, txs, micro_batches=compute.micro_batches
+    )
     evals = feature_evals(task, train, test, config.eval)
     accuracy = from_config(answers.LogitsConfig, config.eval.test, where="eval.test")
     check_crop("eval.test", accuracy.crop_size, test)
@@ -68,8 +74,8 @@ def generalization(
     """Put chapter 8 together: learn from labels that are wrong, or few.
 
     Args:
-      config: sections ``method``, ``learner``, ``noise``, ``optim``, ``eval`` and
-        ``init_from``.
+      config: sections ``method``, ``learner``, ``noise``, ``optim``, ``compute``,
+        ``eval`` and ``init_from``.
       network: makes the classifier with so many classes.
       train: images and labels; the labels and pixels that ``noise`` corrupts.
       test: images and right labels.
@@ -88,11 +94,14 @@ def generalization(
     online = from_config(sections.FitConfig, config.eval.online, where="eval.online")
     check_crop("eval.test", ask.crop_size, test)
     train, test = _corrupted(config.noise, train, test)
-    classifier = network(len(train.class_names))
+    compute = read_compute(config)
+    classifier = computed(network(len(train.class_names)), compute)
     # No part of this experiment asks for the features of a trunk.
     networks = classify.Networks(classifier, classifier)
     txs = {"classifier": make_sgd(config.optim, config.train.num_steps)}
-    task = classify.make_task(method, networks, txs, learner)
+    task = classify.make_task(
+        method, networks, txs, learner, micro_batches=compute.micro_batches
+    )
     _check_sizes(classifier, method.crop_size, ask.crop_size, channels=3)
     evals = _accuracies(task, method, ask, train, test)
     if "predictions" in config.eval:
@@ -115,8 +124,8 @@ def linear_probes(
     """Put the thesis' linear classifiers on frozen features together.
 
     Args:
-      config: sections ``method``, ``eval`` and ``init_from``, whose ``classifier``
-        names the run that trained the backbone.
+      config: sections ``method``, ``compute``, ``eval`` and ``init_from``, whose
+        ``classifier`` names the run that trained the backbone.
       backbone: the trunk of that run's classifier.
       train: images and labels.
       test: images and labels.
@@ -142,7 +151,14 @@ def linear_probes(
     txs = {"probe": probe.make_tx(method, num_steps=config.train.num_steps)}
     untrained = config.init_from.classifier == "random"
     fill_steps = probe.FILL_STEPS if untrained else 0
-    task = probe.make_task(method, backbone, txs, fill_steps=fill_steps)
+    compute = read_compute(config)
+    task = probe.make_task(
+        method,
+        computed(backbone, compute),
+        txs,
+        fill_steps=fill_steps,
+        micro_batches=compute.micro_batches,
+    )
     ask = from_config(answers.LogitsConfig, config.eval.test, where="eval.test")
     check_crop("eval.test", ask.crop_size, test)
     measure = {"classes": answers.accuracy_eval, "attributes": answers.precision_eval}

@@ -5,8 +5,10 @@ from typing import Any
 
 import optax
 
+from jaxssl import sections
 from jaxssl.data import sources
 from jaxssl.data.sources import Source
+from jaxssl.models.network import compute_in, rematerialized
 from jaxssl.optim import adam, sgd
 from jaxssl.settings import choice, from_config
 from jaxssl.types import Network, UserError
@@ -34,6 +36,19 @@ def load_splits(section: Section, *splits: str) -> list[Source]:
     if not options.get("data_dir"):
         options.pop("data_dir", None)
     return [sources.load(name, split=split, **options) for split in splits]
+
+
+def read_compute(config: Section) -> sections.ComputeConfig:
+    """Read the section ``compute``; a config without one has its defaults."""
+    section = config.get("compute", {})
+    return from_config(sections.ComputeConfig, section, where="compute")
+
+
+def computed(network: Network, compute: sections.ComputeConfig) -> Network:
+    """Return the network as the section ``compute`` asks for it."""
+    if compute.dtype != "float32":
+        network = compute_in(network, compute.dtype)
+    return rematerialized(network) if compute.remat else network
 
 
 def make_txs(

@@ -3,7 +3,14 @@
 from collections.abc import Mapping
 
 from jaxssl.builders.features import feature_evals, online_probe
-from jaxssl.builders.parts import MakeNetwork, Section, init_from, make_txs
+from jaxssl.builders.parts import (
+    MakeNetwork,
+    Section,
+    computed,
+    init_from,
+    make_txs,
+    read_compute,
+)
 from jaxssl.data.sources import Source
 from jaxssl.evals import pretext, suite
 from jaxssl.experiment import Experiment
@@ -26,8 +33,8 @@ def recognition(
     """Put chapter 4 together: recognise transformations, probe the features.
 
     Args:
-      config: sections ``method``, ``inpainter``, ``critic``, ``optim``, ``eval`` and
-        ``init_from``.
+      config: sections ``method``, ``inpainter``, ``critic``, ``optim``, ``compute``,
+        ``eval`` and ``init_from``.
       network: makes the transformation classifier.
       train: images to transform; labels are not read.
       labelled: images and labels that probes learn from.
@@ -47,14 +54,18 @@ def recognition(
             "config.init_from.inpainter is empty, but method.inpainter is 'frozen'; "
             "name the workdir of a run that trained one, or 'random'."
         )
-    networks = transformations.Networks(
+    compute = read_compute(config)
+    plain = transformations.Networks(
         classifier=network(len(method.classes)),
         backbone=network(None),
         inpainter=inpainter(**config.inpainter),
         critic=critic(**config.critic),
     )
+    networks = transformations.Networks(*(computed(n, compute) for n in plain))
     txs = make_txs(config.optim, method.trained_players, config.train.num_steps)
-    task = transformations.make_task(method, networks, txs)
+    task = transformations.make_task(
+        method, networks, txs, micro_batches=compute.micro_batches
+    )
     look = from_config(pretext.PretextConfig, config.eval.pretext, where="eval.pretext")
     evals = feature_evals(task, labelled, test, config.eval)
     evals["pretext"] = suite.pretext_eval(task.readouts, test, method.classes, look)

@@ -57,13 +57,13 @@ from jaxssl.methods.learners import (
     split_places,
     weight_metrics,
 )
+from jaxssl.methods.update import Gradients, make_gradients, make_step
 from jaxssl.types import (
     Array,
     Batch,
     Float,
     Int,
     Key,
-    Metrics,
     Network,
     Params,
     Stats,
@@ -139,19 +139,23 @@ def init_state(
     return TrainState(step, {"classifier": params}, {"classifier": stats}, opt_state)
 
 
-def train_step(
+def differentiate(
     state: TrainState,
     batch: Batch,
     key: Key[Array, ""],
+    number: Int[Array, ""] | None,
     *,
     config: Config,
     learner: Learner,
     networks: Networks,
-    txs: Mapping[str, optax.GradientTransformation],
-) -> tuple[TrainState, Metrics]:
-    """Take one step along the learner's gradient."""
+) -> Gradients:
+    """Make views and return the learner's gradient."""
     _check_labels(batch["label"], config)
     view_key, network_key, mix_key = jax.random.split(key, 3)
+    if number is not None:
+        network_key, mix_key = (
+            jax.random.fold_in(k, number) for k in (network_key, mix_key)
+        )
     seen = {**batch, "image": make_views(view_key, batch, config)}
     minibatches = split_places(seen, 1 if learner.name == "sgd" else learner.k)
     loss_fn = make_loss(config, networks.classifier, mix_key)
@@ -159,23 +163,13 @@ def train_step(
     loss, stats, logits, gradient, info = learner_gradient(
         loss_fn, learner, params, stats, minibatches, network_key
     )
-    updates, opt_state = txs["classifier"].update(
-        gradient, state.opt_state["classifier"], params
-    )
-    params = optax.apply_updates(params, updates)
     metrics = {
         "loss/classifier": loss,
         "acc/classifier": ACCURACIES[config.labels](logits, minibatches["label"]),
     }
     if info is not None:
         metrics |= weight_metrics(info, minibatches)
-    new_state = TrainState(
-        state.step + 1,
-        {"classifier": params},
-        {"classifier": stats},
-        {"classifier": opt_state},
-    )
-    return new_state, metrics
+    return Gradients({"classifier": gradient}, {"classifier": stats}, metrics)
 
 
 def _check_labels(labels: Int[Array, "b ..."], config: Config) -> None:
@@ -213,6 +207,8 @@ def make_task(
     networks: Networks,
     txs: Mapping[str, optax.GradientTransformation],
     learner: Learner | None = None,
+    *,
+    micro_batches: int = 1,
 ) -> Task:
     """Return the task of learning from labels.
 
@@ -222,15 +218,33 @@ def make_task(
       txs: the optimizer of the player "classifier".
       learner: how labels become an update; plain SGD by default. The others take rows
         as `MatchedOrder` draws them.
+      micro_batches: parts of the batch that go through the network one after the other;
+        see `jaxssl.methods.update.make_gradients`. Each has rows of all k mini-batches
+        of ``ghost``.
 
     Returns:
       A task whose mini-batches hold uint8 images (b, h, w, c) with sides of at least
       ``crop_size`` and one label each, or several.
+
+    Raises:
+      UserError: micro-batches of bilevel learning.
     """
-    parts = {"config": config, "networks": networks, "txs": txs}
     learner = learner or Learner()
+    if learner.name == "bilevel" and micro_batches != 1:
+        raise UserError(
+            f"compute.micro_batches is {micro_batches}, but learner.name is 'bilevel', "
+            "whose weights compare the gradients of whole mini-batches, one of k in "
+            "memory at a time; leave it at 1."
+        )
+    gradients = make_gradients(
+        functools.partial(
+            differentiate, config=config, networks=networks, learner=learner
+        ),
+        micro_batches=micro_batches,
+        together=1 if learner.name == "sgd" else learner.k,
+    )
     return Task(
-        functools.partial(init_state, **parts),
-        functools.partial(train_step, **parts, learner=learner),
-        make_readouts(config, networks),
+        functools.partial(init_state, config=config, networks=networks, txs=txs),
+        make_step(gradients, txs),
+        make_readouts(config, networks) | {"gradients": gradients},
     )

@@ -35,6 +35,7 @@ import optax
 
 from jaxssl import losses, settings
 from jaxssl.methods.classify import random_views
+from jaxssl.methods.update import Gradients, make_gradients, make_step
 from jaxssl.models.network import from_pixels
 from jaxssl.ops.average import Pool, average_pool
 from jaxssl.types import (
@@ -43,7 +44,6 @@ from jaxssl.types import (
     Float,
     Int,
     Key,
-    Metrics,
     Network,
     Outputs,
     Params,
@@ -273,7 +273,7 @@ def frozen_maps(
 
 def fill_statistics(
     state: TrainState, images: Array, *, backbone: Network, fill_steps: int
-) -> TrainState:
+) -> Stats:
     """Move an untrained backbone's batch-norm averages in the first steps.
 
     A network that nobody trained has averages of 0 and variances of 1; frozen with
@@ -284,26 +284,29 @@ def fill_statistics(
     def move(stats: Stats) -> Stats:
         return backbone.apply(params, stats, from_pixels(images), train=True)[1]
 
-    moved = jax.lax.cond(state.step < fill_steps, move, lambda stats: stats, stats)
-    return state._replace(stats=state.stats | {"classifier": moved})
+    return jax.lax.cond(state.step < fill_steps, move, lambda stats: stats, stats)
 
 
-def train_step(
+def differentiate(
     state: TrainState,
     batch: Batch,
     key: Key[Array, ""],
+    _number: Int[Array, ""] | None,
     *,
     config: Config,
     backbone: Network,
-    txs: Mapping[str, optax.GradientTransformation],
     fill_steps: int,
-) -> tuple[TrainState, Metrics]:
-    """Take one step of all classifiers on the sum of their losses."""
+) -> Gradients:
+    """Differentiate the sum of all classifiers' losses on views drawn by sample."""
     views = random_views(
         key, batch["image"], batch["id"], size=config.crop_size, flip=config.flip
     )
+    moved = {}
     if fill_steps:
-        state = fill_statistics(state, views, backbone=backbone, fill_steps=fill_steps)
+        moved["classifier"] = fill_statistics(
+            state, views, backbone=backbone, fill_steps=fill_steps
+        )
+        state = state._replace(stats=state.stats | moved)
     maps = frozen_maps(state, views, config=config, backbone=backbone)
 
     def loss_fn(params):
@@ -317,17 +320,12 @@ def train_step(
             total += 0.5 * config.l2 * jnp.square(params[tap]["kernel"]).sum()
         return total, (stats, right)
 
-    params = state.params["probe"]
-    (loss, (stats, right)), grads = jax.value_and_grad(loss_fn, has_aux=True)(params)
-    updates, opt_state = txs["probe"].update(grads, state.opt_state["probe"], params)
-    new_state = TrainState(
-        state.step + 1,
-        state.params | {"probe": optax.apply_updates(params, updates)},
-        state.stats | {"probe": stats},
-        {"probe": opt_state},
+    (loss, (stats, right)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+        state.params["probe"]
     )
     accuracies = {f"acc/{tap}": share for tap, share in right.items()}
-    return new_state, {"loss/probe": loss, **accuracies}
+    metrics = {"loss/probe": loss, **accuracies}
+    return Gradients({"probe": grads}, moved | {"probe": stats}, metrics)
 
 
 def make_task(
@@ -336,6 +334,7 @@ def make_task(
     txs: Mapping[str, optax.GradientTransformation],
     *,
     fill_steps: int = 0,
+    micro_batches: int = 1,
 ) -> Task:
     """Return the task of the linear classifiers.
 
@@ -345,6 +344,8 @@ def make_task(
       txs: the optimizer of the player "probe" (`make_tx`).
       fill_steps: steps in which the backbone's batch-norm averages follow the views,
         for a backbone that nobody trained (`FILL_STEPS`).
+      micro_batches: parts of the batch that go through the networks one after the
+        other; see `jaxssl.methods.update.make_gradients`.
 
     Returns:
       A task with the readouts ``logits``, (b, k) by tap, and ``features``; mini-batches
@@ -361,8 +362,12 @@ def make_task(
         params, stats = state.params["probe"], state.stats["probe"]
         return apply_probe(params, stats, maps, train=False, config=config)[0]
 
+    gradients = make_gradients(
+        functools.partial(differentiate, fill_steps=fill_steps, **parts),
+        micro_batches=micro_batches,
+    )
     return Task(
         functools.partial(init_state, txs=txs, **parts),
-        functools.partial(train_step, txs=txs, fill_steps=fill_steps, **parts),
-        {"features": features, "logits": logits},
+        make_step(gradients, txs),
+        {"features": features, "logits": logits, "gradients": gradients},
     )

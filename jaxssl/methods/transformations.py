@@ -31,6 +31,7 @@ a horizontal flip is drawn for each view rather than once for an image.
 """
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -51,11 +52,13 @@ from jaxssl.methods.transformed_views import (
     draw_patch,
     make_examples,
 )
+from jaxssl.methods.update import Gradients, make_gradients, make_step
 from jaxssl.models.network import from_pixels
 from jaxssl.types import (
     Array,
     Batch,
     Float,
+    Int,
     Key,
     Metrics,
     Network,
@@ -171,14 +174,6 @@ def inpainter_loss(
 # --- Training
 
 
-class Gradients(NamedTuple):
-    """What one forward pass gives: gradients and statistics by player, and metrics."""
-
-    grads: dict
-    stats: dict
-    metrics: Metrics
-
-
 def joint_gradients(
     state: TrainState, draws: Draws, canvases: Array, config: Config, networks: Networks
 ) -> Gradients:
@@ -187,7 +182,7 @@ def joint_gradients(
     F runs forward and backward once: the gradient of -L_SSL with respect to the painted
     patches comes out of C's own backward pass.
     """
-    params, stats = state.params, dict(state.stats)
+    params, stats = state.params, state.stats
     patches = jax.vmap(lambda k, x: draw_patch(k, x, config))(draws.patch, canvases)
 
     def run_inpainter(inpainter_params):
@@ -208,9 +203,9 @@ def joint_gradients(
         run_classifier, argnums=(0, 1), has_aux=True
     )(params["classifier"], painted)
     metrics = classifier_metrics(loss, logits, config)
-    stats["classifier"] = classifier_stats
+    moved = {"classifier": classifier_stats}
     if config.inpainter == "frozen":
-        return Gradients({"classifier": grads}, stats, metrics)
+        return Gradients({"classifier": grads}, moved, metrics)
 
     adversary, from_adversary = adversarial_gradients(
         state, patches, painted, config, networks
@@ -223,8 +218,8 @@ def joint_gradients(
     metrics |= adversary.metrics
     metrics["loss/inpainter"] -= weight * loss
     grads = {"classifier": grads, "inpainter": inpainter_grads} | adversary.grads
-    stats |= {"inpainter": inpainter_stats} | adversary.stats
-    return Gradients(grads, stats, metrics)
+    moved |= {"inpainter": inpainter_stats} | adversary.stats
+    return Gradients(grads, moved, metrics)
 
 
 def adversarial_gradients(
@@ -318,27 +313,20 @@ def init_state(
     return TrainState(jnp.zeros((), jnp.int32), params, stats, opt_state)
 
 
-def train_step(
+def differentiate(
     state: TrainState,
     batch: Batch,
     key: Key[Array, ""],
+    _number: Int[Array, ""] | None,
     *,
     config: Config,
     networks: Networks,
-    txs: Mapping[str, optax.GradientTransformation],
-) -> tuple[TrainState, Metrics]:
-    """Draw examples, differentiate all losses at the same parameters, step together."""
+) -> Gradients:
+    """Draw examples, all by the samples' ids, and differentiate all losses."""
     draws = draw_keys(key, batch["id"])
     canvases = cut_canvases(draws, batch["image"], config)
     gradients = joint_gradients if config.inpaints else classifier_gradients
-    grads, stats, metrics = gradients(state, draws, canvases, config, networks)
-    params, opt_state = dict(state.params), {}
-    for player, tx in txs.items():
-        updates, opt_state[player] = tx.update(
-            grads[player], state.opt_state[player], state.params[player]
-        )
-        params[player] = optax.apply_updates(state.params[player], updates)
-    return TrainState(state.step + 1, params, stats, opt_state), metrics
+    return gradients(state, draws, canvases, config, networks)
 
 
 def make_readouts(config: Config, networks: Networks) -> dict:
@@ -378,6 +366,8 @@ def make_task(
     config: Config,
     networks: Networks,
     txs: Mapping[str, optax.GradientTransformation],
+    *,
+    micro_batches: int = 1,
 ) -> Task:
     """Return the task of chapter 4.
 
@@ -386,14 +376,23 @@ def make_task(
       networks: the players.
       txs: one optimizer for each of ``config.trained_players`` (Sec. 4.4: AdamW for C,
         Adam for F and D).
+      micro_batches: parts of the batch that go through the networks one after the
+        other; see `jaxssl.methods.update.make_gradients`.
 
     Returns:
       A task whose mini-batches hold uint8 images (b, h, w, c) with sides of at least
       ``canvas_size``; with LCI, b is a multiple of 2 and of ``critic_patches``.
     """
-    parts = {"config": config, "networks": networks, "txs": txs}
+    parts = {"config": config, "networks": networks}
+    # Every other row is treated otherwise, and D judges neighbours together.
+    judged = config.critic_patches if "critic" in config.players else 1
+    gradients = make_gradients(
+        functools.partial(differentiate, **parts),
+        micro_batches=micro_batches,
+        together=math.lcm(2, judged),
+    )
     return Task(
-        functools.partial(init_state, **parts),
-        functools.partial(train_step, **parts),
-        make_readouts(config, networks),
+        functools.partial(init_state, txs=txs, **parts),
+        make_step(gradients, txs),
+        make_readouts(config, networks) | {"gradients": gradients},
     )

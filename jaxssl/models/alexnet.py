@@ -1,7 +1,6 @@
 """AlexNet: the variant of chapter 4 with batch norm, and the original of chapter 8."""
 
 import math
-from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -43,12 +42,11 @@ class AlexNet(nn.Module):
     init_scheme: str
     bn_momentum: float
     bn_epsilon: float
-    dtype: Any
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool):
         """Return the taps conv1 .. conv5 and, with classes, the logits."""
-        x = _centre(x).astype(self.dtype)
+        x = _centre(x)
         taps = {}
         for i in range(5):
             x = taps[f"conv{i + 1}"] = self._convolution(i)(x, train=train)
@@ -64,13 +62,10 @@ class AlexNet(nn.Module):
                 kernel_init=dense_init,
                 bn_momentum=self.bn_momentum,
                 bn_epsilon=self.bn_epsilon,
-                dtype=self.dtype,
                 name=name,
             )(x, train=train)
-        logits = nn.Dense(
-            self.num_classes, kernel_init=dense_init, dtype=self.dtype, name="logits"
-        )(x)
-        return taps | {"logits": logits.astype(jnp.float32)}
+        logits = nn.Dense(self.num_classes, kernel_init=dense_init, name="logits")(x)
+        return taps | {"logits": logits}
 
     def _convolution(self, i: int) -> layers.ConvNorm:
         kernel = KERNELS[i] or self.stem_kernel
@@ -84,15 +79,14 @@ class AlexNet(nn.Module):
             kernel_init=INITS[self.init_scheme][0],
             bn_momentum=self.bn_momentum,
             bn_epsilon=self.bn_epsilon,
-            dtype=self.dtype,
             name=f"conv{i + 1}",
         )
 
 
 def _centre(x: Array) -> Array:
-    """Bring images in [-1, 1] to 0..255 minus the mean colour, in float32."""
+    """Bring images in [-1, 1] to 0..255 minus the mean colour; float32 inside."""
     mean = jnp.asarray(RGB_MEAN, jnp.float32)[None, None, None, :]
-    return (x.astype(jnp.float32) + 1.0) * 127.5 - mean
+    return ((x.astype(jnp.float32) + 1.0) * 127.5 - mean).astype(x.dtype)
 
 
 def alexnet(
@@ -108,7 +102,6 @@ def alexnet(
     init: str = "thesis",
     bn_momentum: float = 0.975,
     bn_epsilon: float = 1e-3,
-    dtype: Any = jnp.float32,
 ) -> Network:
     """Make the transformation classifier of chapter 4.
 
@@ -134,7 +127,6 @@ def alexnet(
         or "he".
       bn_momentum: weight of the old value in the running averages.
       bn_epsilon: added to variances.
-      dtype: type to compute in; parameters, statistics and logits are float32.
 
     Returns:
       A network with outputs ``conv1`` .. ``conv5`` (after ReLU, before pooling) and
@@ -174,7 +166,6 @@ def alexnet(
             init_scheme=init,
             bn_momentum=bn_momentum,
             bn_epsilon=bn_epsilon,
-            dtype=dtype,
         )
     )
 
@@ -186,12 +177,11 @@ class OriginalAlexNet(nn.Module):
     channels: tuple[int, ...]
     fc_features: int
     dropout: float
-    dtype: Any
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool):
         """Return the taps conv1 .. conv5, fc1, fc2 and the logits."""
-        x = _centre(x).astype(self.dtype)
+        x = _centre(x)
         taps = {}
         for i in range(5):
             kernel = KERNELS[i] or 11
@@ -203,7 +193,6 @@ class OriginalAlexNet(nn.Module):
                 feature_group_count=2 if GROUPED[i] else 1,
                 kernel_init=nn.initializers.normal(0.01),
                 bias_init=nn.initializers.constant(float(i in (1, 3, 4))),
-                dtype=self.dtype,
                 conv_general_dilated=ops.conv_general_dilated,
                 name=f"conv{i + 1}",
             )(x)
@@ -217,14 +206,13 @@ class OriginalAlexNet(nn.Module):
             x = taps[name] = nn.relu(self._dense(self.fc_features, 1.0, name)(x))
             x = layers.Dropout(self.dropout)(x, train=train)
         taps["logits"] = self._dense(self.num_classes, 0.0, "logits")(x)
-        return {name: tap.astype(jnp.float32) for name, tap in taps.items()}
+        return taps
 
     def _dense(self, features: int, bias: float, name: str) -> nn.Dense:
         return nn.Dense(
             features,
             kernel_init=nn.initializers.normal(0.01),
             bias_init=nn.initializers.constant(bias),
-            dtype=self.dtype,
             name=name,
         )
 
@@ -235,7 +223,6 @@ def original_alexnet(
     width: float = 1.0,
     fc_features: int = 4096,
     dropout: float = 0.5,
-    dtype: Any = jnp.float32,
 ) -> Network:
     """Make AlexNet as published, which chapter 8 trains on PASCAL VOC and ImageNet.
 
@@ -249,7 +236,6 @@ def original_alexnet(
       width: factor on the channels of the convolutions.
       fc_features: width of the two dense layers.
       dropout: share of each dense layer that training drops; 0 for none.
-      dtype: type to compute in; parameters and outputs are float32.
 
     Returns:
       A network with outputs ``conv1`` .. ``conv5`` (after ReLU, before pooling),
@@ -271,6 +257,4 @@ def original_alexnet(
             f"width is {width}: the channels {channels} must be even, as three "
             "convolutions have two groups. Change width."
         )
-    return from_linen(
-        OriginalAlexNet(num_classes, channels, fc_features, dropout, dtype)
-    )
+    return from_linen(OriginalAlexNet(num_classes, channels, fc_features, dropout))

@@ -1,9 +1,7 @@
 """CifarNet: the small AlexNet-style network of chapter 8."""
 
 import math
-from typing import Any
 
-import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxssl import ops, settings
@@ -28,7 +26,6 @@ class CifarNet(nn.Module):
     channels: int
     features: tuple[int, ...]
     dropout: float
-    dtype: Any
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool):
@@ -47,17 +44,15 @@ class CifarNet(nn.Module):
         taps["logits"] = nn.Dense(
             self.num_classes,
             kernel_init=nn.initializers.truncated_normal(1 / FEATURES[1]),
-            dtype=self.dtype,
             name="logits",
         )(x)
-        return {name: tap.astype(jnp.float32) for name, tap in taps.items()}
+        return taps
 
     def _convolve(self, x: Array, name: str) -> Array:
         x = nn.Conv(
             self.channels,
             (5, 5),
             kernel_init=_conv_init,
-            dtype=self.dtype,
             conv_general_dilated=ops.conv_general_dilated,
             name=name,
         )(x)
@@ -68,7 +63,6 @@ class CifarNet(nn.Module):
             features,
             kernel_init=_dense_init,
             bias_init=nn.initializers.constant(0.1),
-            dtype=self.dtype,
             name=name,
         )(x)
         return nn.relu(x)
@@ -79,7 +73,6 @@ def cifarnet(
     *,
     width: float = 1.0,
     dropout: float = 0.5,
-    dtype: Any = jnp.float32,
 ) -> Network:
     """Make CifarNet, for images of about 32 pixels.
 
@@ -92,7 +85,6 @@ def cifarnet(
       num_classes: width of the logits.
       width: factor on the channels and on the dense layers, 1 for the paper's.
       dropout: share of the first dense layer that training drops; 0 for none.
-      dtype: type to compute in; parameters and outputs are float32.
 
     Returns:
       A network with outputs ``conv1``, ``conv2``, ``fc1`` and ``fc2`` (after ReLU) and
@@ -109,4 +101,4 @@ def cifarnet(
     settings.fraction(dropout=dropout)
     channels, *features = (math.floor(width * c + 0.5) for c in (CHANNELS, *FEATURES))
     settings.at_least_one(num_classes=num_classes, channels=channels)
-    return from_linen(CifarNet(num_classes, channels, tuple(features), dropout, dtype))
+    return from_linen(CifarNet(num_classes, channels, tuple(features), dropout))

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxssl import ops, settings
@@ -19,12 +18,11 @@ class ConvNet(nn.Module):
     channels: tuple[int, ...]
     features: int
     bn_momentum: float
-    dtype: Any
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool):
         """Return the taps conv1, conv2, ..., fc1 and the logits."""
-        shared: dict[str, Any] = {"bn_momentum": self.bn_momentum, "dtype": self.dtype}
+        shared: dict[str, Any] = {"bn_momentum": self.bn_momentum}
         taps = {}
         for i, channels in enumerate(self.channels, start=1):
             name = f"conv{i}"
@@ -35,9 +33,9 @@ class ConvNet(nn.Module):
             x = x.reshape(x.shape[0], -1)
             dense = layers.DenseNorm(self.features, name="fc1", **shared)
             x = taps["fc1"] = dense(x, train=train)
-            logits = nn.Dense(self.num_classes, dtype=self.dtype, name="logits")
+            logits = nn.Dense(self.num_classes, name="logits")
             taps["logits"] = logits(x)
-        return {name: tap.astype(jnp.float32) for name, tap in taps.items()}
+        return taps
 
 
 def convnet(
@@ -46,7 +44,6 @@ def convnet(
     channels: Sequence[int] = (16, 32, 64),
     features: int = 256,
     bn_momentum: float = 0.975,
-    dtype: Any = jnp.float32,
 ) -> Network:
     """Make a small convolutional network with batch norm, for images of any size.
 
@@ -58,7 +55,6 @@ def convnet(
       channels: of the stages.
       features: width of the dense layer.
       bn_momentum: see `jaxssl.models.mlp.mlp`.
-      dtype: type to compute in; parameters and outputs are float32.
 
     Returns:
       A network with outputs ``conv1``, ``conv2``, ... (after ReLU), ``fc1`` and
@@ -72,5 +68,5 @@ def convnet(
     settings.at_least_one(features=features)
     if num_classes is not None:
         settings.at_least_one(num_classes=num_classes)
-    module = ConvNet(num_classes, tuple(channels), features, bn_momentum, dtype)
+    module = ConvNet(num_classes, tuple(channels), features, bn_momentum)
     return from_linen(module)

@@ -1,7 +1,5 @@
 """The patch critic D of chapter 4: spectrally normalised convolutions, sum pooling."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -17,34 +15,30 @@ class Critic(nn.Module):
 
     num_stages: int
     depth: int
-    dtype: Any
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool):
         """Return one score an input."""
         for i in range(self.num_stages):
             features = min(self.depth * 2**i, MAX_CHANNELS)
-            x = layers.SpectralConv(
-                features, (3, 3), dtype=self.dtype, name=f"stage{i + 1}_conv"
-            )(x, train=train)
+            x = layers.SpectralConv(features, (3, 3), name=f"stage{i + 1}_conv")(
+                x, train=train
+            )
             x = layers.leaky_relu(x)
             if i < self.num_stages - 1:
                 x = layers.SpectralConv(
                     features,
                     (4, 4),
                     (2, 2),
-                    dtype=self.dtype,
                     name=f"stage{i + 1}_down",
                 )(x, train=train)
                 x = layers.leaky_relu(x)
         x = x.astype(jnp.float32).sum(axis=(1, 2))
-        x = layers.SpectralDense(1, dtype=self.dtype, name="logits")(x, train=train)
-        return {"logits": x[:, 0].astype(jnp.float32)}
+        x = layers.SpectralDense(1, name="logits")(x, train=train)
+        return {"logits": x[:, 0]}
 
 
-def critic(
-    *, num_stages: int = 3, depth: int = 64, dtype: Any = jnp.float32
-) -> Network:
+def critic(*, num_stages: int = 3, depth: int = 64) -> Network:
     """Make the network that tells inpainted patches from untouched ones.
 
     Each stage is a 3x3 convolution and, in all but the last, a 4x4 one of stride 2,
@@ -56,7 +50,6 @@ def critic(
     Args:
       num_stages: the inpainter's ``num_layers`` minus one: 3 for STL-10.
       depth: channels of the first stage; doubled by each stage up to 512.
-      dtype: type to compute in; parameters, iterates and logits are float32.
 
     Returns:
       A network from images in [-1, 1] of any number of channels (3, or 6 for two
@@ -72,4 +65,4 @@ def critic(
         raise UserError(
             f"num_stages is {num_stages} and depth is {depth}; both must be at least 1."
         )
-    return from_linen(Critic(num_stages, depth, dtype))
+    return from_linen(Critic(num_stages, depth))

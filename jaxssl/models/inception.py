@@ -1,7 +1,6 @@
 """The small Inception network of chapter 8."""
 
 import math
-from typing import Any
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -33,7 +32,6 @@ class Inception(nn.Module):
     dropout: float
     bn_momentum: float
     bn_epsilon: float
-    dtype: Any
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool):
@@ -54,12 +52,11 @@ class Inception(nn.Module):
                 x = jnp.concatenate([one, three], axis=-1)
             taps[f"stage{stage}"] = x
         taps["pool"] = x.astype(jnp.float32).mean(axis=(1, 2))
-        taps = {name: tap.astype(jnp.float32) for name, tap in taps.items()}
         if self.num_classes is None:
             return taps
         x = layers.Dropout(self.dropout)(taps["pool"], train=train)
-        logits = nn.Dense(self.num_classes, dtype=self.dtype, name="logits")(x)
-        return taps | {"logits": logits.astype(jnp.float32)}
+        logits = nn.Dense(self.num_classes, name="logits")(x)
+        return taps | {"logits": logits}
 
     def _conv(
         self,
@@ -80,7 +77,6 @@ class Inception(nn.Module):
             use_scale=False,
             bn_momentum=self.bn_momentum,
             bn_epsilon=self.bn_epsilon,
-            dtype=self.dtype,
             name=name,
         )(x, train=train)
 
@@ -97,7 +93,6 @@ def inception(
     dropout: float = 0.5,
     bn_momentum: float = 0.975,
     bn_epsilon: float = 1e-3,
-    dtype: Any = jnp.float32,
 ) -> Network:
     """Make the small Inception network, for crops of about 29 pixels.
 
@@ -112,7 +107,6 @@ def inception(
       dropout: share of the pooled features that training drops; 0 for none.
       bn_momentum: weight of the old value in the running averages.
       bn_epsilon: added to variances.
-      dtype: type to compute in; parameters, statistics and outputs are float32.
 
     Returns:
       A network with outputs ``conv1``, ``stage1`` .. ``stage3``, ``pool`` (b, features)
@@ -128,6 +122,4 @@ def inception(
     if not width > 0:
         raise UserError(f"width is {width}; it must be above 0.")
     settings.fraction(dropout=dropout)
-    return from_linen(
-        Inception(num_classes, width, dropout, bn_momentum, bn_epsilon, dtype)
-    )
+    return from_linen(Inception(num_classes, width, dropout, bn_momentum, bn_epsilon))

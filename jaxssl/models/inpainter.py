@@ -20,7 +20,6 @@ class Inpainter(nn.Module):
     num_layers: int
     bn_momentum: float
     bn_epsilon: float
-    dtype: Any
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool):
@@ -35,10 +34,9 @@ class Inpainter(nn.Module):
         channels = [
             min(self.depth * 2**i, MAX_CHANNELS) for i in range(self.num_layers)
         ]
-        norm = {
+        norm: dict[str, Any] = {
             "bn_momentum": self.bn_momentum,
             "bn_epsilon": self.bn_epsilon,
-            "dtype": self.dtype,
         }
         x = layers.leaky_relu(self._plain(self.depth, "stem")(x))
         for i, features in enumerate(channels[1:]):
@@ -62,7 +60,6 @@ class Inpainter(nn.Module):
             features,
             (3, 3),
             kernel_init=layers.glorot,
-            dtype=self.dtype,
             conv_general_dilated=ops.conv_general_dilated,
             name=name,
         )
@@ -74,7 +71,6 @@ def inpainter(
     num_layers: int = 4,
     bn_momentum: float = 0.975,
     bn_epsilon: float = 1e-3,
-    dtype: Any = jnp.float32,
 ) -> Network:
     """Make the network that fills the hole of a patch.
 
@@ -88,7 +84,6 @@ def inpainter(
         the author's class default. Patches are reduced by ``2 ** (num_layers - 1)``.
       bn_momentum: weight of the old value in the running averages.
       bn_epsilon: added to variances.
-      dtype: type to compute in; parameters, statistics and the image are float32.
 
     Returns:
       A network from patches in [-1, 1] to ``image``, patches in [-1, 1]. It raises
@@ -105,4 +100,4 @@ def inpainter(
             f"num_layers is {num_layers} and depth is {depth}; num_layers must be at "
             "least 2 (one down-scaling) and depth at least 1."
         )
-    return from_linen(Inpainter(depth, num_layers, bn_momentum, bn_epsilon, dtype))
+    return from_linen(Inpainter(depth, num_layers, bn_momentum, bn_epsilon))

@@ -1,11 +1,11 @@
 """Layers that several networks share: convolutions with norms, dropout, LRN.
 
-Parameters and statistics are float32 everywhere; ``dtype`` is the type that a layer
-computes in. Batch norm takes its means in float32 whatever ``dtype`` is.
+A layer computes in the type of the parameters and maps that it is given
+(`jaxssl.models.network.compute_in`); batch norm takes its means, and spectral norm its
+singular values, in float32 whatever that is.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,6 @@ class ConvNorm(nn.Module):
       scale_init: initializer of the batch-norm scale.
       bn_momentum: weight of the old value in the running averages.
       bn_epsilon: added to the variance.
-      dtype: type to compute in.
     """
 
     features: int
@@ -55,7 +54,6 @@ class ConvNorm(nn.Module):
     scale_init: Callable[..., Array] = nn.initializers.ones
     bn_momentum: float = 0.975
     bn_epsilon: float = 1e-3
-    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], *, train: bool):
@@ -68,7 +66,6 @@ class ConvNorm(nn.Module):
             feature_group_count=self.groups,
             use_bias=False,
             kernel_init=self.kernel_init,
-            dtype=self.dtype,
             conv_general_dilated=ops.conv_general_dilated,
             name="conv",
         )(x)
@@ -78,7 +75,6 @@ class ConvNorm(nn.Module):
             epsilon=self.bn_epsilon,
             use_scale=self.use_scale,
             scale_init=self.scale_init,
-            dtype=self.dtype,
             name="norm",
         )(x)
         return x if self.activation is None else self.activation(x)
@@ -92,14 +88,12 @@ class DenseNorm(nn.Module):
       kernel_init: initializer of the kernel.
       bn_momentum: weight of the old value in the running averages.
       bn_epsilon: added to the variance.
-      dtype: type to compute in.
     """
 
     features: int
     kernel_init: Callable[..., Array] = he_normal
     bn_momentum: float = 0.975
     bn_epsilon: float = 1e-3
-    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b d"], *, train: bool):
@@ -108,14 +102,12 @@ class DenseNorm(nn.Module):
             self.features,
             use_bias=False,
             kernel_init=self.kernel_init,
-            dtype=self.dtype,
             name="dense",
         )(x)
         x = nn.BatchNorm(
             use_running_average=not train,
             momentum=self.bn_momentum,
             epsilon=self.bn_epsilon,
-            dtype=self.dtype,
             name="norm",
         )(x)
         return nn.relu(x)
@@ -190,28 +182,23 @@ class DeconvNorm(nn.Module):
       activation: applied last.
       bn_momentum: weight of the old value in the running averages.
       bn_epsilon: added to the variance.
-      dtype: type to compute in.
     """
 
     features: int
     activation: Callable[[Array], Array] = leaky_relu
     bn_momentum: float = 0.975
     bn_epsilon: float = 1e-3
-    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], *, train: bool):
         """Return the activated maps (b, 2h, 2w, features)."""
         shape = (4, 4, x.shape[-1], self.features)
         kernel = self.param("kernel", glorot, shape, jnp.float32)
-        x = ops.conv_transpose(
-            x.astype(self.dtype), kernel.astype(self.dtype), strides=(2, 2)
-        )
+        x = ops.conv_transpose(x, kernel, strides=(2, 2))
         x = nn.BatchNorm(
             use_running_average=not train,
             momentum=self.bn_momentum,
             epsilon=self.bn_epsilon,
-            dtype=self.dtype,
             name="norm",
         )(x)
         return self.activation(x)
@@ -224,24 +211,20 @@ class SpectralConv(nn.Module):
       features: output channels.
       kernel: rows and columns of the kernel.
       strides: rows and columns between windows.
-      dtype: type to compute in; the norm is taken in float32.
     """
 
     features: int
     kernel: tuple[int, int] = (3, 3)
     strides: tuple[int, int] = (1, 1)
-    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], *, train: bool):
         """Return the maps (b, h', w', features), SAME padding."""
         shape = (*self.kernel, x.shape[-1], self.features)
-        weight = _spectral_weight(self, shape, train)
-        x = ops.conv_general_dilated(
-            x.astype(self.dtype), weight.astype(self.dtype), self.strides, "SAME"
-        )
+        weight = _spectral_weight(self, shape, train).astype(x.dtype)
+        x = ops.conv_general_dilated(x, weight, self.strides, "SAME")
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-        return x + bias.astype(self.dtype)[None, None, None, :]
+        return x + bias[None, None, None, :].astype(x.dtype)
 
 
 class SpectralDense(nn.Module):
@@ -249,19 +232,17 @@ class SpectralDense(nn.Module):
 
     Attributes:
       features: output width.
-      dtype: type to compute in; the norm is taken in float32.
     """
 
     features: int
-    dtype: Any = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b d"], *, train: bool):
         """Return the activations (b, features)."""
         weight = _spectral_weight(self, (x.shape[-1], self.features), train)
-        x = x.astype(self.dtype) @ weight.astype(self.dtype)
+        x = x @ weight.astype(x.dtype)
         bias = self.param("bias", nn.initializers.zeros, (self.features,), jnp.float32)
-        return x + bias.astype(self.dtype)[None, :]
+        return x + bias[None, :].astype(x.dtype)
 
 
 def spectral_normalize(
@@ -295,14 +276,16 @@ def _unit(x: Array) -> Array:
 
 
 def _spectral_weight(module: nn.Module, shape: tuple[int, ...], train: bool) -> Array:
-    """Return the normalised kernel of ``module``; advance ``u`` where ``train``."""
+    """Return the normalised float32 kernel; advance ``u`` where ``train``."""
     kernel = module.param("kernel", glorot, shape, jnp.float32)
     u = module.variable(
         "batch_stats",
         "u",
         lambda: _unit(jax.random.normal(module.make_rng("params"), shape[-1:])),
     )
-    weight, advanced = spectral_normalize(kernel, lax.stop_gradient(u.value))
+    weight, advanced = spectral_normalize(
+        kernel.astype(jnp.float32), lax.stop_gradient(u.value)
+    )
     if train:
         u.value = advanced
     return weight

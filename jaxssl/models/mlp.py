@@ -1,9 +1,7 @@
 """Dense layers on pixels: the smallest network that can memorise labels."""
 
 from collections.abc import Sequence
-from typing import Any
 
-import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxssl import settings
@@ -20,7 +18,6 @@ class Mlp(nn.Module):
     norm: bool
     bn_momentum: float
     dropout: float
-    dtype: Any
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool):
@@ -33,24 +30,20 @@ class Mlp(nn.Module):
                 x = layers.DenseNorm(
                     features,
                     bn_momentum=self.bn_momentum,
-                    dtype=self.dtype,
                     name=name,
                 )(x, train=train)
             else:
                 x = nn.Dense(
                     features,
                     kernel_init=layers.he_normal,
-                    dtype=self.dtype,
                     name=name,
                 )(x)
                 x = nn.relu(x)
             taps[name] = x
             x = layers.Dropout(self.dropout)(x, train=train)
         if self.num_classes is not None:
-            taps["logits"] = nn.Dense(
-                self.num_classes, dtype=self.dtype, name="logits"
-            )(x)
-        return {name: tap.astype(jnp.float32) for name, tap in taps.items()}
+            taps["logits"] = nn.Dense(self.num_classes, name="logits")(x)
+        return taps
 
 
 def mlp(
@@ -60,7 +53,6 @@ def mlp(
     norm: bool = True,
     bn_momentum: float = 0.975,
     dropout: float = 0.0,
-    dtype: Any = jnp.float32,
 ) -> Network:
     """Make dense layers with ReLU over all pixels of an image.
 
@@ -71,7 +63,6 @@ def mlp(
       bn_momentum: weight of the old value in the running averages; with k mini-batches
         a step they move k times a step.
       dropout: share of each layer that training drops; 0 for none.
-      dtype: type to compute in; parameters and outputs are float32.
 
     Returns:
       A network with outputs ``fc1``, ``fc2``, ... (after ReLU) and ``logits``. With
@@ -84,5 +75,5 @@ def mlp(
     settings.at_least_one(**{f"features[{i}]": n for i, n in enumerate(features)})
     if num_classes is not None:
         settings.at_least_one(num_classes=num_classes)
-    module = Mlp(num_classes, tuple(features), norm, bn_momentum, dropout, dtype)
+    module = Mlp(num_classes, tuple(features), norm, bn_momentum, dropout)
     return from_linen(module)

@@ -1,4 +1,7 @@
-"""From a linen module to a ``Network``: two pure functions over plain dicts."""
+"""From a linen module to a ``Network``: two pure functions over plain dicts.
+
+And around any ``Network``: in which type it computes, and what it keeps in memory.
+"""
 
 from typing import Any
 
@@ -6,7 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
+from jax import lax
 
+from jaxssl.ops.primitive import convolution_p
 from jaxssl.types import Array, Float, Key, Network, Outputs, Params, Shaped, Stats
 
 
@@ -55,6 +60,65 @@ def from_linen(module: nn.Module) -> Network:
         return outputs, moved.get("batch_stats", {})
 
     return Network(init, apply)
+
+
+KEPT = (convolution_p, lax.conv_general_dilated_p, lax.dot_general_p)
+"""What `rematerialized` does not compute twice."""
+
+
+def compute_in(network: Network, dtype: Any) -> Network:
+    """Compute a network in another floating point type.
+
+    Parameters, statistics, outputs and gradients stay float32: parameters and images
+    are converted at the door, which also converts the gradient back. Batch norm takes
+    means and variances in float32, pooled features are summed in it, and a dense layer
+    on them computes in it.
+
+    Args:
+      network: any; its layers compute in the type of what they are given.
+      dtype: of the maps in between, as ``bfloat16``.
+
+    Returns:
+      The network.
+    """
+
+    def convert(tree: Any, dtype: Any) -> Any:
+        return jax.tree.map(lambda leaf: leaf.astype(dtype), tree)
+
+    def apply(params, stats, x, *, train, key=None) -> tuple[Outputs, Stats]:
+        params, x = convert((params, x), dtype)
+        outputs, stats = network.apply(params, stats, x, train=train, key=key)
+        return convert(outputs, jnp.float32), stats
+
+    return Network(network.init, apply)
+
+
+def rematerialized(network: Network) -> Network:
+    """Compute the cheap layers a second time for the gradient, to save memory.
+
+    The results of convolutions and matrix products are kept; norms, activations, pools
+    and dropout are computed again from them. The values are the same.
+
+    Args:
+      network: any.
+
+    Returns:
+      The network.
+    """
+
+    def keep(primitive, *_: Any, **__: Any) -> bool:
+        return primitive in KEPT
+
+    def apply(params, stats, x, *, train, key=None) -> tuple[Outputs, Stats]:
+        if not train:
+            return network.apply(params, stats, x, train=False, key=key)
+
+        def pass_through(params, stats, x, key):
+            return network.apply(params, stats, x, train=True, key=key)
+
+        return jax.checkpoint(pass_through, policy=keep)(params, stats, x, key)
+
+    return Network(network.init, apply)
 
 
 def from_pixels(

@@ -26,14 +26,12 @@ class PreActBlock(nn.Module):
       stride: of the first convolution and of the projection.
       bn_momentum: weight of the old value in the running averages.
       bn_epsilon: added to variances.
-      dtype: type to compute in.
     """
 
     features: int
     stride: int
     bn_momentum: float
     bn_epsilon: float
-    dtype: Any
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], *, train: bool):
@@ -50,7 +48,6 @@ class PreActBlock(nn.Module):
             use_running_average=not train,
             momentum=self.bn_momentum,
             epsilon=self.bn_epsilon,
-            dtype=self.dtype,
             name=name,
         )(x)
         return nn.relu(x)
@@ -63,7 +60,6 @@ class PreActBlock(nn.Module):
             padding=((kernel // 2, kernel // 2),) * 2,
             use_bias=False,
             kernel_init=layers.he_normal,
-            dtype=self.dtype,
             conv_general_dilated=ops.conv_general_dilated,
             name=name,
         )(x)
@@ -76,15 +72,13 @@ class PreActResNet(nn.Module):
     width: int
     bn_momentum: float
     bn_epsilon: float
-    dtype: Any
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool):
         """Return the taps conv1, stage1 .. stage4, pool and, with classes, logits."""
-        norm = {
+        norm: dict[str, Any] = {
             "bn_momentum": self.bn_momentum,
             "bn_epsilon": self.bn_epsilon,
-            "dtype": self.dtype,
         }
         x = layers.ConvNorm(self.width, name="conv1", **norm)(x, train=train)
         taps = {"conv1": x}
@@ -98,13 +92,10 @@ class PreActResNet(nn.Module):
                 )(x, train=train)
             taps[f"stage{stage + 1}"] = x
         taps["pool"] = x.astype(jnp.float32).mean(axis=(1, 2))
-        taps = {name: tap.astype(jnp.float32) for name, tap in taps.items()}
         if self.num_classes is None:
             return taps
-        logits = nn.Dense(self.num_classes, dtype=self.dtype, name="logits")(
-            taps["pool"]
-        )
-        return taps | {"logits": logits.astype(jnp.float32)}
+        logits = nn.Dense(self.num_classes, name="logits")(taps["pool"])
+        return taps | {"logits": logits}
 
 
 def preact_resnet18(
@@ -113,7 +104,6 @@ def preact_resnet18(
     width: int = 64,
     bn_momentum: float = 0.9,
     bn_epsilon: float = 1e-5,
-    dtype: Any = jnp.float32,
 ) -> Network:
     """Make the PreAct-ResNet-18 of Table 8.3, for images of about 32 pixels.
 
@@ -126,7 +116,6 @@ def preact_resnet18(
       width: channels of the first stage; each stage doubles them.
       bn_momentum: weight of the old value in the running averages.
       bn_epsilon: added to variances.
-      dtype: type to compute in; parameters, statistics and outputs are float32.
 
     Returns:
       A network with outputs ``conv1`` (after ReLU), ``stage1`` .. ``stage4`` (without),
@@ -140,4 +129,4 @@ def preact_resnet18(
       "mixup: Beyond Empirical Risk Minimization", 2018; thesis section 8.4.
     """
     settings.at_least_one(width=width)
-    return from_linen(PreActResNet(num_classes, width, bn_momentum, bn_epsilon, dtype))
+    return from_linen(PreActResNet(num_classes, width, bn_momentum, bn_epsilon))

@@ -30,7 +30,6 @@ class Block(nn.Module):
       stride: of the first 3x3 convolution and of the projection.
       bn_momentum: weight of the old value in the running averages.
       bn_epsilon: added to variances.
-      dtype: type to compute in.
     """
 
     width: int
@@ -38,7 +37,6 @@ class Block(nn.Module):
     stride: int
     bn_momentum: float
     bn_epsilon: float
-    dtype: Any
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w i"], *, train: bool):
@@ -72,7 +70,6 @@ class Block(nn.Module):
             kernel_init=_init,
             bn_momentum=self.bn_momentum,
             bn_epsilon=self.bn_epsilon,
-            dtype=self.dtype,
             name=name,
         )
 
@@ -86,16 +83,14 @@ class ResNet(nn.Module):
     width: int
     bn_momentum: float
     bn_epsilon: float
-    dtype: Any
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool):
         """Return the taps conv1, stage1 .. stage4, pool and, with classes, logits."""
         kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
-        norm = {
+        norm: dict[str, Any] = {
             "bn_momentum": self.bn_momentum,
             "bn_epsilon": self.bn_epsilon,
-            "dtype": self.dtype,
         }
         x = layers.ConvNorm(
             self.width,
@@ -122,8 +117,8 @@ class ResNet(nn.Module):
         x = taps["pool"] = x.astype(jnp.float32).mean(axis=(1, 2))
         if self.num_classes is None:
             return taps
-        logits = nn.Dense(self.num_classes, dtype=self.dtype, name="logits")(x)
-        return taps | {"logits": logits.astype(jnp.float32)}
+        logits = nn.Dense(self.num_classes, name="logits")(x)
+        return taps | {"logits": logits}
 
 
 def resnet(
@@ -134,7 +129,6 @@ def resnet(
     width: int = 64,
     bn_momentum: float = 0.975,
     bn_epsilon: float = 1e-3,
-    dtype: Any = jnp.float32,
 ) -> Network:
     """Make a ResNet v1; the stride of a bottleneck sits in its 3x3 convolution.
 
@@ -146,7 +140,6 @@ def resnet(
       width: channels of the first stage; each stage doubles them.
       bn_momentum: weight of the old value in the running averages.
       bn_epsilon: added to variances.
-      dtype: type to compute in; parameters, statistics, pool and logits are float32.
 
     Returns:
       A network from images in [-1, 1] to ``conv1`` (after ReLU, before pooling),
@@ -162,6 +155,4 @@ def resnet(
         raise UserError(f"depth is {depth}; allowed: {', '.join(map(str, BLOCKS))}.")
     settings.choice("stem", stem, STEMS)
     settings.at_least_one(width=width)
-    return from_linen(
-        ResNet(depth, num_classes, stem, width, bn_momentum, bn_epsilon, dtype)
-    )
+    return from_linen(ResNet(depth, num_classes, stem, width, bn_momentum, bn_epsilon))

@@ -22,6 +22,12 @@ MAY_CHANGE = (
 )
 """What a restart may change: nothing here moves a parameter."""
 
+ROUNDS = ("compute.remat",)
+"""What a restart may change as well, though it may move roundings."""
+
+LATER = {"compute.dtype": "float32", "compute.remat": False, "compute.micro_batches": 1}
+"""Settings that came later, and the values of runs and config files without them."""
+
 TOPOLOGY = "mesh"
 """The section that says where a run computes: sums are taken in another order there."""
 
@@ -59,12 +65,14 @@ def compare(old: Recipe, new: Recipe) -> Changes:
     Returns:
       The differences; each line names the setting, its old and its new value.
     """
-    before, after = (recipe.flatten(recipe.to_plain(r.config)) for r in (old, new))
+    before, after = (
+        LATER | recipe.flatten(recipe.to_plain(r.config)) for r in (old, new)
+    )
     changes = Changes([], [])
     if old.file.name != new.file.name:
         changes.refused.append(f"--config was {old.file.name}, now {new.file.name}")
     for name, told in differ(before, after).items():
-        if name.split(".")[0] == TOPOLOGY:
+        if name.split(".")[0] == TOPOLOGY or name in ROUNDS:
             changes.allowed.append(f"{told} ({ROUNDING})")
         else:
             place = changes.allowed if name in MAY_CHANGE else changes.refused

@@ -154,7 +154,8 @@ def test_every_setting_has_its_class(tmp_path, spec, faults):
             told = str(error)
         old, new = (recipe.flatten(recipe.to_plain(r.config)) for r in (wanted, other))
         assert f"{name} was {old[name]!r}, now {new[name]!r}" in told
-        assert (drift.ROUNDING in told) == name.startswith("mesh.")
+        rounds = name.startswith("mesh.") or name == "compute.remat"
+        assert (drift.ROUNDING in told) == rounds
     known = set(recipe.flatten(recipe.to_plain(wanted.config)))
     assert accepted == known & {
         "train.log_every",
@@ -167,9 +168,22 @@ def test_every_setting_has_its_class(tmp_path, spec, faults):
         "mesh.model",
         "mesh.params",
         "mesh.rules",
+        "compute.remat",
     }
     assert len(accepted) >= 4
     faults.record("F7", injected=len(known), survived=len(known))
+
+
+def test_a_run_from_before_the_section_compute_goes_on(tmp_path):
+    wanted = _load(spec=CONFIGS[0])
+    plain = recipe.to_plain(wanted.config)
+    del plain["compute"]
+    _begin(tmp_path, wanted._replace(config=recipe.from_plain(plain)))
+    assert records.check(tmp_path, wanted) == []
+    plain["compute"] = {"dtype": "bfloat16"}
+    low = wanted._replace(config=recipe.from_plain(plain))
+    with pytest.raises(drift.DriftError, match=r"dtype was 'float32', now 'bfloat16'"):
+        records.check(tmp_path, low)
 
 
 def test_many_differences_are_counted(tmp_path):

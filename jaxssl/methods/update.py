@@ -1,0 +1,103 @@
+"""From the gradients of a method to its step: what all methods do alike."""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import optax
+
+from jaxssl import settings
+from jaxssl.optim import accumulate
+from jaxssl.types import Array, Batch, Int, Key, Metrics, TrainState, UserError
+
+
+class Gradients(NamedTuple):
+    """What one forward and backward pass gives.
+
+    Attributes:
+      grads: gradients by player, of those that are trained.
+      stats: new statistics by player; a player that is left out keeps its own.
+      metrics: of the batch.
+    """
+
+    grads: dict
+    stats: dict
+    metrics: Metrics
+
+
+Differentiate = Callable[
+    [TrainState, Batch, Key[Array, ""], Int[Array, ""] | None], Gradients
+]
+"""Takes a state, rows, the step's key and the micro-batch's number, None for all rows.
+
+What is drawn for a sample follows from the key and the sample's id alone; what is drawn
+for a batch, such as the masks of dropout, from the number, too.
+"""
+
+
+def make_gradients(
+    differentiate: Differentiate, *, micro_batches: int = 1, together: int = 1
+) -> Callable[[TrainState, Batch, Key[Array, ""]], Gradients]:
+    """Return the gradients of a step, over all micro-batches.
+
+    Args:
+      differentiate: gradients of some rows.
+      micro_batches: how many share the batch; 1 takes it at once.
+      together: neighbouring rows that belong to one micro-batch.
+
+    Returns:
+      A function of state, batch and key, for `make_step` and for the readout
+      ``gradients``. Statistics are averaged like the rest: running averages move once a
+      step, to the mean of what the micro-batches ask for.
+
+    Raises:
+      UserError: less than one micro-batch; at trace time, if they do not share the
+        batch evenly.
+    """
+    settings.at_least_one(**{"compute.micro_batches": micro_batches})
+
+    def gradients(state: TrainState, batch: Batch, key: Key[Array, ""]) -> Gradients:
+        if micro_batches == 1:
+            return differentiate(state, batch, key, None)
+        size, share = len(batch["id"]), micro_batches * together
+        if size % share:
+            groups = f" in groups of {together} rows" if together > 1 else ""
+            raise UserError(
+                f"compute.micro_batches is {micro_batches}, which cannot share "
+                f"train.batch_size {size} evenly{groups}; give a divisor of "
+                f"{max(size // together, 1)}, or a batch that is a multiple of {share}."
+            )
+        return accumulate.mean(
+            lambda rows, number: differentiate(state, rows, key, number),
+            batch,
+            num_micro=micro_batches,
+            together=together,
+        )
+
+    return gradients
+
+
+def make_step(
+    gradients: Callable[[TrainState, Batch, Key[Array, ""]], Gradients],
+    txs: Mapping[str, optax.GradientTransformation],
+) -> Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, Metrics]]:
+    """Return the step: all players move together, each by its own optimizer.
+
+    Args:
+      gradients: see `make_gradients`.
+      txs: the optimizer of each player that is trained.
+    """
+
+    def step(
+        state: TrainState, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[TrainState, Metrics]:
+        found = gradients(state, batch, key)
+        params, opt_state = dict(state.params), {}
+        for player, tx in txs.items():
+            updates, opt_state[player] = tx.update(
+                found.grads[player], state.opt_state[player], state.params[player]
+            )
+            params[player] = optax.apply_updates(state.params[player], updates)
+        stats = state.stats | found.stats
+        return TrainState(state.step + 1, params, stats, opt_state), found.metrics
+
+    return step
