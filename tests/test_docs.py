@@ -37,7 +37,9 @@ CHECKED = (
 
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.S | re.M)
 DOTTED = re.compile(r"[A-Za-z_]\w*(\.\w+)+")
-INLINE = re.compile(r"(python|make) \S|jaxssl (data|checkpoint|verify) \S|jaxssl \w+ --")
+INLINE = re.compile(
+    r"(python|make) \S|jaxssl (data|checkpoint|verify) \S|jaxssl \w+ --"
+)
 HERE = "tests/methods/test_transformations.py"  # The paper map's tests without a file.
 OUTSIDE = (
     "runs/",
