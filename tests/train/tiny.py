@@ -53,7 +53,7 @@ def get_config(variant="small"):
             "num_workers": 0,
         }
     )
-    config.mesh = ConfigDict({"data": 1})
+    config.mesh = ConfigDict({"data": 1, "model": 1, "params": "replicated"})
     config.eval = ConfigDict({"first": 0})
     return config.lock()
 

@@ -1,0 +1,155 @@
+"""Compare saving and restoring with the manifest to Orbax without it.
+
+    python benchmarks/checkpoint.py [--megabytes 1000] [--rounds 3]
+
+Rounds alternate. "save" is until all is on the disk, as `checkpoint.settle` waits for
+it; "restore" is from the newest checkpoint, which with the manifest has every byte
+verified first. The last table is what saves cost a run that makes one every 100 steps:
+how long its loop waits for the copy to the host, beside 100 steps of the demo.
+"""
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import chapter4
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+
+from jaxssl.train import checkpoint, manifest
+from jaxssl.types import TrainState
+
+LEAVES = 16
+
+
+def make_state(megabytes: float) -> TrainState:
+    """Return random floats, which like weights cannot be compressed."""
+    count = int(megabytes * 1e6 / 4 / LEAVES)
+    rng = np.random.default_rng(0)
+    rows = {
+        f"layer{i}": jnp.asarray(rng.standard_normal(count, np.float32))
+        for i in range(LEAVES)
+    }
+    return TrainState(
+        jnp.int32(1), {"classifier": rows}, {"classifier": {}}, {"classifier": {}}
+    )
+
+
+def save(folder: Path, state: TrainState) -> None:
+    """Save with the manifest, to the end."""
+    with checkpoint.open_store(folder, keep=2) as store:
+        checkpoint.save(store, state)
+        checkpoint.settle(store)
+
+
+def save_plainly(folder: Path, state: TrainState) -> None:
+    """Save with Orbax alone, to the end."""
+    options = ocp.CheckpointManagerOptions(max_to_keep=2)
+    with ocp.CheckpointManager(folder, options=options) as manager:
+        manager.save(int(state.step), args=ocp.args.StandardSave(state))
+        manager.wait_until_finished()
+
+
+def restore(folder: Path, abstract: TrainState) -> TrainState:
+    """Verify and restore."""
+    state = checkpoint.restore_newest(folder, abstract, print)
+    assert state is not None
+    return jax.block_until_ready(state)
+
+
+def restore_plainly(folder: Path, abstract: TrainState) -> TrainState:
+    """Restore the same files without a look at the manifest."""
+    item = folder / checkpoint.FOLDER / "1" / checkpoint.ITEM
+    with ocp.StandardCheckpointer() as checkpointer:
+        return jax.block_until_ready(checkpointer.restore(item, abstract))
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Return the seconds of a call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def compare(place: Path, state: TrainState, num_rounds: int) -> dict[str, list[float]]:
+    """Return the seconds of each way, a value a round; in turns."""
+    one = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    abstract = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=one), state
+    )
+    found: dict[str, list[float]] = {}
+    for number in range(num_rounds + 1):
+        ours, plain = place / "ours", place / "plain"
+        for folder in (ours, plain):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+        calls = {
+            "save": lambda ours=ours: save(ours, state),
+            "save, Orbax alone": lambda plain=plain: save_plainly(plain, state),
+            "restore": lambda ours=ours: restore(ours, abstract),
+            "restore, Orbax alone": lambda ours=ours: restore_plainly(ours, abstract),
+            "hash alone": lambda ours=ours: manifest.find_damage(
+                ours / checkpoint.FOLDER / "1"
+            ),
+        }
+        for name, call in calls.items():
+            seconds = timed(call)
+            if number:  # The first round warms up.
+                found.setdefault(name, []).append(seconds)
+    return found
+
+
+def wait_of_a_save(place: Path, state: TrainState, num_rounds: int) -> float:
+    """Return the median seconds that ``save`` holds a loop up."""
+    waits = []
+    with checkpoint.open_store(place, keep=2) as store:
+        for number in range(num_rounds + 1):
+            now = state._replace(step=jnp.int32(number + 1))
+            waits.append(timed(lambda now=now: checkpoint.save(store, now)))
+            checkpoint.settle(store)
+    return statistics.median(waits[1:])
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--megabytes", type=float, default=1000.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--size", choices=("demo", "tiny"), default="demo")
+    args = parser.parse_args()
+    print(f"{args.megabytes:,.0f} MB in {LEAVES} arrays, {args.rounds} rounds\n")
+    print("| | seconds | to Orbax alone |\n|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        found = compare(place, make_state(args.megabytes), args.rounds)
+        seconds = {name: statistics.median(values) for name, values in found.items()}
+        for name, value in seconds.items():
+            ratios = [
+                a / b
+                for a, b in zip(
+                    found[name], found.get(f"{name}, Orbax alone", []), strict=False
+                )
+            ]
+            ratio = f"{statistics.median(ratios):.2f}" if ratios else ""
+            print(f"| {name} | {value:.2f} | {ratio} |")
+        name = "demo" if args.size == "demo" else "tiny demo"
+        case = chapter4.make_case(chapter4.SIZES[name])
+        ours = chapter4.Ours(case)
+        ours.step()
+        step = statistics.median(timed(ours.step) for _ in range(10 * args.rounds))
+        (place / "run").mkdir()
+        wait = wait_of_a_save(place / "run", ours.state, 3 * args.rounds)
+    print(
+        f"\nThe {name}'s step takes {1e3 * step:.0f} ms; a save holds its loop up for "
+        f"{1e3 * wait:.0f} ms: {100 * wait / (100 * step):.2f} % of 100 steps."
+    )
+
+
+if __name__ == "__main__":
+    main()
