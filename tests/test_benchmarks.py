@@ -69,3 +69,17 @@ def test_ops_compares_both_forms_in_and_out_of_loops():
     for cell in rows[2][2:6]:
         stock, ours, ratio = map(float, re.findall(r"[\d.]+", cell))
         assert stock / ours == pytest.approx(ratio, abs=0.1 + 0.05 * ratio)
+
+
+def test_checkpoint_compares_with_orbax_alone():
+    printed = run("checkpoint.py", "--megabytes=1", "--rounds=1", "--size=tiny")
+    rows = [line.split("|") for line in printed.splitlines() if line.startswith("|")]
+    assert [row[1].strip() for row in rows[2:]] == [
+        "save",
+        "save, Orbax alone",
+        "restore",
+        "restore, Orbax alone",
+        "hash alone",
+    ]
+    assert all(float(row[2]) >= 0 for row in rows[2:])
+    assert re.search(r"a save holds its loop up for \d+ ms: [\d.]+ % of 100", printed)

@@ -341,6 +341,25 @@ def test_checkpoints_set_aside_alone_are_not_good(copy):
     assert text.splitlines()[0] == "         1  set aside as 1.corrupt"
 
 
+@pytest.mark.parametrize("size", [0, 1, 99, 100, 101, 350])
+def test_each_block_of_a_file_has_its_sha256(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(manifest, "BLOCK", 100)
+    monkeypatch.setattr(manifest, "PIECE", 30)
+    data = random.Random(size).randbytes(size)
+    (tmp_path / "file").write_bytes(data)
+    manifest.write(tmp_path, {})
+    blocks = [data[i : i + 100] for i in range(0, max(size, 1), 100)]
+    wanted = [hashlib.sha256(block).hexdigest() for block in blocks]
+    stored = json.loads((tmp_path / manifest.NAME).read_text())["files"]["file"]
+    assert stored["size"] == size
+    assert stored["sha256"] == (wanted[0] if len(wanted) == 1 else wanted)
+    assert manifest.find_damage(tmp_path) is None
+    for bit in range(0, 8 * size, 41):
+        _flip(tmp_path / "file", bit)
+        assert manifest.find_damage(tmp_path) == "file has changed"
+        _flip(tmp_path / "file", bit)
+
+
 @pytest.mark.parametrize("clock", [0, 4e9])
 def test_a_clock_that_jumps_changes_no_choice(copy, clock, faults):
     """Steps are numbers: when their files were written does not matter."""
