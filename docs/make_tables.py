@@ -25,6 +25,7 @@ from tests import faults  # noqa: E402 (the tests know what they inject)
 
 README = ROOT / "README.md"
 FAULTS = ROOT / "docs" / "faults.md"
+BILEVEL = ROOT / "docs" / "bilevel.md"
 RESULTS = ROOT / "experiments" / "results"
 TAPS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 NOT_RUN = "not run"
@@ -73,11 +74,12 @@ def expected_rows(table: str) -> list[Any]:
     return importlib.import_module(table).rows("cpu")
 
 
-def percent(pair: Sequence[float] | None) -> str:
-    """Write a mean and its standard deviation over seeds, in percent."""
+def percent(pair: Sequence[float] | None, num_seeds: int = 2) -> str:
+    """Write a mean and, of several seeds, its standard deviation, in percent."""
     if pair is None:
         return NOT_RUN
-    return f"{100 * pair[0]:.1f} ± {100 * pair[1]:.1f}"
+    spread = f" ± {100 * pair[1]:.1f}" if num_seeds > 1 else ""
+    return f"{100 * pair[0]:.1f}{spread}"
 
 
 def provenance(result: Mapping[str, Any] | None, table: str) -> str:
@@ -85,11 +87,12 @@ def provenance(result: Mapping[str, Any] | None, table: str) -> str:
     if result is None:
         return f"Not run yet; run: `python experiments/{table}.py --size cpu`."
     seeds = sorted({len(row["seeds"]) for row in result["rows"]})
+    spread = "mean ± standard deviation" if max(seeds) > 1 else "no spread"
     commits = ", ".join(commit[:7] for commit in result["commit"].split(", "))
     return (
         f"{result['hardware']} with other work on them, {result['date']}, code of "
-        f"{commits}, {' or '.join(map(str, seeds))} seeds; accuracy in %, mean ± "
-        f"standard deviation. `experiments/results/{table}_cpu.json`"
+        f"{commits}, {' or '.join(map(str, seeds))} seeds; accuracy in %, {spread}. "
+        f"`experiments/results/{table}_cpu.json`"
     )
 
 
@@ -133,11 +136,11 @@ def labels_table(results: Path, table: str) -> str:
         if got is None:
             cells = [NOT_RUN] * (len(ACCURACIES) + 2)
         else:
-            told = got["accuracy"]
-            cells = [percent(told[name]) if name in told else "" for name in ACCURACIES]
+            told, num = got["accuracy"], len(got["seeds"])
+            cells = [percent(told[n], num) if n in told else "" for n in ACCURACIES]
             seconds = got["train_seconds"]
             minutes = sum(seconds) / len(seconds) / 60
-            cells += [str(len(got["seeds"])), f"{minutes:.1f}"]
+            cells += [str(num), f"{minutes:.1f}"]
         lines.append(f"| {row.name} | {' | '.join(cells)} |")
     return "\n".join([*lines, "", provenance(result, table)])
 
@@ -192,13 +195,16 @@ TABLES: dict[str, Callable[[Path], str]] = {
     "table_4_2_cpu": lambda results: cpu_table(results, "table_4_2", TAPS),
     "table_4_1_cpu": lambda results: cpu_table(results, "table_4_1", ("conv5",)),
     "table_8_1_cpu": lambda results: labels_table(results, "table_8_1"),
+    "figure_8_3_cpu": lambda results: labels_table(results, "figure_8_3"),
+    "figure_8_4_cpu": lambda results: labels_table(results, "figure_8_4"),
     "thesis": thesis_table,
     "faults": fault_table,
 }
 """Marker to what stands between it and its end."""
 
 PAGES = {
-    README: [name for name in TABLES if name != "faults"],
+    README: [name for name in TABLES if name.startswith("table_")] + ["thesis"],
+    BILEVEL: ["figure_8_3_cpu", "figure_8_4_cpu"],
     FAULTS: ["faults"],
 }
 """Which page holds which tables."""

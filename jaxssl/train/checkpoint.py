@@ -138,6 +138,8 @@ def remove_unfinished(workdir: Path, say: Say) -> None:
         shutil.rmtree(workdir / FOLDER / str(step))
         say(f"checkpoint {step}: the save was interrupted; removed.")
     (workdir / FOLDER / SAVING).unlink(missing_ok=True)
+    for beginning in (workdir / FOLDER).glob(f".{SAVING}.*"):
+        beginning.unlink()
 
 
 def find_newest(workdir: Path) -> tuple[int | None, dict[int, str]]:
