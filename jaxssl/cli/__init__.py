@@ -1,4 +1,4 @@
-"""The command ``jaxssl``: train, evaluate, report, data, checkpoint, verify.
+"""The command ``jaxssl``: train, evaluate, report, data, checkpoint, verify, aot.
 
 What went wrong is told in one line, and by the exit code (``jaxssl.cli.codes``).
 """
@@ -12,7 +12,7 @@ try:
 
     import jaxssl
     from jaxssl import settings
-    from jaxssl.cli import data, evaluate, inspect, train, verify, verify_resume
+    from jaxssl.cli import aot, data, evaluate, inspect, train, verify, verify_resume
     from jaxssl.cli.codes import ExitCode
     from jaxssl.cli.verb import Verb, is_override
     from jaxssl.train import checkpoint, loop, preemption, recipe, storage
@@ -32,6 +32,7 @@ usage: jaxssl VERB [flags]
   data        list, prepare or check data sets
   checkpoint  list or verify the checkpoints of a run
   verify      show that a killed run of a config resumes bit for bit
+  aot         compile the training step for TPUs or GPUs that one does not own
 
 jaxssl VERB --help tells more. The shortest start:
 
@@ -45,6 +46,7 @@ VERBS = {
     "data": data.VERB,
     "checkpoint": inspect.CHECKPOINT,
     "verify": verify.VERB,
+    "aot": aot.VERB,
 }
 
 

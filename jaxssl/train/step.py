@@ -52,10 +52,33 @@ class Program(NamedTuple):
 
 
 def make_program(task: Task, abstract: TrainState, spec: Batch, mesh: Mesh) -> Program:
-    """Trace the task's step once, for these shapes and these shardings.
+    """Trace the task's step once, for these shapes and these shardings; see `trace`.
 
     It is compiled ahead of time, so it cannot be traced again: a batch of another shape
     is an error, not a silent second compilation.
+
+    Args:
+      task: the method.
+      abstract: the state's shapes and shardings, which the new state keeps.
+      spec: shapes of a global batch.
+      mesh: where it will run.
+
+    Returns:
+      The program.
+
+    Raises:
+      UserError: the task's settings do not fit the data.
+      TypeError: the step changes the shape or dtype of a leaf of the state.
+    """
+    traced, empty = trace(task, abstract, spec, mesh)
+    place = sharding.replicated(mesh)
+    return Program(traced.lower().compile, jax.device_put(empty, place))
+
+
+def trace(
+    task: Task, abstract: TrainState, spec: Batch, mesh: Mesh
+) -> tuple[jax.stages.Traced, Meter]:
+    """Trace the step that the loop takes, for devices that need not be there.
 
     A step whose losses or new state are not finite leaves no trace in the state, but in
     its counter: the data and the keys move on, parameters, statistics and optimizer
@@ -68,7 +91,7 @@ def make_program(task: Task, abstract: TrainState, spec: Batch, mesh: Mesh) -> P
       mesh: where it will run.
 
     Returns:
-      The program.
+      ``(state, meter, batch, key) -> (state, meter)``, and the meter to begin with.
 
     Raises:
       UserError: the task's settings do not fit the data.
@@ -111,8 +134,7 @@ def make_program(task: Task, abstract: TrainState, spec: Batch, mesh: Mesh) -> P
         in_shardings=(places, everywhere, rows, everywhere),
         out_shardings=(places, everywhere),
     )
-    lowered = jitted.lower(abstract, empty, spec, key)
-    return Program(lowered.compile, jax.device_put(empty, everywhere))
+    return jitted.trace(abstract, jax.eval_shape(lambda: empty), spec, key), empty
 
 
 def _losses(names: Iterable[str]) -> list[str]:

@@ -1,0 +1,98 @@
+"""``jaxssl aot``."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import jax
+from absl import flags
+
+from jaxssl.cli.setup import set_up
+from jaxssl.cli.verb import Verb, get, require
+from jaxssl.settings import choice
+from jaxssl.train import aot, chips, files, recipe, sharding
+from jaxssl.types import UserError
+
+
+def _define(values: flags.FlagValues) -> None:
+    flags.DEFINE_string(
+        "config", None, "config file, FILE.py or FILE.py:variant", flag_values=values
+    )
+    flags.DEFINE_string(
+        "topology", None, f"chips, as in {chips.EXAMPLES}", flag_values=values
+    )
+    flags.DEFINE_list(
+        "mesh",
+        [],
+        "short for --config.mesh: data=64,model=4,params=fsdp",
+        flag_values=values,
+    )
+    flags.DEFINE_integer("slices", 1, "TPUs of that topology", flag_values=values)
+    flags.DEFINE_string("json", None, "file for the numbers", flag_values=values)
+    flags.DEFINE_bool(
+        "lower",
+        False,
+        "compile nothing; only the hash of the program that would be",
+        flag_values=values,
+    )
+
+
+def _read_mesh(config: sharding.Config, words: list[str]) -> sharding.Config:
+    changes = {}
+    for word in words:
+        name, _, value = word.partition("=")
+        choice("--mesh: the setting", name, ("data", "model", "params"))
+        if name != "params" and not value.lstrip("-").isdecimal():
+            raise UserError(f"--mesh: {name} is {value!r}; give a number of devices.")
+        changes[name] = value if name == "params" else int(value)
+    try:
+        return dataclasses.replace(config, **changes)
+    except UserError as error:
+        raise UserError(f"--mesh: {error}") from None
+
+
+def _aot(values: flags.FlagValues, rest: list[str]) -> int:
+    spec = require(values, "config", "configs/NAME.py")
+    name = require(values, "topology", "v5e:2x4")
+    topology = chips.parse(name, get(values, "slices"))
+    target = get(values, "json")
+    if target and not Path(target).absolute().parent.is_dir():
+        raise UserError(f"--json: there is no folder {Path(target).absolute().parent}.")
+    # Nothing runs on the accelerators that this machine may have.
+    jax.config.update("jax_platforms", "cpu")
+    with aot.quiet():
+        jax.devices()
+    chosen = recipe.load(spec, rest)
+    setup = set_up(chosen)
+    layout = _read_mesh(setup.mesh, get(values, "mesh"))
+    batch_size = setup.train.batch_size
+    shapes = aot.make_spec(
+        setup.experiment.train_set, batch_size=batch_size, seed=setup.seed
+    )
+    asked = (setup.experiment.task, shapes, layout, topology)
+    if get(values, "lower"):
+        found = {"program": aot.digest(aot.lower_step(*asked)[-1])}
+        print(f"program: {found['program']}")
+    else:
+        print(f"compiling the step of {spec} for {topology}; this takes minutes")
+        report = aot.compile_step(*asked)
+        print(aot.render(report))
+        found = aot.to_json(report)
+    if target:
+        text = json.dumps({"config": spec, **found}, indent=2)
+        files.write_atomically(Path(target), f"{text}\n".encode())
+    return 0
+
+
+VERB = Verb(
+    _aot,
+    _define,
+    "aot --config=FILE[:variant] --topology=KIND:SHAPE [--mesh=data=N,model=N] "
+    "[--slices=N] [--json=FILE] [--config.KEY=VALUE ...]",
+    """\
+Compile the training step of a config for TPUs or GPUs that need not be there, and
+print memory, arithmetic and traffic of a chip. Nothing is computed and no image is
+looked at, so images may be stand-ins: --config.data.name=generated:imagenet2012.
+TPUs need pip install 'jaxssl[aot-tpu]', GPUs 'jaxssl[aot-gpu]'.
+""",
+)

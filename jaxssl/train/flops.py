@@ -1,0 +1,85 @@
+"""Count the arithmetic of a traced program: matrix products and convolutions.
+
+Compilers count the body of a loop once, and some tell nothing at all. This counts what
+was written, whatever it is compiled for. All else (elementwise work, reductions,
+sampling) is left out.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from jax.extend import core
+
+from jaxssl.ops.primitive import convolution_p
+
+
+class Work(NamedTuple):
+    """Floating-point operations; a multiplication and an addition are two.
+
+    Attributes:
+      total: with every loop multiplied out.
+      once: with the bodies of loops counted once, as compilers do.
+    """
+
+    total: int
+    once: int
+
+
+def count(jaxpr: core.Jaxpr) -> Work:
+    """Count the operations of a jaxpr, those of all it calls included.
+
+    Of branches the dearest counts; the body of a ``while`` of unknown length counts
+    once.
+    """
+    total = once = 0
+    for equation in jaxpr.eqns:
+        name, params = equation.primitive.name, equation.params
+        if name == "dot_general":
+            work = Work(*(_product(equation),) * 2)
+        elif name in ("conv_general_dilated", convolution_p.name):
+            work = Work(*(_convolution(equation),) * 2)
+        elif name == "cond":
+            work = max(count(branch.jaxpr) for branch in params["branches"])
+        else:
+            inner = [count(found) for found in _inner(params)]
+            times = params["length"] if name == "scan" else 1
+            work = Work(
+                times * sum(one.total for one in inner), sum(one.once for one in inner)
+            )
+        total, once = total + work.total, once + work.once
+    return Work(total, once)
+
+
+def _inner(params: dict[str, Any]) -> list[core.Jaxpr]:
+    found = []
+    for value in params.values():
+        for one in value if isinstance(value, tuple | list) else (value,):
+            if isinstance(one, core.ClosedJaxpr):
+                found.append(one.jaxpr)
+            elif isinstance(one, core.Jaxpr):
+                found.append(one)
+    return found
+
+
+def _product(equation: Any) -> int:
+    (contracted, _), _ = equation.params["dimension_numbers"]
+    shape = equation.invars[0].aval.shape
+    depth = math.prod(shape[axis] for axis in contracted)
+    return 2 * depth * math.prod(equation.outvars[0].aval.shape)
+
+
+def _convolution(equation: Any) -> int:
+    """Count the products of a pixel and a tap; padding and holes are none."""
+    params = equation.params
+    images, taps, out = params["dimension_numbers"]
+    x, kernel = (v.aval.shape for v in equation.invars)
+    y = equation.outvars[0].aval.shape
+    pairs = 1
+    for i, (low, _) in enumerate(params["padding"]):
+        hole, step = params["lhs_dilation"][i], params["rhs_dilation"][i]
+        starts = np.arange(y[out[2 + i]])[:, None] * params["window_strides"][i] - low
+        places = starts + np.arange(kernel[taps[2 + i]]) * step
+        length = (x[images[2 + i]] - 1) * hole + 1
+        pairs *= int(((places >= 0) & (places < length) & (places % hole == 0)).sum())
+    return 2 * pairs * kernel[taps[1]] * y[out[0]] * y[out[1]]
