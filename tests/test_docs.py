@@ -19,7 +19,7 @@ from PIL import Image
 
 from jaxssl import cli
 from jaxssl.data import pipeline, sources
-from jaxssl.train import recipe
+from jaxssl.train import chips, recipe
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"
@@ -32,6 +32,7 @@ CHECKED = (
     "transforms.md",
     "bilevel.md",
     "cpu.md",
+    "pods.md",
 )
 """Pages whose every backticked name is looked up."""
 
@@ -45,6 +46,7 @@ OUTSIDE = (
     "runs/",
     "configs/my_photos.py",
     "configs/my_labels.py",
+    "params/",  # Leaves of a state.
     "train.npz",
     "test.npz",
 )
@@ -319,6 +321,8 @@ def check_jaxssl(words, monkeypatch):
     elif verb == "verify":
         assert rest[0] in ("resume", "devices")
         assert flags["config"]
+    elif verb == "aot":
+        chips.parse(flags["topology"], flags["slices"])
     else:
         assert flags["workdir"]
         assert verb == "train" or rest in ([], ["list"], ["verify"])

@@ -104,3 +104,67 @@ def test_the_figure_shows_every_transformation():
     assert file.stat().st_size < 300_000
     with Image.open(file) as drawn:
         assert drawn.size[0] > 800
+
+
+@functools.cache
+def make_pods():
+    return load_script("make_pods")
+
+
+def test_pages_about_pods_hold_what_was_compiled():
+    make_pods().main(["--check"])
+
+
+def test_an_outdated_page_about_pods_is_noticed(tmp_path, monkeypatch):
+    old = tmp_path / "pods.md"
+    old.write_text(make_pods().PAGE.read_text().replace("| spare |", "| free |"))
+    monkeypatch.setattr(make_pods(), "PAGE", old)
+    with pytest.raises(SystemExit, match=r"make_pods\.py"):
+        make_pods().main(["--check"])
+    make_pods().main([])
+    assert old.read_text() == (ROOT / "docs" / "pods.md").read_text()
+
+
+def test_batches_that_chips_cannot_share_are_scaled():
+    batch_of = make_pods().batch_of
+    assert batch_of("transformations_stl10.py", 16) == 64
+    assert batch_of("transformations_stl10.py", 256) == 64 * 32
+    assert batch_of("classify_cifar10.py", 8) == 64  # Eight mini-batches of eight.
+    assert batch_of("classify_cifar10.py", 16) == 128
+
+
+def test_a_compiled_program_fills_its_row(tmp_path):
+    module = make_pods()
+    entry = {
+        "batch_size": 2048,
+        "memory": {"arguments": 2**30, "temporaries": 2**31},
+        "spare": 0.81,
+        "flops": {"chip": 12.34e9},
+        "collectives": {
+            "all-reduce": {"count": 3, "size": 10**7},
+            "send": {"count": 2, "size": 10**6},
+        },
+        "estimate": {"compute": 1e-3, "HBM": 2e-3},
+    }
+    found = {"probe_stl10.py on v5e:2x4": entry}
+    found["probe_celeb_a.py on v5e:2x4"] = {"refused": "jaxssl: the step does not fit"}
+    lines = module.table("v5e:2x4", found).splitlines()
+    assert lines[2] == "| `classify_cifar10` | not run | | | | | |"
+    assert (
+        "| `probe_stl10` | 2,048 (64 x 32) | 1.00 + 2.00 | 81% | 12.3 | 5: 11.0 MB "
+        "| 2.0 ms (HBM) |"
+    ) in lines
+    assert "| `probe_celeb_a` | the step does not fit | | | | | |" in lines
+    store = tmp_path / "aot.json"
+    module.save(dict(reversed(found.items())), store)
+    assert list(module.load(store)) == list(found)
+
+
+def test_every_program_is_a_command_that_is_understood():
+    for config, target in make_pods().programs():
+        name, verb, *words = make_pods().command(config, target)
+        assert (name, verb) == ("jaxssl", "aot")
+        overrides = [word for word in words if word.startswith("--config.")]
+        assert len(overrides) in (2, 3)
+        assert (ROOT / words[0].removeprefix("--config=")).exists()
+    assert len(make_pods().programs()) == 60

@@ -1,0 +1,206 @@
+"""Compile every full-size config for machines one does not own; write docs/pods.md.
+
+    python docs/make_pods.py --compile      # what is missing, minutes a program
+    python docs/make_pods.py --refresh      # forget programs that have changed since
+    python docs/make_pods.py                # the tables, from docs/pods_aot.json
+    python docs/make_pods.py --check        # exit code 1 if pods.md is not up to date
+
+Programs are compiled one after the other, each in a process of its own, and stored at
+once, so the work can be stopped and goes on where it was. Needs the extras aot-tpu and
+aot-gpu.
+"""
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxssl.train import recipe
+
+ROOT = Path(__file__).parent.parent
+STORE = ROOT / "docs" / "pods_aot.json"
+PAGE = ROOT / "docs" / "pods.md"
+NOT_RUN = "not run"
+GIB = 2**30
+
+CONFIGS = (
+    "classify_cifar10.py",
+    "transformations_stl10.py",
+    "transformations_celeb_a.py",
+    "transformations_imagenet2012.py",
+    "probe_stl10.py",
+    "probe_celeb_a.py",
+    "probe_imagenet2012.py",
+    "probe_places365.py",
+    "classify_voc2007.py",
+    "classify_imagenet2012.py",
+    "classify_resnet34_stl10.py",
+    "transformations_resnet34_stl10.py",
+)
+"""Those of paper size; the others run on a laptop."""
+
+TARGETS = {
+    "v5e:2x4": (8, ("--topology=v5e:2x4",)),
+    "8 x H100": (8, ("--topology=h100:8",)),
+    "v6e:4x4": (16, ("--topology=v6e:4x4",)),
+    "2 slices of v5e:2x4": (16, ("--topology=v5e:2x4", "--slices=2")),
+    "v5e:16x16": (256, ("--topology=v5e:16x16",)),
+}
+"""Number of chips, and what ``jaxssl aot`` is told, in the order of work."""
+
+SMALLEST = 8
+"""Where a batch cannot be shared, each chip gets the rows it has on so many chips."""
+
+
+def batch_of(config: str, chips: int) -> int:
+    """Return the config's own batch where ``chips`` can share it, else a scaled one."""
+    values = recipe.load(str(ROOT / "configs" / config)).config
+    own, learner = values.train.batch_size, values.get("learner")
+    parts = 1 if learner is None or learner.name == "sgd" else learner.k
+    return own if own % (chips * parts) == 0 else own * chips // SMALLEST
+
+
+def command(config: str, target: str) -> list[str]:
+    """Return the words of ``jaxssl aot`` for one program."""
+    chips, words = TARGETS[target]
+    values = recipe.load(str(ROOT / "configs" / config)).config
+    data = values.data.name.replace("tfds:", "generated:")
+    found = [
+        f"--config=configs/{config}",
+        *words,
+        f"--config.data.name={data}",
+        f"--config.train.batch_size={batch_of(config, chips)}",
+    ]
+    if config.startswith("probe"):
+        found.append("--config.init_from.classifier=random")
+    return ["jaxssl", "aot", *found]
+
+
+def programs() -> list[tuple[str, str]]:
+    """Return all pairs of a config and a target, in the order of work."""
+    return [(config, target) for target in TARGETS for config in CONFIGS]
+
+
+def load(store: Path = STORE) -> dict[str, Any]:
+    """Read what was compiled so far."""
+    return json.loads(store.read_text()) if store.exists() else {}
+
+
+def save(found: dict[str, Any], store: Path = STORE) -> None:
+    """Write what was compiled, in the order of work."""
+    order = [f"{config} on {target}" for config, target in programs()]
+    sorted_ = {name: found[name] for name in order if name in found}
+    store.write_text(json.dumps(sorted_, indent=1) + "\n")
+
+
+def run(words: Sequence[str], *, lower: bool = False) -> dict[str, Any]:
+    """Run one ``jaxssl aot`` and return its numbers, or why it refused."""
+    with tempfile.TemporaryDirectory() as folder:
+        target = Path(folder) / "aot.json"
+        more = [f"--json={target}"] + (["--lower"] if lower else [])
+        line = [sys.executable, "-m", "jaxssl.cli", *words[1:], *more]
+        done = subprocess.run(
+            line, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True
+        )
+        if done.returncode == 2:
+            return {"refused": done.stderr.splitlines()[-1]}
+        if done.returncode:
+            raise SystemExit(f"{' '.join(words)}\n{done.stderr}")
+        return json.loads(target.read_text())
+
+
+def compile_missing(limit: int) -> None:
+    """Compile up to ``limit`` programs that are not stored yet."""
+    for config, target in programs():
+        name = f"{config} on {target}"
+        if name in load() or limit <= 0:
+            continue
+        words = command(config, target)
+        print(" ".join(words), flush=True)
+        result = run(words)
+        save(load() | {name: {"command": " ".join(words), **result}})
+        print(result.get("refused") or f"{result['seconds']:.0f} s", flush=True)
+        limit -= 1
+
+
+def refresh() -> None:
+    """Forget stored programs that today's code would write differently."""
+    for name, entry in load().items():
+        today = run(entry["command"].split(), lower=True)
+        if today.get("program") != entry.get("program"):
+            print(f"{name}: the program has changed", flush=True)
+            save({n: e for n, e in load().items() if n != name})
+
+
+def table(target: str, found: dict[str, Any]) -> str:
+    """Return the table of one target."""
+    rows = [
+        "| config | batch | GiB a chip: arguments + temporaries | spare | "
+        "GFLOP a chip | collectives a step | least time, estimated |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for config in CONFIGS:
+        entry = found.get(f"{config} on {target}")
+        own = recipe.load(str(ROOT / "configs" / config)).config.train.batch_size
+        rows.append(f"| `{config.removesuffix('.py')}` {_cells(entry, own)} |")
+    return "\n".join(rows)
+
+
+def _cells(entry: dict[str, Any] | None, own: int) -> str:
+    if entry is None:
+        return f"| {NOT_RUN} | | | | |"
+    if "refused" in entry:
+        return f"| {entry['refused'].removeprefix('jaxssl: ')} | | | | |"
+    memory, sent = entry["memory"], entry["collectives"]
+    batch = entry["batch_size"]
+    scaled = "" if batch == own else f" ({own} x {batch / own:g})"
+    count = sum(one["count"] for one in sent.values())
+    size = sum(one["size"] for one in sent.values())
+    least = max(entry["estimate"], key=lambda name: entry["estimate"][name])
+    return (
+        f"| {batch:,}{scaled} "
+        f"| {memory['arguments'] / GIB:.2f} + {memory['temporaries'] / GIB:.2f} "
+        f"| {entry['spare']:.0%} | {entry['flops']['chip'] / 1e9:,.1f} "
+        f"| {count}: {size / 1e6:,.1f} MB "
+        f"| {1e3 * entry['estimate'][least]:.1f} ms ({least})"
+    )
+
+
+def render(text: str, found: dict[str, Any]) -> str:
+    """Return the page with its tables filled."""
+    for target in TARGETS:
+        begin, end = f"<!-- aot: {target} -->", "<!-- end -->"
+        pattern = re.compile(f"({re.escape(begin)}\n).*?({end})", re.S)
+        assert pattern.search(text), begin
+        filled = table(target, found)
+        text = pattern.sub(lambda m, new=filled: f"{m[1]}{new}\n{m[2]}", text)
+    return text
+
+
+def main(words: Sequence[str] | None = None) -> None:
+    """Compile, or write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--refresh", action="store_true")
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--limit", type=int, default=10**6, help="programs to compile")
+    args = parser.parse_args(words)
+    if args.refresh:
+        refresh()
+    if args.compile:
+        compile_missing(args.limit)
+    text = PAGE.read_text() if PAGE.exists() else ""
+    filled = render(text, load()) if text else ""
+    if args.check and filled != text:
+        raise SystemExit("docs/pods.md is not up to date: python docs/make_pods.py")
+    if filled:
+        PAGE.write_text(filled)
+
+
+if __name__ == "__main__":
+    main()
