@@ -1,9 +1,10 @@
-"""The command ``jaxssl``: train, evaluate, report, data, checkpoint, verify, aot.
+"""The command ``jaxssl``; ``jaxssl --help`` lists its verbs.
 
 What went wrong is told in one line, and by the exit code (``jaxssl.cli.codes``).
 """
 
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 
 try:
@@ -12,10 +13,19 @@ try:
 
     import jaxssl
     from jaxssl import settings
-    from jaxssl.cli import aot, data, evaluate, inspect, train, verify, verify_resume
+    from jaxssl.cli import (
+        aot,
+        data,
+        evaluate,
+        inspect,
+        supervise,
+        train,
+        verify,
+        verify_resume,
+    )
     from jaxssl.cli.codes import ExitCode
     from jaxssl.cli.verb import Verb, is_override
-    from jaxssl.train import checkpoint, loop, preemption, recipe, storage
+    from jaxssl.train import checkpoint, cluster, edges, preemption, recipe, storage
     from jaxssl.train.drift import DriftError
     from jaxssl.types import UserError
 except ModuleNotFoundError as error:
@@ -33,6 +43,7 @@ usage: jaxssl VERB [flags]
   checkpoint  list or verify the checkpoints of a run
   verify      show that a killed run of a config resumes bit for bit
   aot         compile the training step for TPUs or GPUs that one does not own
+  supervise   run a training command and start it again where that helps
 
 jaxssl VERB --help tells more. The shortest start:
 
@@ -47,6 +58,7 @@ VERBS = {
     "checkpoint": inspect.CHECKPOINT,
     "verify": verify.VERB,
     "aot": aot.VERB,
+    "supervise": supervise.VERB,
 }
 
 
@@ -67,16 +79,30 @@ def main(
     # it raises; the one line below would be hard to find.
     level = absl.logging.ERROR if "--traceback" in words else absl.logging.FATAL
     absl.logging.set_verbosity(level)
+    code = ExitCode.BUG
     try:
-        return _dispatch(words, VERBS if verbs is None else verbs)
+        code = _run(words, VERBS if verbs is None else verbs)
+    finally:
+        if sys.exc_info()[0] is not None and cluster.is_joined():
+            traceback.print_exc()
+        cluster.leave(code)
+    return code
+
+
+def _run(words: list[str], verbs: Mapping[str, Verb]) -> int:
+    """Run one command; what is known to go wrong becomes one line and a code."""
+    try:
+        return _dispatch(words, verbs)
     except UserError as error:
         if "--traceback" in words:
             raise
         drifted = isinstance(error, DriftError)
         return _fail(error, ExitCode.DRIFT if drifted else ExitCode.MISTAKE)
+    except cluster.PeerLostError as error:
+        return _fail(error, ExitCode.PEER_LOST)
     except checkpoint.NoValidCheckpointError as error:
         return _fail(error, ExitCode.NO_CHECKPOINT)
-    except loop.NonFiniteError as error:
+    except edges.NonFiniteError as error:
         return _fail(error, ExitCode.NOT_FINITE)
     except storage.StorageError as error:
         return _fail(error, ExitCode.STORAGE)
@@ -112,8 +138,10 @@ def _dispatch(words: list[str], verbs: Mapping[str, Verb]) -> int:
     )
     verb.define(values)
     values.set_gnu_getopt(True)
+    inside = words[0] == "supervise"
+    own, inner = _split(words[1:]) if inside else (words[1:], [])
     try:
-        rest = values(["jaxssl", *words[1:]], known_only=True)[1:]
+        rest = values(["jaxssl", *own], known_only=True)[1:]
     except flags.Error as error:
         raise UserError(str(error)) from error
     if values["help"].value:
@@ -127,7 +155,13 @@ def _dispatch(words: list[str], verbs: Mapping[str, Verb]) -> int:
                 f"--{name} is not a flag of {words[0]}; it has: {known}."
                 + settings.nearest(name, values)
             )
-    return verb.run(values, rest)
+    return verb.run(values, rest + inner)
+
+
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """Return the words before ``--``, and the command behind it."""
+    at = words.index("--") if "--" in words else len(words)
+    return words[:at], words[at + 1 :]
 
 
 def _show_help(verb: Verb, values: flags.FlagValues) -> None:

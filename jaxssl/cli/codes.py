@@ -9,7 +9,9 @@ class ExitCode(enum.IntEnum):
     DONE = 0
     BUG = 1
     MISTAKE = 2
+    PEER_LOST = 3
     NO_CHECKPOINT = 4
+    HANG = 5
     NOT_FINITE = 6
     DRIFT = 7
     DIFFERENT = 8

@@ -6,9 +6,10 @@ from pathlib import Path
 from absl import flags
 
 from jaxssl.cli.setup import keep_freed_memory, set_up, use_compilation_cache
-from jaxssl.cli.verb import Verb, define_workdir, require
-from jaxssl.train import loop, recipe, records, sharding
+from jaxssl.cli.verb import Verb, define_workdir, get, require
+from jaxssl.train import cluster, loop, recipe, records, sharding
 from jaxssl.train.start import Pipeline
+from jaxssl.types import UserError
 
 
 def _define_train(values: flags.FlagValues) -> None:
@@ -16,6 +17,51 @@ def _define_train(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "config", None, "config file, FILE.py or FILE.py:variant", flag_values=values
     )
+    flags.DEFINE_string(
+        "coordinator", None, "HOST:PORT of process 0 of many", flag_values=values
+    )
+    for name, what in (
+        ("num_processes", "how many processes train together"),
+        ("process_id", "which of them this is, from 0"),
+    ):
+        flags.DEFINE_integer(name, None, what, flag_values=values)
+    flags.DEFINE_bool(
+        "distributed",
+        False,
+        "find the other processes through TPU, Slurm, MPI or Kubernetes",
+        flag_values=values,
+    )
+    waits = cluster.Limits()
+    for name, seconds, what in (
+        ("join_seconds", waits.join, "how long to wait until all processes are there"),
+        ("peer_seconds", waits.peer, "a process that is silent so long is dead"),
+        ("hang_seconds", waits.hang, "a step may take this or 20 times the median"),
+    ):
+        flags.DEFINE_integer(name, seconds, what, lower_bound=1, flag_values=values)
+
+
+def _join(values: flags.FlagValues) -> None:
+    """Connect to the other processes that the flags speak of, if any."""
+    names = ("coordinator", "num_processes", "process_id")
+    place = cluster.Place(*(get(values, name) for name in names))
+    missing = [f"--{n}" for n, value in place._asdict().items() if value is None]
+    by_itself = get(values, "distributed")
+    if len(missing) == len(names) and not by_itself:
+        return
+    if not by_itself:
+        if missing:
+            raise UserError(
+                f"{' and '.join(missing)} missing; give --coordinator, "
+                "--num_processes and --process_id together."
+            )
+        cluster.check_place(place)
+    elif len(missing) < len(names):
+        raise UserError(
+            "--distributed finds the other processes by itself; leave it out, or "
+            "--coordinator, --num_processes and --process_id."
+        )
+    seconds = (get(values, f"{name}_seconds") for name in ("join", "peer"))
+    cluster.join(place, *seconds)
 
 
 def run(
@@ -37,9 +83,10 @@ def run(
     spec = require(values, "config", "configs/NAME.py")
     workdir = Path(require(values, "workdir", "runs/NAME"))
     chosen = recipe.load(spec, rest)
-    records.check(workdir, chosen)
-    use_compilation_cache()
     keep_freed_memory()
+    _join(values)
+    cluster.decide("early", lambda: records.check(workdir, chosen))
+    use_compilation_cache()
     setup = set_up(chosen)
     mesh = sharding.make_mesh(setup.mesh)
     parts = setup.experiment.minibatches
@@ -64,8 +111,10 @@ def run(
             *rest,
         ],
         batches=around(setup.batches),
+        hang_seconds=get(values, "hang_seconds"),
     )
-    print(f"finished; next: jaxssl evaluate --workdir={workdir}")
+    if cluster.is_first():
+        print(f"finished; next: jaxssl evaluate --workdir={workdir}")
     return 0
 
 

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import orbax.checkpoint as ocp
 
-from jaxssl.train import files, manifest
+from jaxssl.train import cluster, files, manifest, peers
 from jaxssl.train.drift import DriftError
+from jaxssl.train.manifest import NoValidCheckpointError
 from jaxssl.types import TrainState, UserError
 
 FOLDER = "checkpoints"
@@ -25,10 +26,6 @@ HEADS = frozenset({"fc1", "fc2", "logits"})  # Dense layers behind the features.
 
 Say = Callable[[str], Any]
 """Takes one line for the user."""
-
-
-class NoValidCheckpointError(RuntimeError):
-    """There are checkpoints, and none of them can be trusted."""
 
 
 class Store(NamedTuple):
@@ -60,19 +57,38 @@ def open_store(workdir: Path, *, keep: int) -> Iterator[Store]:
       The store; on leaving, the save in flight has been finished.
     """
     folder = workdir.absolute() / FOLDER
-    folder.mkdir(exist_ok=True)
+    cluster.decide("folder", lambda: folder.mkdir(exist_ok=True))
     options = ocp.CheckpointManagerOptions(
         max_to_keep=keep,
+        create=False,
         cleanup_tmp_directories=True,
         enable_async_checkpointing=True,
+        multiprocessing_options=_together(),
     )
-    with (
-        contextlib.closing(ocp.CheckpointManager(folder, options=options)) as manager,
-        ThreadPoolExecutor(1, thread_name_prefix="checkpoint") as worker,
-    ):
+    with contextlib.ExitStack() as stack:
+        manager = ocp.CheckpointManager(folder, options=options)
+        stack.callback(manager.close)
+        worker = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        stack.callback(worker.shutdown)
         store = Store(folder, manager, worker, [])
-        yield store
-        settle(store)
+        try:
+            with peers.guard():
+                yield store
+                finish(store)
+        except cluster.PeerLostError:
+            stack.pop_all()  # To close is to wait for the one that is lost.
+            raise
+
+
+def _together() -> ocp.options.MultiprocessingOptions:
+    """Let processes wait for each other where the wait has a limit.
+
+    Orbax asks the coordination service if it is told who they are; otherwise it has the
+    devices add up a number, which has none.
+    """
+    count = cluster.count()
+    everyone = set(range(count)) if count > 1 else None
+    return ocp.options.MultiprocessingOptions(active_processes=everyone)
 
 
 def save(store: Store, state: TrainState) -> None:
@@ -87,7 +103,8 @@ def save(store: Store, state: TrainState) -> None:
     """
     settle(store)
     step = int(state.step)
-    files.write_atomically(store.folder / SAVING, str(step).encode())
+    if cluster.is_first():
+        files.write_atomically(store.folder / SAVING, str(step).encode())
     if not store.manager.save(step, args=ocp.args.StandardSave(state)):
         raise RuntimeError(f"Orbax did not save step {step} in {store.folder}")
     leaves = manifest.describe(state)
@@ -100,10 +117,17 @@ def settle(store: Store) -> None:
         store.pending.pop().result()
 
 
+def finish(store: Store) -> None:
+    """Wait until the save in flight counts, on every process."""
+    settle(store)
+    cluster.decide("finish", lambda: None)
+
+
 def _finish(store: Store, step: int, leaves: dict[str, list]) -> None:
     store.manager.wait_until_finished()
-    manifest.write(store.folder / str(step), leaves)
-    (store.folder / SAVING).unlink()
+    if cluster.is_first():
+        manifest.write(store.folder / str(step), leaves)
+        (store.folder / SAVING).unlink()
 
 
 def steps(workdir: Path) -> list[int]:
@@ -192,20 +216,34 @@ def restore_newest(workdir: Path, abstract: TrainState, say: Say) -> TrainState 
       DriftError: the checkpoint belongs to another architecture.
       NoValidCheckpointError: all checkpoints are damaged; they stay where they are.
     """
-    remove_unfinished(workdir, say)
-    step, damage = find_newest(workdir)
+
+    def look() -> list:
+        remove_unfinished(workdir, say)
+        step, damage = find_newest(workdir)
+        return [step, [*damage.items()]]
+
+    step, damage = cluster.decide("newest", look)
     if step is None:
         return None
     state = restore(workdir, step, abstract)
-    for bad, wrong in damage.items():
+    aside = cluster.decide("aside", lambda: _set_aside(workdir, damage))
+    for (bad, wrong), name in zip(damage, aside, strict=True):
+        say(
+            f"CHECKPOINT {bad} IS DAMAGED: {wrong}. "
+            f"Set aside as {name}; going on from step {step}."
+        )
+    return state
+
+
+def _set_aside(workdir: Path, damage: list) -> list[str]:
+    """Rename damaged checkpoints and return their new names."""
+    names = []
+    for bad, _ in damage:
         folder = workdir / FOLDER / str(bad)
         aside = _free_name(folder.with_name(f"{bad}.corrupt"))
         folder.rename(aside)
-        say(
-            f"CHECKPOINT {bad} IS DAMAGED: {wrong}. "
-            f"Set aside as {aside.name}; going on from step {step}."
-        )
-    return state
+        names.append(aside.name)
+    return names
 
 
 def restore(workdir: Path, step: int, abstract: TrainState) -> TrainState:
@@ -232,7 +270,7 @@ def restore(workdir: Path, step: int, abstract: TrainState) -> TrainState:
                 f"{_word(wanted.get(path))}. Use the config that it was trained with, "
                 "or another --workdir."
             )
-    with ocp.StandardCheckpointer() as checkpointer:
+    with ocp.StandardCheckpointer(multiprocessing_options=_together()) as checkpointer:
         return checkpointer.restore(folder / ITEM, abstract)
 
 
@@ -257,7 +295,7 @@ def restore_players(
     Raises:
       UserError: there is no checkpoint, no such player, or it does not fit.
     """
-    step = find_newest(workdir)[0]
+    step = cluster.decide("init_from", lambda: find_newest(workdir)[0])
     if step is None:
         raise UserError(
             f"init_from: {workdir} has no checkpoint; train that run first."
@@ -271,7 +309,9 @@ def restore_players(
     }
     fresh = _find_fresh(ours, stored, players, folder)
     item = _prune(ours, {path for path in manifest.describe(ours) if path not in fresh})
-    with ocp.PyTreeCheckpointer() as checkpointer:
+    with ocp.Checkpointer(
+        ocp.PyTreeCheckpointHandler(), multiprocessing_options=_together()
+    ) as checkpointer:
         found = checkpointer.restore(
             folder / ITEM,
             args=ocp.args.PyTreeRestore(

@@ -2,11 +2,12 @@
 
 import contextlib
 import dataclasses
+import functools
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 from jax.sharding import Mesh
@@ -15,16 +16,21 @@ from jaxssl.data import pipeline
 from jaxssl.settings import positive
 from jaxssl.train import (
     checkpoint,
+    cluster,
+    edges,
+    logs,
     metrics,
+    peers,
     placement,
     preemption,
     records,
     sharding,
     start,
     storage,
+    watchdog,
 )
 from jaxssl.train.recipe import Recipe
-from jaxssl.train.step import MAX_SKIPS, Meter, is_finite, make_program, renew
+from jaxssl.train.step import Program, make_program, renew
 from jaxssl.types import Eval, Task, TrainState, UserError
 
 
@@ -69,40 +75,6 @@ class Config:
                 )
 
 
-class NonFiniteError(RuntimeError):
-    """Losses or updates stay without numbers; no good checkpoint was overwritten.
-
-    Attributes:
-      step: the first of the steps that made no update.
-    """
-
-    def __init__(self, step: int, message: str):
-        super().__init__(message)
-        self.step = step
-
-
-class Run(NamedTuple):
-    """What stays the same from the first step to the last.
-
-    Attributes:
-      config: how long, how often.
-      workdir: the run's folder.
-      evals: online evaluations by name.
-      writer: metrics go here.
-      store: checkpoints go here.
-      first: the step that this start began after.
-      began: when it began, in seconds.
-    """
-
-    config: Config
-    workdir: Path
-    evals: Mapping[str, Eval]
-    writer: metrics.Writer
-    store: checkpoint.Store
-    first: int
-    began: float
-
-
 def train(
     task: Task,
     source: Any,
@@ -118,6 +90,7 @@ def train(
     command: Sequence[str] = (),
     batches: start.Pipeline = pipeline.batches,
     stream: metrics.Stream | None = None,
+    hang_seconds: int = cluster.Limits().hang,
 ) -> TrainState:
     """Train ``task`` on ``source``, or go on where ``workdir`` stopped.
 
@@ -135,6 +108,8 @@ def train(
       command: the words that started the run, for the record.
       batches: the input pipeline.
       stream: where lines for a person go; standard output by default.
+      hang_seconds: without progress in a step, after which the process is ended with
+        code 5; 20 times the median step if that is more.
 
     Returns:
       The state after ``config.num_steps`` steps.
@@ -146,24 +121,27 @@ def train(
       NonFiniteError: three steps in a row had a loss or an update that is not finite.
       StorageError: the disk is full, or cannot be written.
       PreemptedError: SIGTERM or SIGINT came; the state is saved.
+      PeerLostError: of several processes another one is gone.
     """
     mesh = mesh or sharding.make_mesh(sharding.Config())
-    out = stream or sys.stdout
     sharding.check_batch(config.batch_size, mesh)
-    if recipe is not None:
-        records.check(workdir, recipe, fingerprint=source.fingerprint)
+    records.check_all(workdir, recipe, fingerprint=source.fingerprint)
 
     # Shapes first: what does not fit is found before anything is written.
     spec = start.make_spec(batches, source, batch_size=config.batch_size, seed=seed)
     abstract = start.make_abstract(task, spec, mesh, layout)
     program = make_program(task, abstract, spec, mesh)
-    key = jax.device_put(start.make_keys(seed)[1], sharding.replicated(mesh))
+    key = sharding.replicate(start.make_keys(seed)[1], mesh)
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(storage.watch(workdir))
-        stack.enter_context(records.lock(workdir))
-        received = stack.enter_context(preemption.watch())
+        stack.enter_context(peers.guard())
+        cluster.decide("lock", lambda: stack.enter_context(records.lock(workdir)))
+        records.check_shared(workdir)
+        out = stack.enter_context(logs.open_log(workdir, stream or sys.stdout))
         say = _make_say(out)
+        received = stack.enter_context(preemption.watch())
+        dog = stack.enter_context(watchdog.watch(workdir, hang_seconds))
 
         # What the run goes on from:
         #   1. the newest good checkpoint of this workdir;
@@ -180,8 +158,8 @@ def train(
             say(f"{workdir} is finished: step {first} of {config.num_steps}.")
             return state
         if recipe is not None:
-            data = source.fingerprint
-            for change in records.write(workdir, recipe, command, fingerprint=data):
+            words = (workdir, recipe, command, source.fingerprint)
+            for change in cluster.decide("write", lambda: records.write(*words)):
                 say(f"changed since the last start: {change}")
 
         store = stack.enter_context(
@@ -195,19 +173,17 @@ def train(
                 stream=out,
             )
         )
-        say(_introduce(source, state, mesh, config))
-        if mesh.size > 1:
-            say(placement.tell(state, mesh))
-        began = time.monotonic()
-        say(
-            f"{'going on after' if restored else 'starting at'} step {first}; compiling"
-        )
-        step_fn = program.compile()
-        say(f"compiled in {metrics.format_seconds(time.monotonic() - began)}")
-        run = Run(
-            config, workdir, evals or {}, writer, store, first, began=time.monotonic()
+        _introduce(source, state, mesh, config, say)
+        say(f"{'going on after' if restored else 'starting at'} step {first}")
+        step_fn = _compile(program, say)
+        replay = functools.partial(_replay, batches, source, config, seed)
+        run = edges.Run(
+            *(config, workdir, evals or {}, writer, store, dog, replay),
+            first=first,
+            began=time.monotonic(),
         )
 
+        dog.note("reading the first batch")
         rows = stack.enter_context(
             contextlib.closing(
                 _open_rows(batches, source, config, mesh, seed=seed, start_step=first)
@@ -215,33 +191,36 @@ def train(
         )
         batch = sharding.to_devices(next(rows), mesh)
         if not restored:
-            _evaluate(run, state, first)
+            edges.evaluate(run, state, first)
         meter = behind = program.empty
         pace = metrics.Pace()
         for step in range(first + 1, config.num_steps + 1):
             last = step == config.num_steps
             started = time.monotonic()
+            dog.note("computing it", step=step)
             with jax.transfer_guard("disallow"):
                 state, meter = step_fn(state, meter, batch, key)
             ready = time.monotonic()
             if not last:
+                dog.note("reading the batch of the next one")
                 batch = sharding.to_devices(next(rows), mesh)
             waited = time.monotonic() - ready
             # The host stays one step ahead of the device, never more.
+            dog.note("waiting for the devices")
             jax.block_until_ready(behind)
             behind = meter
             pace = pace.add(seconds=time.monotonic() - started, waited=waited)
             metrics.advance(writer)
             if step % config.log_every == 0 or last:
-                _log(run, step, meter, pace, num_bad=len(rows.bad_records))
+                edges.log(run, step, meter, pace, num_bad=len(rows.bad_records))
                 meter, pace = renew(program.empty, meter), metrics.Pace()
             if step % config.eval_every == 0 or last:
-                _evaluate(run, state, step)
+                edges.evaluate(run, state, step)
             stopped = received()
             if step % config.save_every == 0 or last or stopped:
-                _save(run, state, meter)
+                edges.save(run, state, meter)
             if stopped and not last:
-                checkpoint.settle(store)
+                checkpoint.finish(store)
                 raise preemption.PreemptedError(step, stopped)
     return state
 
@@ -254,17 +233,29 @@ def _make_say(stream: metrics.Stream) -> checkpoint.Say:
     return say
 
 
-def _introduce(source: Any, state: TrainState, mesh: Mesh, config: Config) -> str:
-    """Say in one line what is about to be trained, on what and where."""
+def _introduce(
+    source: Any, state: TrainState, mesh: Mesh, config: Config, say: checkpoint.Say
+) -> None:
+    """Say what is about to be trained, on what and where."""
     counts = {
         p: sum(x.size for x in jax.tree.leaves(t)) for p, t in state.params.items()
     }
     players = ", ".join(f"{player} {count:,}" for player, count in counts.items())
     kind = mesh.devices.flat[0].device_kind
-    return (
+    say(
         f"{source.name}: {len(source):,} records, batches of {config.batch_size} on "
         f"{mesh.size} x {kind}; parameters: {players}"
     )
+    if mesh.size > 1:
+        say(placement.tell(state, mesh))
+
+
+def _compile(program: Program, say: checkpoint.Say) -> Callable[..., Any]:
+    say("compiling")
+    began = time.monotonic()
+    step_fn = program.compile()
+    say(f"compiled in {metrics.format_seconds(time.monotonic() - began)}")
+    return step_fn
 
 
 def _open_rows(
@@ -290,76 +281,21 @@ def _open_rows(
     )
 
 
-def _check(run: Run, meter: Meter) -> Meter:
-    """Fetch the meter; raise if too many steps in a row made no update."""
-    fetched = jax.device_get(meter)
-    if fetched.stop_step >= 0:
-        first = int(fetched.stop_step) - MAX_SKIPS + 1
-        raise NonFiniteError(
-            first,
-            f"steps {first} to {fetched.stop_step} made no update; not finite: "
-            f"{_causes(fetched)}. {_kept(run)}",
-        )
-    return fetched
-
-
-def _causes(meter: Meter) -> str:
-    return ", ".join(f"{name} ({n} x)" for name, n in meter.causes.items() if n)
-
-
-def _kept(run: Run) -> str:
-    checkpoint.settle(run.store)
-    return f"{checkpoint.kept_text(run.workdir)}; try a smaller learning rate."
-
-
-def _log(
-    run: Run, step: int, meter: Meter, pace: metrics.Pace, *, num_bad: int
-) -> None:
-    """Write the means of the interval that ends at ``step``."""
-    started = time.monotonic()
-    fetched = _check(run, meter)
-    pace = pace.extend(time.monotonic() - started)
-    skipped, count = int(fetched.skipped), int(fetched.count)
-    means = {n: float(total) / count for n, total in fetched.sums.items() if count}
-    elapsed = time.monotonic() - run.began
-    scalars = {
-        **means,
-        "data/bad_records": float(num_bad),
-        "data/skipped_steps": float(skipped),
-        **pace.scalars(run.config.batch_size),
-        "speed/elapsed_seconds": elapsed,
-    }
-    metrics.write(run.writer, step, scalars)
-    if skipped:
-        metrics.say(
-            run.writer,
-            f"STEP {step}: {skipped} of the last {skipped + count} steps made no "
-            f"update; not finite: {_causes(fetched)}.",
-        )
-    left = elapsed / (step - run.first) * (run.config.num_steps - step)
-    metrics.show(run.writer, step, scalars, left)
-
-
-def _evaluate(run: Run, state: TrainState, step: int) -> None:
-    """Run the online evaluations and log their scalars."""
-    for name, evaluate in run.evals.items():
-        started = time.monotonic()
-        found = evaluate(sharding.local(state)).scalars
-        scalars = {f"{name}/{scalar}": value for scalar, value in found.items()}
-        if not scalars:
-            continue
-        metrics.write(run.writer, step, scalars)
-        words = metrics.format_scalars(scalars)
-        took = metrics.format_seconds(time.monotonic() - started)
-        metrics.say(run.writer, f"eval at step {step}: {words}  ({took})")
-
-
-def _save(run: Run, state: TrainState, meter: Meter) -> None:
-    """Save a state that is known to be finite."""
-    step = int(state.step)
-    _check(run, meter)
-    if not is_finite(state):
-        raise NonFiniteError(
-            step, f"the state is not finite at step {step}. {_kept(run)}"
-        )
-    checkpoint.save(run.store, state)
+def _replay(
+    batches: start.Pipeline,
+    source: Any,
+    config: Config,
+    seed: int,
+    step: int,
+    count: int,
+) -> list[dict[str, Any]]:
+    """Return what each of ``count`` steps from ``step`` on was given on all hosts."""
+    given, key = [], start.make_keys(seed)[1]
+    with contextlib.closing(
+        batches(source, batch_size=config.batch_size, seed=seed, start_step=step - 1)
+    ) as rows:
+        for number in range(step, step + count):
+            ids = next(rows)["id"].tolist()
+            words = jax.random.key_data(jax.random.fold_in(key, number - 1)).tolist()
+            given.append({"step": number, "key": words, "ids": ids})
+    return given

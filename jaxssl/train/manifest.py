@@ -24,6 +24,10 @@ BLOCK, PIECE = 1 << 26, 1 << 20
 """Larger files have a SHA-256 for each so many bytes, which are read in pieces."""
 
 
+class NoValidCheckpointError(RuntimeError):
+    """There are checkpoints, and none of them can be trusted."""
+
+
 def describe(state: Any) -> dict[str, list]:
     """Return ``{path: [dtype, shape]}`` for the leaves of a pytree, abstract or not."""
     return {

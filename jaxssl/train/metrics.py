@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 from tensorboardX.record_writer import RecordWriter
 from tqdm import tqdm
 
-from jaxssl.train import board, files
+from jaxssl.train import board, cluster, files
 
 JSONL = "metrics.jsonl"
 BOARD = "tb"
@@ -38,15 +38,15 @@ class Writer(NamedTuple):
     """Where the metrics of a run go.
 
     Attributes:
-      jsonl: one JSON object a line, appended.
-      board: TensorBoard's event file.
+      jsonl: one JSON object a line, appended; None where another process writes.
+      board: TensorBoard's event file, or None likewise.
       stream: lines for a person.
       bar: the progress bar, or None where the stream is no terminal.
       total: number of steps of the run.
     """
 
-    jsonl: Stream
-    board: RecordWriter
+    jsonl: Stream | None
+    board: RecordWriter | None
     stream: Stream
     bar: tqdm | None
     total: int
@@ -95,8 +95,11 @@ def open_writer(
       stream: where lines for a person go.
 
     Yields:
-      The writer.
+      The writer; of many processes all but the first get one that only tells.
     """
+    if not cluster.is_first():
+        yield Writer(None, None, stream, None, total)
+        return
     path = workdir / JSONL
     cut = repair(path, first_step)
     if cut:
@@ -163,6 +166,8 @@ def read(workdir: Path) -> list[dict[str, float | int | None]]:
 
 def write(writer: Writer, step: int, scalars: Mapping[str, float]) -> None:
     """Append one record; a value that is not finite is written as null."""
+    if writer.jsonl is None or writer.board is None:
+        return
     record = {k: v if math.isfinite(v) else None for k, v in scalars.items()}
     writer.jsonl.write(json.dumps({"step": step, **record}) + "\n")
     writer.jsonl.flush()

@@ -1,4 +1,9 @@
-"""Turn SIGTERM and Ctrl-C into a question the loop asks between two steps."""
+"""Turn SIGTERM and Ctrl-C into a question the loop asks between two steps.
+
+Of many processes any one may get the signal, while they are at different steps. Each of
+them says how often its loop has asked; all stop at the next question after the largest
+of these numbers, so all save the same step.
+"""
 
 import contextlib
 import os
@@ -6,13 +11,22 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
+import jax
+
+from jaxssl.train import cluster
+
+POLL_SECONDS = 0.5
+
+Received = Callable[[], str | None]
+"""Returns what asked the run to stop here, or None; asked once a step."""
+
 
 class PreemptedError(Exception):
     """A signal asked the run to stop; its state is saved.
 
     Attributes:
       step: the step that was saved.
-      signal_name: ``SIGTERM`` or ``SIGINT``.
+      signal_name: ``SIGTERM`` or ``SIGINT``, and on which of many processes.
     """
 
     def __init__(self, step: int, signal_name: str):
@@ -25,14 +39,25 @@ class PreemptedError(Exception):
 
 
 @contextlib.contextmanager
-def watch() -> Iterator[Callable[[], str | None]]:
+def watch() -> Iterator[Received]:
     """Catch the first SIGTERM or SIGINT inside the block; a second one ends at once.
 
     Outside the main thread Python cannot catch signals: nothing is caught then.
 
     Yields:
-      A function that returns the name of the signal that came, or None.
+      A function that returns the name of the signal that came, or None; where there are
+      several processes, it does so for the same call in each of them.
     """
+    with _catch() as received:
+        if cluster.count() == 1:
+            yield received
+            return
+        with _agree(received) as agreed:
+            yield agreed
+
+
+@contextlib.contextmanager
+def _catch() -> Iterator[Received]:
     received: list[str] = []
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
@@ -51,3 +76,60 @@ def watch() -> Iterator[Callable[[], str | None]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+class _Vote:
+    """How often the loop has asked, and at which question all stop.
+
+    The lock is held while the processes agree, so that a loop that asks then waits for
+    the answer; those that compute need not be asked.
+    """
+
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.asked = 0
+        self.stop: int | None = None
+        self.why = ""
+        self.error: cluster.PeerLostError | None = None
+
+    def ask(self) -> str | None:
+        """Return why all stop here, or None."""
+        with self.lock:
+            if self.error is not None:
+                raise self.error
+            self.asked += 1
+            return self.why if self.asked == self.stop else None
+
+    def settle(self, why: str) -> None:
+        """Agree with the other processes on where to stop."""
+        with self.lock:
+            self.stop = cluster.gather("stop", self.asked, max) + 1
+            self.why = why
+
+
+@contextlib.contextmanager
+def _agree(received: Received) -> Iterator[Received]:
+    """Tell the others of a signal, hear of theirs, and stop where all do."""
+    vote, done, key = _Vote(), threading.Event(), cluster.new_key("signal")
+
+    def look() -> str | None:
+        mine = received()
+        if mine:
+            cluster.put(key, f"{mine} on process {jax.process_index()}")
+        return cluster.peek(key)
+
+    def follow() -> None:
+        try:
+            while not done.wait(POLL_SECONDS):
+                if why := look():
+                    vote.settle(why)
+                    return
+        except cluster.PeerLostError as error:
+            vote.error = error
+
+    # Not joined: at the end of a run it may wait for processes that have left.
+    threading.Thread(target=follow, name="preemption", daemon=True).start()
+    try:
+        yield vote.ask
+    finally:
+        done.set()

@@ -3,12 +3,15 @@
 import contextlib
 import datetime
 import fcntl
+import functools
+import hashlib
 import importlib.metadata
 import json
 import os
 import platform
 import socket
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,13 +19,15 @@ from typing import Any
 import jax
 
 import jaxssl
-from jaxssl.train import checkpoint, drift, files, recipe, storage
+from jaxssl.train import checkpoint, cluster, drift, files, logs, recipe, storage
 from jaxssl.train.recipe import Recipe
 from jaxssl.types import UserError
 
 CONFIG = "config.json"
 RUN = "run.json"
 LOCK = ".lock"
+SHARED_SECONDS = 30
+"""A network disk shows a new file to other hosts after some seconds."""
 
 COMPARED = {
     "versions": drift.SOFTWARE,
@@ -75,6 +80,76 @@ def check(workdir: Path, wanted: Recipe, *, fingerprint: str = "") -> list[str]:
     return changes.allowed
 
 
+def check_all(workdir: Path, wanted: Recipe | None, *, fingerprint: str) -> None:
+    """Raise on every process if `check` does, or if they are about to train unlike.
+
+    Args:
+      workdir: the run's folder; may not exist yet.
+      wanted: what this process is about to train; without one nothing is on record.
+      fingerprint: of its training set.
+
+    Raises:
+      UserError: see `check`.
+      DriftError: see `check`; or names the process and the setting that differ.
+    """
+    if cluster.count() > 1:
+        cluster.compare(_describe_all(wanted, fingerprint))
+    if wanted is not None:
+        check_here = functools.partial(check, fingerprint=fingerprint)
+        cluster.decide("check", lambda: check_here(workdir, wanted))
+
+
+def _describe_all(wanted: Recipe | None, fingerprint: str) -> dict[str, Any]:
+    """Return what has to be the same on all processes, by name."""
+    told: dict[str, Any] = {"data": fingerprint, "code": _describe_code()}
+    told |= {name: importlib.metadata.version(name) for name in ("jax", "jaxlib")}
+    if wanted is not None:
+        told["variant"] = wanted.variant
+        told["config file"] = hashlib.sha256(wanted.file.read_bytes()).hexdigest()[:16]
+        told |= recipe.flatten(recipe.to_plain(wanted.config))
+    return told
+
+
+def _describe_code() -> str:
+    """Return a digest of the package's source."""
+    folder, digest = Path(jaxssl.__file__).parent, hashlib.sha256()
+    for path in sorted(folder.rglob("*.py")):
+        digest.update(f"{path.relative_to(folder)}\n".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def check_shared(workdir: Path) -> None:
+    """Raise on every process unless all see the same folder, locked by process 0.
+
+    Raises:
+      UserError: names the processes that see another one.
+    """
+    if cluster.count() == 1:
+        return
+    held = cluster.decide("holder", (workdir / LOCK).read_text)
+
+    def check(seen: list[str]) -> None:
+        apart = [i for i, text in enumerate(seen) if text != held]
+        if apart:
+            raise UserError(
+                f"--workdir: {workdir} is another folder on process "
+                f"{', '.join(map(str, apart))} than on process 0; give a folder on a "
+                "disk that all of them share."
+            )
+
+    cluster.gather("shared", _await(workdir / LOCK, held), check)
+
+
+def _await(path: Path, text: str) -> str:
+    """Return what a file holds, once it is ``text`` or some seconds have passed."""
+    for _ in range(SHARED_SECONDS):
+        found = path.read_text() if path.exists() else ""
+        if found == text:
+            break
+        time.sleep(1.0)
+    return found
+
+
 def _has_checkpoint(workdir: Path) -> bool:
     """Say whether there is anything to lose; a damaged checkpoint counts."""
     return bool(checkpoint.steps(workdir) or checkpoint.set_aside(workdir))
@@ -90,8 +165,9 @@ def _read_launch(workdir: Path) -> dict[str, Any]:
 
 def _check_empty(workdir: Path) -> None:
     names = [path.name for path in workdir.iterdir()] if workdir.is_dir() else []
-    # A crash may leave the beginning of a config.json under a name of its own.
-    ours = (LOCK, f".{CONFIG}.")
+    # A crash may leave the beginning of a config.json under a name of its own, and
+    # many processes write their logs before there is one.
+    ours = (LOCK, f".{CONFIG}.", logs.FOLDER)
     if [name for name in names if not name.startswith(ours)]:
         raise UserError(
             f"--workdir: {workdir} is not empty and holds no {CONFIG}, so it is no run "
@@ -118,7 +194,7 @@ def read(workdir: Path) -> Recipe:
 
 
 def write(
-    workdir: Path, wanted: Recipe, command: Sequence[str], *, fingerprint: str = ""
+    workdir: Path, wanted: Recipe, command: Sequence[str], fingerprint: str = ""
 ) -> list[str]:
     """Write ``config.json`` and ``run.json``.
 

@@ -222,6 +222,11 @@ def replicated(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec())
 
 
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """Put all of an array that every process has on each device of the mesh."""
+    return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree)
+
+
 def split(mesh: Mesh) -> NamedSharding:
     """Return the sharding of a batch: rows go to the devices in order."""
     return NamedSharding(mesh, PartitionSpec(DATA))

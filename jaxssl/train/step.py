@@ -71,8 +71,7 @@ def make_program(task: Task, abstract: TrainState, spec: Batch, mesh: Mesh) -> P
       TypeError: the step changes the shape or dtype of a leaf of the state.
     """
     traced, empty = trace(task, abstract, spec, mesh)
-    place = sharding.replicated(mesh)
-    return Program(traced.lower().compile, jax.device_put(empty, place))
+    return Program(traced.lower().compile, sharding.replicate(empty, mesh))
 
 
 def trace(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from jaxssl.data import pipeline
-from jaxssl.train import checkpoint, loop, metrics, sharding, start, step
+from jaxssl.train import checkpoint, edges, metrics, sharding, start, step
 from jaxssl.types import TrainState
 
 WORDS = {"log_every": 1, "num_steps": 12}
@@ -128,7 +128,7 @@ def test_three_in_a_row_stop_before_a_save(
 ):
     """Wherever the log steps lie; the same command then stops in the same way."""
     words = [f"--config.model.nan_at={bad}"]
-    with pytest.raises(loop.NonFiniteError, match=r"loss/classifier \(") as caught:
+    with pytest.raises(edges.NonFiniteError, match=r"loss/classifier \(") as caught:
         fit(tmp_path, words=words, c={"log_every": log_every})
     assert caught.value.step == bad + 1
     assert f"steps {bad + 1} to {bad + 3} made no update" in str(caught.value)
@@ -141,7 +141,7 @@ def test_three_in_a_row_stop_before_a_save(
     assert f"Step {kept[-1]} is kept" in str(caught.value)
     before = newest(tmp_path)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(before))
-    with pytest.raises(loop.NonFiniteError):
+    with pytest.raises(edges.NonFiniteError):
         fit(tmp_path, words=words, c={"log_every": log_every})
     assert bits(newest(tmp_path)) == bits(before)
     faults.record("F9", injected=1, survived=1)
@@ -160,7 +160,7 @@ def test_a_first_state_without_numbers_is_never_saved(tiny, fit, tmp_path, fault
         state = task.init(key, batch)
         return state._replace(params=_spoil_leaf(state.params, jnp.nan))
 
-    with pytest.raises(loop.NonFiniteError, match="the state is not finite at step 1"):
+    with pytest.raises(edges.NonFiniteError, match="the state is not finite at step 1"):
         fit(tmp_path, task=task._replace(init=init), c={"save_every": 1})
     assert checkpoint.steps(tmp_path) == []
     faults.record("F9", injected=1, survived=1)

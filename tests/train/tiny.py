@@ -1,12 +1,16 @@
 """A config small enough to train in a second: one layer that tells dark from bright.
 
-``TINY_KILL=step:seconds`` in the environment kills the process with signal 9 that long
-after the step; ``TINY_TERM=step`` sends it SIGTERM.
+Variables of the environment hurt the process. Where the online evaluations are:
+``TINY_KILL=step:seconds`` kills it with signal 9 that long after the step,
+``TINY_TERM=step`` sends it SIGTERM, ``TINY_FREEZE=step`` SIGSTOP, ``TINY_PACE=seconds``
+lets each of them take that long. Where it reads: ``TINY_STALL=read:seconds`` lets one
+read take that long.
 """
 
 import os
 import signal
 import threading
+import time
 from typing import NamedTuple
 
 import jax
@@ -58,14 +62,25 @@ def get_config(variant="small"):
     return config.lock()
 
 
-def make_source(count=24):
+def make_source(count=24, kind=ArraySource):
     rng = np.random.default_rng(0)
     labels = (np.arange(count) % CLASSES).astype(np.int32)
     noise = rng.integers(0, 60, (count, SIDE, SIDE, 3))
     images = (labels[:, None, None, None] * 80 + noise).astype(np.uint8)
-    return ArraySource(
-        images, labels, name="shades", class_names=("dark", "grey", "bright")
-    )
+    return kind(images, labels, name="shades", class_names=("dark", "grey", "bright"))
+
+
+class StallingSource(ArraySource):
+    """Waits before one of its reads, as a disk may."""
+
+    reads = 0
+
+    def take(self, indices):
+        read, _, seconds = os.environ["TINY_STALL"].partition(":")
+        self.reads += 1
+        if self.reads == int(read):
+            time.sleep(float(seconds))
+        return super().take(indices)
 
 
 def make_task(
@@ -150,13 +165,17 @@ def strike(state):
         threading.Timer(float(delay), os.kill, kill).start()
     if int(state.step) == int(os.environ.get("TINY_TERM", "-1")):
         os.kill(os.getpid(), signal.SIGTERM)
+    if int(state.step) == int(os.environ.get("TINY_FREEZE", "-1")):
+        os.kill(os.getpid(), signal.SIGSTOP)
+    time.sleep(float(os.environ.get("TINY_PACE", "0")))
     return EvalResult({}, {})
 
 
 def build(config):
     if config.data.labels != tuple(range(len(config.data.labels))):
         raise UserError(f"data.labels is {config.data.labels!r}; it must count from 0.")
-    source = make_source(config.data.count)
+    kind = StallingSource if "TINY_STALL" in os.environ else ArraySource
+    source = make_source(config.data.count, kind)
     task = make_task(
         width=config.model.width,
         noise=config.model.noise,

@@ -1,0 +1,152 @@
+"""What a run does between two steps: it tells, evaluates and saves."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import jax
+
+from jaxssl.train import checkpoint, cluster, files, metrics, sharding
+from jaxssl.train.step import MAX_SKIPS, Meter, is_finite
+from jaxssl.train.watchdog import Watchdog
+from jaxssl.types import Eval, TrainState
+
+if TYPE_CHECKING:
+    from jaxssl.train.loop import Config
+
+
+class NonFiniteError(RuntimeError):
+    """Losses or updates stay without numbers; no good checkpoint was overwritten.
+
+    Attributes:
+      step: the first of the steps that made no update.
+    """
+
+    def __init__(self, step: int, message: str):
+        super().__init__(message)
+        self.step = step
+
+
+class Run(NamedTuple):
+    """What stays the same from the first step to the last.
+
+    Attributes:
+      config: how long, how often.
+      workdir: the run's folder.
+      evals: online evaluations by name.
+      writer: metrics go here.
+      store: checkpoints go here.
+      dog: hears what goes on.
+      replay: takes a step and the number of steps, and returns what each was given.
+      first: the step that this start began after.
+      began: when it began, in seconds.
+    """
+
+    config: "Config"
+    workdir: Path
+    evals: Mapping[str, Eval]
+    writer: metrics.Writer
+    store: checkpoint.Store
+    dog: Watchdog
+    replay: Callable[[int, int], list[dict[str, Any]]]
+    first: int
+    began: float
+
+
+def log(run: Run, step: int, meter: Meter, pace: metrics.Pace, *, num_bad: int) -> None:
+    """Write the means of the interval that ends at ``step``.
+
+    Raises:
+      NonFiniteError: too many steps in a row made no update.
+    """
+    started = time.monotonic()
+    fetched = _check(run, meter)
+    pace = pace.extend(time.monotonic() - started)
+    skipped, count = int(fetched.skipped), int(fetched.count)
+    means = {n: float(total) / count for n, total in fetched.sums.items() if count}
+    elapsed = time.monotonic() - run.began
+    scalars = {
+        **means,
+        "data/bad_records": float(num_bad),
+        "data/skipped_steps": float(skipped),
+        **pace.scalars(run.config.batch_size),
+        "speed/elapsed_seconds": elapsed,
+    }
+    metrics.write(run.writer, step, scalars)
+    if skipped:
+        metrics.say(
+            run.writer,
+            f"STEP {step}: {skipped} of the last {skipped + count} steps made no "
+            f"update; not finite: {_causes(fetched)}.",
+        )
+    left = elapsed / (step - run.first) * (run.config.num_steps - step)
+    metrics.show(run.writer, step, scalars, left)
+
+
+def evaluate(run: Run, state: TrainState, step: int) -> None:
+    """Run the online evaluations and log their scalars.
+
+    Every process runs them on its own copy, so that none waits for another.
+    """
+    for name, evaluation in run.evals.items():
+        run.dog.note(f"evaluating {name}", long=True)
+        started = time.monotonic()
+        found = evaluation(sharding.local(state)).scalars
+        scalars = {f"{name}/{scalar}": value for scalar, value in found.items()}
+        if not scalars:
+            continue
+        metrics.write(run.writer, step, scalars)
+        words = metrics.format_scalars(scalars)
+        took = metrics.format_seconds(time.monotonic() - started)
+        metrics.say(run.writer, f"eval at step {step}: {words}  ({took})")
+
+
+def save(run: Run, state: TrainState, meter: Meter) -> None:
+    """Save a state that is known to be finite.
+
+    Raises:
+      NonFiniteError: it is not.
+    """
+    run.dog.note("saving", long=True)
+    step = int(state.step)
+    _check(run, meter)
+    if not is_finite(state):
+        _write_replay(run, step, 1, {})
+        raise NonFiniteError(
+            step, f"the state is not finite at step {step}. {_kept(run)}"
+        )
+    checkpoint.save(run.store, state)
+
+
+def _check(run: Run, meter: Meter) -> Meter:
+    """Fetch the meter; raise if too many steps in a row made no update."""
+    fetched = jax.device_get(meter)
+    if fetched.stop_step >= 0:
+        first = int(fetched.stop_step) - MAX_SKIPS + 1
+        causes = {name: int(count) for name, count in fetched.causes.items() if count}
+        _write_replay(run, first, MAX_SKIPS, causes)
+        raise NonFiniteError(
+            first,
+            f"steps {first} to {fetched.stop_step} made no update; not finite: "
+            f"{_causes(fetched)}. {_kept(run)}",
+        )
+    return fetched
+
+
+def _write_replay(run: Run, step: int, count: int, causes: dict[str, int]) -> None:
+    """Write down what the bad steps were given: ids of the batch and random key."""
+    if cluster.is_first():
+        told = {"causes": causes, "steps": run.replay(step, count)}
+        path = run.workdir / f"nonfinite-{step}.json"
+        files.write_atomically(path, (json.dumps(told) + "\n").encode())
+
+
+def _causes(meter: Meter) -> str:
+    return ", ".join(f"{name} ({n} x)" for name, n in meter.causes.items() if n)
+
+
+def _kept(run: Run) -> str:
+    checkpoint.settle(run.store)
+    return f"{checkpoint.kept_text(run.workdir)}; try a smaller learning rate."

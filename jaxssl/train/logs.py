@@ -1,0 +1,72 @@
+"""Lines for a person: one process shows them; of many, each keeps its own as well."""
+
+import contextlib
+import datetime
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import jax
+
+from jaxssl.train import cluster
+from jaxssl.train.metrics import Stream
+
+FOLDER = "logs"
+
+
+class Log:
+    """A stream whose lines go to a file with the time, and on process 0 to a person."""
+
+    def __init__(self, file: Stream, stream: Stream | None):
+        """Write to ``file``, and to ``stream`` if there is one."""
+        self._file = file
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write whole lines."""
+        now = datetime.datetime.now().isoformat(sep=" ", timespec="milliseconds")
+        for line in text.splitlines():
+            self._file.write(f"{now} {line}\n")
+        if self._stream is not None:
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Let others see what was written."""
+        self._file.flush()
+        if self._stream is not None:
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        """Say that no progress bar can be drawn."""
+        return False
+
+
+@contextlib.contextmanager
+def open_log(workdir: Path, stream: Stream) -> Iterator[Stream]:
+    """Open ``logs/process_<i>.log`` where there are several processes.
+
+    Args:
+      workdir: the run's folder; must exist.
+      stream: where lines for a person go.
+
+    Yields:
+      ``stream`` itself if there is one process.
+    """
+    if cluster.count() == 1:
+        yield stream
+        return
+    folder = workdir / FOLDER
+    folder.mkdir(exist_ok=True)
+    path = folder / f"process_{jax.process_index()}.log"
+    if not cluster.is_first():
+        stream.write(f"process {jax.process_index()} of {cluster.count()}; {path}\n")
+        stream.flush()
+    with path.open("a") as file:
+        log = Log(file, stream if cluster.is_first() else None)
+        handler = logging.StreamHandler(log)
+        logger = logging.getLogger("jaxssl")
+        logger.addHandler(handler)
+        try:
+            yield log
+        finally:
+            logger.removeHandler(handler)

@@ -1,0 +1,83 @@
+"""What the other processes do, and whether one of them is why jax failed."""
+
+import contextlib
+import re
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import jax
+
+from jaxssl.train import cluster
+
+NOTES = "jaxssl/note/"
+
+LOST = re.compile(
+    r"gloo|nccl|connection (closed|reset|refused)|socket closed|broken pipe|heartbeat"
+    r"|coordination (service|agent)|barrier|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED",
+    re.I,
+)
+"""What jax says when another process is gone; it has no type of its own for that."""
+
+
+def note(words: Mapping[str, Any]) -> None:
+    """Tell the others what this process does; errors are met where one waits."""
+    with contextlib.suppress(cluster.PeerLostError):
+        cluster.put(f"{NOTES}{jax.process_index()}", dict(words))
+
+
+def read_notes() -> dict[int, dict[str, Any]]:
+    """Return the last note of each process; none where the service is gone."""
+    told = cluster.read_all(NOTES)
+    return {int(key.rsplit("/", 1)[1]): note for key, note in told.items()}
+
+
+def find_behind() -> str:
+    """Say which processes fell silent and which are behind; takes two ticks.
+
+    Returns:
+      Words that follow a sentence's semicolon, or nothing.
+    """
+    before = read_notes()
+    time.sleep(2 * cluster.TICK)
+    after = read_notes()
+    if not after:
+        return ""
+    last = max(told["step"] for told in after.values())
+    words = []
+    for i, told in sorted(after.items()):
+        silent = told == before.get(i) and i != jax.process_index()
+        if "left" in told:
+            words.append(f"process {i} left: {told['left']}")
+        elif silent or told["step"] < last:
+            state = "fell silent" if silent else "is behind"
+            words.append(f"process {i} {state} at step {told['step']}, {told['doing']}")
+    return f"; {', '.join(words)}" if words else ""
+
+
+@contextlib.contextmanager
+def guard() -> Iterator[None]:
+    """Tell the others why this process leaves, and what it means if they did.
+
+    Raises:
+      PeerLostError: jax failed in the block because another process is gone.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError, OSError) as error:
+        # Waiting for an array, jax raises a plain ValueError.
+        by_jax = (
+            isinstance(error, jax.errors.JaxRuntimeError) or type(error) is ValueError
+        )
+        if cluster.count() == 1 or not (by_jax and LOST.search(str(error))):
+            _say_goodbye(error)
+            raise
+        raise cluster.PeerLostError(
+            f"another process is lost ({cluster.first_line(error)}){find_behind()}"
+        ) from error
+
+
+def _say_goodbye(error: Exception) -> None:
+    if cluster.count() > 1:
+        words = f"{type(error).__name__}: {cluster.first_line(error)}"
+        note({"step": -1, "doing": "gone", "left": words})

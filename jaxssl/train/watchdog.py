@@ -1,0 +1,147 @@
+"""A thread that ends a run which makes no progress, and tells who is behind.
+
+A process that is alive but stuck, in a read from a dead disk for example, makes all the
+others wait in their next collective, for ever and without a word. So every process
+notes what it does. Without a new note for too long it writes the stacks of its threads
+to ``hang-<process>.json`` and ends; a supervisor may start it again.
+"""
+
+import collections
+import contextlib
+import json
+import statistics
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxssl.train import cluster, files, peers
+
+HANG_CODE = 5
+FIRST_SECONDS = 1800.0
+"""Allowed for a step while none was measured; paper sizes are slow on a CPU."""
+
+LONG_SECONDS = 7200.0
+"""Allowed for what is long on purpose: compiling, evaluating, saving."""
+
+TIMES_MEDIAN = 20.0
+MEASURED = 101
+
+
+class Watchdog:
+    """What this process does, since when, and how long its steps take.
+
+    Attributes:
+      step: the last step that was begun.
+      doing: what goes on now, in words that follow "is".
+      long: whether it may take long.
+      idle: seconds since the last note.
+    """
+
+    def __init__(self, least: int):
+        """Allow ``least`` seconds for any step."""
+        self.step, self.doing, self.long, self.idle = 0, "starting", True, 0.0
+        self._least = float(least)
+        self._seconds: collections.deque[float] = collections.deque(maxlen=MEASURED)
+        self._began = self._noted = time.monotonic()
+        self._ticks = 0
+
+    def note(self, doing: str, *, step: int | None = None, long: bool = False) -> None:
+        """Say what comes next.
+
+        Args:
+          doing: in words that follow "is".
+          step: of a step that begins now.
+          long: it may take long.
+        """
+        now = time.monotonic()
+        if self.long:  # What was long on purpose is no part of the step.
+            self._began += now - self._noted
+        if step is not None:
+            if self.step:
+                self._seconds.append(now - self._began)
+            self._began, self.step = now, step
+        self.doing, self.long, self.idle = doing, long, 0.0
+        self._noted = now
+
+    def limit(self) -> float:
+        """Return how many seconds may pass without a note."""
+        if self.long:
+            return LONG_SECONDS
+        if not self._seconds:
+            return max(self._least, FIRST_SECONDS)
+        return max(self._least, TIMES_MEDIAN * statistics.median(self._seconds))
+
+    def describe(self) -> dict[str, Any]:
+        """Return the note that the other processes may read, never the same twice."""
+        self._ticks += 1
+        told = {"step": self.step, "doing": self.doing, "long": self.long}
+        return {**told, "tick": self._ticks}
+
+
+@contextlib.contextmanager
+def watch(workdir: Path, least: int) -> Iterator[Watchdog]:
+    """Watch the block; end the process if it makes no progress.
+
+    Args:
+      workdir: the run's folder, for ``hang-<process>.json``.
+      least: seconds without progress that any step may take.
+
+    Yields:
+      The watchdog; it wants to hear what goes on.
+    """
+    dog, done = Watchdog(least), threading.Event()
+
+    def look() -> None:
+        last = time.monotonic()
+        while not done.wait(cluster.TICK):
+            now = time.monotonic()
+            # A process that was stopped and goes on has not been stuck.
+            dog.idle += min(now - last, 2 * cluster.TICK)
+            last = now
+            if cluster.count() > 1:
+                peers.note(dog.describe())
+            if dog.idle > dog.limit() and not _others_take_long():
+                _bark(dog, workdir)
+
+    thread = threading.Thread(target=look, name="watchdog", daemon=True)
+    thread.start()
+    try:
+        yield dog
+    finally:
+        done.set()
+        thread.join()
+
+
+def _others_take_long() -> bool:
+    """Say whether another process does what may take long, so that this one waits."""
+    if cluster.count() == 1:
+        return False
+    me = jax.process_index()
+    return any(told["long"] for i, told in peers.read_notes().items() if i != me)
+
+
+def _bark(dog: Watchdog, workdir: Path) -> None:
+    """Write down where each thread is, and end."""
+    words = f"no progress for {dog.idle:.0f} s at step {dog.step}, {dog.doing}"
+    behind = peers.find_behind() if cluster.count() > 1 else ""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    told = {
+        **dog.describe(),
+        "idle_seconds": round(dog.idle, 1),
+        "limit_seconds": round(dog.limit(), 1),
+        "behind": behind.removeprefix("; "),
+        "stacks": {
+            names.get(ident, str(ident)): traceback.format_stack(frame)
+            for ident, frame in sys._current_frames().items()
+        },
+    }
+    path = workdir / f"hang-{jax.process_index()}.json"
+    with contextlib.suppress(OSError):  # A disk that hangs others may refuse this too.
+        files.write_atomically(path, (json.dumps(told, indent=2) + "\n").encode())
+    cluster.end(HANG_CODE, f"{words}{behind}. {path} has the stacks of all threads.")

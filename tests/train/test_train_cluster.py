@@ -1,0 +1,196 @@
+"""What many processes need of one: flags, agreement, and words for what went wrong."""
+
+import itertools
+
+import jax
+import pytest
+
+from jaxssl import cli
+from jaxssl.train import cluster, peers, preemption, records
+from jaxssl.train.drift import DriftError
+from jaxssl.types import UserError
+from tests.train.processes import TINY
+
+THREE = ("--coordinator=localhost:1", "--num_processes=2", "--process_id=0")
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (THREE[:1], "--num_processes and --process_id missing"),
+        (THREE[1:], "--coordinator missing"),
+        ((*THREE[1:], "--coordinator=here"), "--coordinator is 'here'; give HOST:PORT"),
+        ((*THREE[:2], "--process_id=2"), "--process_id is 2; allowed: 0 to 1"),
+        ((*THREE[::2], "--num_processes=0"), "--num_processes is 0"),
+        ((*THREE, "--distributed"), "--distributed finds the other processes by"),
+        (("--hang_seconds=0",), "hang_seconds"),
+        (("--distributed",), "jax found no cluster here"),
+    ],
+)
+def test_flags_that_make_no_sense(flags, told, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cluster, "_end_on_abort", lambda: None)
+
+    def initialize(*place, **settings):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    words = ["train", f"--config={TINY}", f"--workdir={tmp_path / 'run'}", *flags]
+    assert cli.main(words) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+class Board:
+    """A board in place of jax's service, for processes that take turns."""
+
+    def __init__(self, monkeypatch, size):
+        self.told, self.index, self.size = {}, 0, size
+        monkeypatch.setattr(cluster, "count", lambda: size)
+        monkeypatch.setattr(cluster, "is_first", lambda: self.index == 0)
+        monkeypatch.setattr(jax, "process_index", lambda: self.index)
+        monkeypatch.setattr(cluster, "put", self.told.__setitem__)
+        monkeypatch.setattr(cluster, "get", lambda key, *_, **__: self.told[key])
+        self.numbers = [{} for _ in range(size)]
+        monkeypatch.setattr(cluster, "new_key", self.new_key)
+
+    def new_key(self, what):
+        number = self.numbers[self.index].setdefault(what, itertools.count())
+        return f"{what}/{next(number)}"
+
+    def each(self, do):
+        """Let the last process speak first, as process 0 waits for all."""
+        found = {}
+        for index in [*range(1, self.size), 0]:
+            self.index = index
+            try:
+                found[index] = do(index)
+            except KeyError:  # What process 0 has yet to say.
+                self.numbers[index] = {}
+        for index in range(1, self.size):
+            self.index = index
+            found[index] = do(index)
+        return [found[index] for index in range(self.size)]
+
+
+def test_all_hear_what_process_0_decides(monkeypatch):
+    board, calls = Board(monkeypatch, 3), []
+
+    def choose():
+        calls.append(board.index)
+        return [4, ["a"]]
+
+    assert board.each(lambda _: cluster.decide("x", choose)) == [[4, ["a"]]] * 3
+    assert calls == [0]
+
+
+@pytest.mark.parametrize("kind", cluster.TOLD.values())
+def test_all_raise_what_process_0_raises(monkeypatch, kind):
+    board = Board(monkeypatch, 2)
+
+    def choose():
+        raise kind("the folder is taken")
+
+    def ask(_):
+        with pytest.raises(kind, match=r"^the folder is taken$") as caught:
+            cluster.decide("x", choose)
+        return type(caught.value)
+
+    assert board.each(ask) == [kind, kind]
+
+
+def test_all_hear_the_choice_from_what_each_says(monkeypatch):
+    board = Board(monkeypatch, 4)
+    found = board.each(
+        lambda i: cluster.gather("x", 10 * i, lambda said: [max(said), said])
+    )
+    assert found == [[30, [0, 10, 20, 30]]] * 4
+
+
+def test_settings_that_differ_are_named_with_the_process(monkeypatch):
+    board = Board(monkeypatch, 3)
+
+    def ask(index):
+        mine = {"seed": 1, "data": "abc" if index < 2 else "abd", "jax": "0.10.2"}
+        if index == 2:
+            mine["more"] = 5
+        with pytest.raises(DriftError) as caught:
+            cluster.compare(mine)
+        return str(caught.value)
+
+    for told in board.each(ask):
+        assert "data is 'abc' on process 0 and 'abd' on process 2" in told
+        assert "more is 'absent' on process 0 and 5 on process 2" in told
+        assert "seed" not in told
+
+
+def test_one_process_asks_nobody(tmp_path):
+    assert cluster.decide("x", lambda: 3) == 3
+    assert cluster.is_first()
+    cluster.leave(3)
+    records.check_all(tmp_path, None, fingerprint="abc")
+    with pytest.raises(UserError, match=r"^no$"), peers.guard():
+        raise UserError("no")
+    with pytest.raises(ValueError, match="Gloo"), peers.guard():
+        raise ValueError("UNKNOWN: Gloo all-reduce failed")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "UNKNOWN: Gloo all-reduce failed: pair.cc:547 Connection closed by peer",
+        "UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats)",
+        "DEADLINE_EXCEEDED: Barrier timed out",
+        "INTERNAL: NCCL operation ncclGroupEnd() failed: unhandled system error",
+        "ABORTED: connection reset",
+    ],
+)
+def test_words_of_jax_that_mean_a_lost_process(monkeypatch, words):
+    notes = {
+        0: {"step": 12, "doing": "waiting for the devices", "tick": 3},
+        1: {"step": 11, "doing": "reading", "tick": 5},
+        2: {"step": -1, "doing": "gone", "left": "UserError: too many bad records"},
+    }
+    later = {**notes, 0: {**notes[0], "tick": 5}}
+    told = iter([notes, later])
+    monkeypatch.setattr(cluster, "count", lambda: 3)
+    monkeypatch.setattr(cluster, "TICK", 0.01)
+    monkeypatch.setattr(peers, "read_notes", lambda: next(told))
+    with pytest.raises(cluster.PeerLostError) as caught, peers.guard():
+        raise ValueError(f"{words}\nmore of it")
+    text = str(caught.value)
+    assert words in text
+    assert "process 0" not in text
+    assert "process 1 fell silent at step 11, reading" in text
+    assert "process 2 left: UserError: too many bad records" in text
+    assert "more of it" not in text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UserError("the folder gloo is not empty"),
+        ValueError("RESOURCE_EXHAUSTED: Out of memory"),
+        RuntimeError("barrier"),
+        OSError(28, "No space left on device"),
+    ],
+)
+def test_other_errors_stay_and_are_told_to_the_others(monkeypatch, error):
+    said = {}
+    monkeypatch.setattr(cluster, "count", lambda: 2)
+    monkeypatch.setattr(cluster, "put", said.__setitem__)
+    with pytest.raises(type(error)) as caught, peers.guard():
+        raise error
+    assert caught.value is error
+    assert said["jaxssl/note/0"]["left"] == f"{type(error).__name__}: {error}"
+
+
+def test_all_stop_at_the_question_after_the_furthest(monkeypatch):
+    vote = preemption._Vote()
+    monkeypatch.setattr(
+        cluster, "gather", lambda what, mine, choose: choose([mine, 5, 4])
+    )
+    assert [vote.ask() for _ in range(3)] == [None, None, None]
+    vote.settle("SIGTERM on process 1")
+    assert [vote.ask() for _ in range(4)] == [
+        *(None, None, "SIGTERM on process 1", None)
+    ]

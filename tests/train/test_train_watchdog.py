@@ -1,0 +1,84 @@
+"""No progress ends a run; what is long on purpose does not."""
+
+import json
+import time
+
+import pytest
+
+from jaxssl.train import watchdog
+from tests.train import processes
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def advance(seconds):
+        now[0] += seconds
+
+    return advance
+
+
+def test_the_limit_follows_the_median_step(clock):
+    dog = watchdog.Watchdog(60)
+    assert dog.limit() == watchdog.LONG_SECONDS  # Restoring, compiling.
+    dog.note("reading")
+    assert dog.limit() == watchdog.FIRST_SECONDS
+    for step, seconds in enumerate((2.0, 30.0, 8.0, 9.0), start=1):
+        dog.note("computing", step=step)
+        clock(seconds)
+    assert dog.limit() == 20 * 8.0
+    dog.note("computing", step=5)
+    assert dog.limit() == 20 * 8.5
+    quick = watchdog.Watchdog(60)
+    for step in range(1, 5):
+        quick.note("computing", step=step)
+        clock(0.1)
+    assert quick.limit() == 60
+
+
+def test_what_is_long_on_purpose_is_no_part_of_a_step(clock):
+    dog = watchdog.Watchdog(1)
+    for step in range(1, 6):
+        dog.note("computing", step=step)
+        clock(3.0)
+        dog.note("evaluating", long=True)
+        assert dog.limit() == watchdog.LONG_SECONDS
+        clock(500.0)
+        dog.note("saving", long=True)
+        clock(500.0)
+    dog.note("computing", step=6)
+    assert dog.limit() == pytest.approx(20 * 3.0)
+
+
+def test_notes_are_never_twice_the_same():
+    dog = watchdog.Watchdog(1)
+    dog.note("computing", step=3)
+    first, second = dog.describe(), dog.describe()
+    assert first != second
+    assert {**first, "tick": 0} == {**second, "tick": 0}
+    assert (first["step"], first["doing"], first["long"]) == (3, "computing", False)
+
+
+def test_a_stuck_read_ends_the_run_and_a_slow_evaluation_does_not(
+    tmp_path, cache_folder
+):
+    workdir = tmp_path / "run"
+    command = [
+        *(*processes.TRAIN, f"--config={processes.TINY}", f"--workdir={workdir}"),
+        *("--hang_seconds=3", "--config.train.eval_every=99"),
+    ]
+    faults = {"TINY_STALL": "14:900", "TINY_PACE": "4.5"}
+    env = processes.environment(cache_folder, **faults)
+    started = processes.launch(tmp_path / "output", "one", command, env)
+    done = processes.finish([started])[0]
+    assert done.code == 5, done
+    assert "eval at step 0" in done.out
+    assert "no progress for" in done.line
+    assert "reading the batch of the next one" in done.line
+    told = json.loads((workdir / "hang-0.json").read_text())
+    assert told["doing"] == "reading the batch of the next one"
+    assert told["idle_seconds"] >= told["limit_seconds"] >= 3
+    assert any("take" in line for stack in told["stacks"].values() for line in stack)
+    assert "loop.py" in "".join(told["stacks"]["MainThread"])
