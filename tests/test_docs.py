@@ -311,6 +311,10 @@ def check_jaxssl(words, monkeypatch):
     if "--help" in words:
         return
     (values, rest), verb = asked[0], words[0]
+    if verb == "supervise":
+        assert rest[0] == "jaxssl"
+        check_jaxssl(rest[1:], monkeypatch)
+        return
     flags = {name: values[name].value for name in values}
     if flags.get("config"):
         recipe.load(flags["config"], [word for word in rest if "config." in word])
