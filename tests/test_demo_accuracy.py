@@ -10,10 +10,12 @@ from jaxssl import cli
 
 CONFIG = Path(__file__).parent.parent / "configs/transformations_fashion_on_photos.py"
 SEEDS = (0, 1, 2)
+ALONE = "--config.mesh.data=1"
+"""On the eight devices of these tests a step would cost eight small ones."""
 
 
 def run(workdir, variant, seed, evals, *overrides):
-    words = [f"--config={CONFIG}:{variant}", f"--workdir={workdir}"]
+    words = [f"--config={CONFIG}:{variant}", f"--workdir={workdir}", ALONE]
     assert cli.main(["train", *words, f"--config.seed={seed}", *overrides]) == 0
     assert cli.main(["evaluate", f"--workdir={workdir}", f"--evals={evals}"]) == 0
 
@@ -55,7 +57,7 @@ def test_rotations_are_read_off_the_garments(tmp_path):
 
 def test_the_loss_falls(tmp_path):
     """The quick one: sixty steps of the demo."""
-    words = [f"--config={CONFIG}", f"--workdir={tmp_path}"]
+    words = [f"--config={CONFIG}", f"--workdir={tmp_path}", ALONE]
     cut = ["num_steps=60", "log_every=20", "eval_every=1000", "save_every=60"]
     assert cli.main(["train", *words, *(f"--config.train.{c}" for c in cut)]) == 0
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
