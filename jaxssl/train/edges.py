@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 
 from jaxssl.train import checkpoint, cluster, files, metrics, sharding
-from jaxssl.train.step import MAX_SKIPS, Meter, is_finite
+from jaxssl.train.step import MAX_SKIPS, UPDATE, Meter, is_finite
 from jaxssl.train.watchdog import Watchdog
 from jaxssl.types import Eval, TrainState
 
@@ -113,7 +113,7 @@ def save(run: Run, state: TrainState, meter: Meter) -> None:
     step = int(state.step)
     _check(run, meter)
     if not is_finite(state):
-        _write_replay(run, step, 1, {})
+        _write_replay(run, step, 1, [UPDATE])
         raise NonFiniteError(
             step, f"the state is not finite at step {step}. {_kept(run)}"
         )
@@ -125,7 +125,7 @@ def _check(run: Run, meter: Meter) -> Meter:
     fetched = jax.device_get(meter)
     if fetched.stop_step >= 0:
         first = int(fetched.stop_step) - MAX_SKIPS + 1
-        causes = {name: int(count) for name, count in fetched.causes.items() if count}
+        causes = [name for name, count in fetched.causes.items() if count]
         _write_replay(run, first, MAX_SKIPS, causes)
         raise NonFiniteError(
             first,
@@ -135,7 +135,7 @@ def _check(run: Run, meter: Meter) -> Meter:
     return fetched
 
 
-def _write_replay(run: Run, step: int, count: int, causes: dict[str, int]) -> None:
+def _write_replay(run: Run, step: int, count: int, causes: list[str]) -> None:
     """Write down what the bad steps were given: ids of the batch and random key."""
     if cluster.is_first():
         told = {"causes": causes, "steps": run.replay(step, count)}

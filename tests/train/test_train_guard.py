@@ -1,6 +1,7 @@
 """Numbers that are not finite: skipped, counted, and never saved."""
 
 import io
+import json
 import math
 
 import jax
@@ -145,6 +146,21 @@ def test_three_in_a_row_stop_before_a_save(
         fit(tmp_path, words=words, c={"log_every": log_every})
     assert bits(newest(tmp_path)) == bits(before)
     faults.record("F9", injected=1, survived=1)
+
+
+def test_what_the_bad_steps_were_given_is_written_down(tiny, fit, tmp_path):
+    with pytest.raises(edges.NonFiniteError):
+        fit(tmp_path, words=["--config.model.nan_at=9"])
+    told = json.loads((tmp_path / "nonfinite-10.json").read_text())
+    assert told["causes"] == ["loss/classifier"]
+    assert [given["step"] for given in told["steps"]] == [10, 11, 12]
+    key = jax.random.split(jax.random.key(3))[1]
+    with pipeline.batches(tiny.make_source(), batch_size=8, seed=3) as rows:
+        for number, given in zip(range(12), [None] * 9 + told["steps"], strict=True):
+            ids = next(rows)["id"].tolist()
+            if given is not None:
+                words = jax.random.key_data(jax.random.fold_in(key, number))
+                assert (given["ids"], given["key"]) == (ids, words.tolist())
 
 
 def test_two_in_a_row_go_on_again_and_again(fit, tmp_path):

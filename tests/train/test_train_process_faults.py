@@ -52,22 +52,23 @@ def as_if_nothing(run, pair, newest, bits):
 @pytest.mark.parametrize("victim", [0, 1])
 @pytest.mark.parametrize("fault", ["TINY_KILL", "TINY_FREEZE"])
 def test_a_process_that_dies_or_freezes(
-    run, as_if_nothing, cache_folder, tmp_path, fault, victim
+    run, as_if_nothing, cache_folder, tmp_path, fault, victim, faults
 ):
     workdir = tmp_path / "run"
     value = "9:0" if fault == "TINY_KILL" else "9"
-    faults = {victim: {fault: value}}
-    started = processes.start(workdir, 2, EVERY, cache=cache_folder, faults=faults)
+    hurt = {victim: {fault: value}}
+    started = processes.start(workdir, 2, EVERY, cache=cache_folder, faults=hurt)
     other = processes.finish([started[1 - victim]])[0]
     started[victim].process.kill()
     processes.finish([started[victim]])
     assert other.code == 3, other
     assert other.line.startswith("jaxssl: ")
     as_if_nothing(workdir)
+    faults.record("F13", injected=1, survived=1)
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_process_that_is_stuck_is_named(run, as_if_nothing, tmp_path, victim):
+def test_a_process_that_is_stuck_is_named(run, as_if_nothing, tmp_path, victim, faults):
     workdir = tmp_path / "run"
     done = run(workdir, 2, faults={victim: {"TINY_STALL": "12:900"}})
     assert {d.code for d in done} <= {3, 5}
@@ -79,28 +80,35 @@ def test_a_process_that_is_stuck_is_named(run, as_if_nothing, tmp_path, victim):
     assert written
     assert any("MainThread" in path.read_text() for path in written)
     as_if_nothing(workdir)
+    faults.record("F13", injected=1, survived=1)
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_slow_process_is_waited_for(run, pair, newest, bits, tmp_path, victim):
+def test_a_slow_process_is_waited_for(
+    run, pair, newest, bits, tmp_path, victim, faults
+):
     workdir = tmp_path / "run"
-    faults = {victim: {"TINY_STALL": "12:8"}}
-    done = run(workdir, 2, "--hang_seconds=60", faults=faults)
+    hurt = {victim: {"TINY_STALL": "12:8"}}
+    done = run(workdir, 2, "--hang_seconds=60", faults=hurt)
     assert [d.code for d in done] == [0, 0]
     assert done[0].seconds > 8
     assert bits(newest(workdir)) == bits(newest(pair))
+    faults.record("F13", injected=1, survived=1)
 
 
 @pytest.mark.parametrize("victim", [0, 1])
-def test_a_late_process_is_waited_for(run, pair, newest, bits, tmp_path, victim):
+def test_a_late_process_is_waited_for(
+    run, pair, newest, bits, tmp_path, victim, faults
+):
     workdir = tmp_path / "run"
     done = run(workdir, 2, late={victim: 6})
     assert [d.code for d in done] == [0, 0]
     assert bits(newest(workdir)) == bits(newest(pair))
+    faults.record("F13", injected=1, survived=1)
 
 
 @pytest.mark.parametrize("there", [0, 1])
-def test_a_process_that_never_comes(cache_folder, tmp_path, there):
+def test_a_process_that_never_comes(cache_folder, tmp_path, there, faults):
     command = [
         *(*processes.TRAIN, f"--config={processes.TINY}"),
         *(f"--workdir={tmp_path / 'run'}", "--num_processes=2"),
@@ -113,6 +121,7 @@ def test_a_process_that_never_comes(cache_folder, tmp_path, there):
     assert done.code == 3
     assert "not all were there within 5 s" in done.line
     assert not (tmp_path / "run").exists()
+    faults.record("F13", injected=1, survived=1)
 
 
 # --- F14: SIGTERM
@@ -127,17 +136,18 @@ def check_stopped(done, workdir, as_if_nothing):
 
 
 @pytest.mark.parametrize("victims", [(0,), (1,), (0, 1)])
-def test_sigterm_while_evaluating(run, as_if_nothing, tmp_path, victims):
+def test_sigterm_while_evaluating(run, as_if_nothing, tmp_path, victims, faults):
     workdir = tmp_path / "run"
-    faults = {i: {"TINY_TERM": "3"} for i in victims}
-    done = run(workdir, 2, EVERY, faults=faults, TINY_PACE="0.1")
+    hurt = {i: {"TINY_TERM": "3"} for i in victims}
+    done = run(workdir, 2, EVERY, faults=hurt, TINY_PACE="0.1")
     assert 3 <= check_stopped(done, workdir, as_if_nothing) < 20
+    faults.record("F14", injected=1, survived=1)
 
 
 @pytest.mark.parametrize("victim", [0, 1])
 @pytest.mark.parametrize("moment", ["compiling", "saving"])
 def test_sigterm_at_other_moments(
-    as_if_nothing, tmp_path, cache_folder, moment, victim
+    as_if_nothing, tmp_path, cache_folder, moment, victim, faults
 ):
     workdir = tmp_path / "run"
     cache = "" if moment == "compiling" else cache_folder
@@ -149,9 +159,10 @@ def test_sigterm_at_other_moments(
     started[victim].process.send_signal(signal.SIGTERM)
     saved = check_stopped(processes.finish(started), workdir, as_if_nothing)
     assert saved == 1 if moment == "compiling" else 4 <= saved < 20
+    faults.record("F14", injected=1, survived=1)
 
 
-def test_a_second_sigterm_ends_at_once(tmp_path, cache_folder):
+def test_a_second_sigterm_ends_at_once(tmp_path, cache_folder, faults):
     workdir = tmp_path / "run"
     started = processes.start(workdir, 2, EVERY, cache=cache_folder, TINY_PACE="3")
     processes.wait_for(started[0].out, "eval at step 1")
@@ -161,6 +172,7 @@ def test_a_second_sigterm_ends_at_once(tmp_path, cache_folder):
     first, second = processes.finish(started)
     assert first.code == 128 + signal.SIGTERM
     assert second.code == 3
+    faults.record("F14", injected=1, survived=1)
 
 
 # --- F15: another number of processes
@@ -170,11 +182,11 @@ def test_a_second_sigterm_ends_at_once(tmp_path, cache_folder):
     ("before", "after"), [(1, 2), (2, 1), (2, 4), (4, 2), (1, 4), (4, 1)]
 )
 def test_another_number_of_processes_goes_on(
-    run, pair, newest, tmp_path, before, after
+    run, pair, newest, tmp_path, before, after, faults
 ):
     workdir = tmp_path / "run"
-    faults = {0: {"TINY_TERM": "8"}}
-    done = run(workdir, before, EVERY, faults=faults, TINY_PACE="0.1")
+    hurt = {0: {"TINY_TERM": "8"}}
+    done = run(workdir, before, EVERY, faults=hurt, TINY_PACE="0.1")
     assert {d.code for d in done} == {75}
     done = run(workdir, after)
     assert {d.code for d in done} == {0}
@@ -184,12 +196,13 @@ def test_another_number_of_processes_goes_on(
         jax.tree.leaves(newest(workdir)), jax.tree.leaves(newest(pair)), strict=True
     ):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    faults.record("F15", injected=1, survived=1)
 
 
 # --- F16: two runs in one folder
 
 
-def test_a_folder_is_trained_by_one_run_at_a_time(tmp_path, cache_folder, run):
+def test_a_folder_is_trained_by_one_run_at_a_time(tmp_path, cache_folder, run, faults):
     workdir = tmp_path / "run"
     started = processes.start(workdir, 2, EVERY, cache=cache_folder, TINY_PACE="1.5")
     processes.wait_for(started[0].out, "eval at step 0")
@@ -197,6 +210,7 @@ def test_a_folder_is_trained_by_one_run_at_a_time(tmp_path, cache_folder, run):
     assert [d.code for d in others] == [2, 2]
     assert all("is being trained by process" in d.line for d in others)
     assert [d.code for d in processes.finish(started)] == [0, 0]
+    faults.record("F16", injected=1, survived=1)
 
 
 def test_folders_that_are_not_shared_are_noticed(tmp_path, cache_folder):
@@ -256,7 +270,7 @@ def damage_newest(workdir, rng):
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_a_chain_of_faults_ends_as_if_nothing_had_been(
-    pair, newest, bits, tmp_path, cache_folder, seed
+    pair, newest, bits, tmp_path, cache_folder, seed, faults
 ):
     """Five faults in a run of two supervised processes, each after a new save."""
     workdir, rng = tmp_path / "run", random.Random(seed)
@@ -272,9 +286,9 @@ def test_a_chain_of_faults_ends_as_if_nothing_had_been(
         ]
         env = processes.environment(cache_folder, TINY_PACE="0.6")
         supervisors.append(processes.launch(tmp_path / "out", str(i), command, env))
-    faults = ["kill", "term", "freeze", "damage", rng.choice(["kill", "term"])]
-    rng.shuffle(faults)
-    for number, fault in enumerate(faults, start=1):
+    planned = ["kill", "term", "freeze", "damage", rng.choice(["kill", "term"])]
+    rng.shuffle(planned)
+    for number, fault in enumerate(planned, start=1):
         wait_for_step(workdir, 2 * number)
         victim = rng.choice(train_children(supervisors))
         if fault == "damage":
@@ -288,5 +302,6 @@ def test_a_chain_of_faults_ends_as_if_nothing_had_been(
             os.kill(victim, kinds.get(fault, signal.SIGKILL))
         time.sleep(1)
     done = processes.finish(supervisors)
-    assert [d.code for d in done] == [0, 0], (faults, done)
+    assert [d.code for d in done] == [0, 0], (planned, done)
     assert bits(newest(workdir)) == bits(newest(pair))
+    faults.record("F18", injected=5, survived=5)
