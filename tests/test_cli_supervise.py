@@ -116,12 +116,13 @@ def test_sigterm_is_passed_on_and_ends_it(waiting, tmp_path):
     assert (tmp_path / "count").read_text() == "1"
 
 
-def test_a_killed_supervisor_leaves_no_trainer(waiting):
+def test_a_killed_supervisor_leaves_no_trainer(waiting, faults):
     process, below = waiting
     process.kill()
     assert all_gone(below[:1])
     for pid in below[1:]:  # What the child itself left is not the supervisor's.
         os.kill(pid, signal.SIGKILL)
+    faults.record("F11", injected=1, survived=1)
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,24 @@ MUTANTS = {
         "rows=slice(0, share)",
         "tests/data/test_pipeline.py::test_hosts_share_each_epoch_exactly_once",
     ),
+    "nobody watches": Mutant(
+        "train/watchdog.py",
+        "if dog.idle > dog.limit() and not _others_take_long():",
+        "if False:",
+        f"{TRAIN}_watchdog.py::test_a_stuck_read_ends_the_run",
+    ),
+    "processes with other settings train": Mutant(
+        "train/cluster.py",
+        "n for n in {**said[0], **theirs} if said[0].get(n) != theirs.get(n)",
+        "n for n in {**said[0], **theirs} if False",
+        f"{TRAIN}_cluster.py::test_settings_that_differ_are_named_with_the_process",
+    ),
+    "each process stops where it hears of a signal": Mutant(
+        "train/preemption.py",
+        'cluster.gather("stop", self.asked, max) + 1',
+        "self.asked + 1",
+        f"{TRAIN}_cluster.py::test_all_stop_at_the_question_after_the_furthest",
+    ),
     "workers outlive their trainer": Mutant(
         "data/pipeline.py",
         "while os.getppid() == parent:",

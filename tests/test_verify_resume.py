@@ -168,8 +168,9 @@ QUICK = {
 
 
 @pytest.mark.parametrize("config", QUICK)
-def test_shipped_configs_resume_exactly(verify, config):
+def test_shipped_configs_resume_exactly(verify, config, faults):
     small = ["--config.eval.online.num_images=40", *QUICK[config]]
     done = verify(f"--config={CONFIGS / config}", "--steps=6", "--kills=1", *small)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "equal bit for bit" in done.stdout
+    faults.record("F2", injected=1, survived=1)

@@ -184,7 +184,7 @@ def run(*words):
 
 
 @needs("libtpu", "tpu")
-def test_a_step_for_four_tpu_chips(tmp_path):
+def test_a_step_for_four_tpu_chips(tmp_path, faults):
     target = tmp_path / "aot.json"
     code, out, errors = run("--topology=v5e:2x2", "--mesh=data=4", f"--json={target}")
     assert (code, errors) == (0, [])
@@ -197,10 +197,11 @@ def test_a_step_for_four_tpu_chips(tmp_path):
     assert 4 * (411 + 48) <= sent <= 4 * (411 + 48) + 64
     again = run("--topology=v5e:2x2", "--mesh=data=4", "--lower")
     assert found["program"] in again[1]
+    faults.record("F19", injected=1, survived=1)
 
 
 @needs("libtpu", "tpu")
-def test_two_slices_and_a_step_that_does_not_fit():
+def test_two_slices_and_a_step_that_does_not_fit(faults):
     code, out, errors = run("--topology=v5e:2x2", "--slices=2", "--mesh=data=8")
     assert (code, errors) == (0, [])
     assert "2 slices of v5e:2x2: mesh data 8 x model 1" in out
@@ -210,17 +211,19 @@ def test_two_slices_and_a_step_that_does_not_fit():
     (line,) = errors
     assert "jaxssl: the step does not fit: " in line
     assert "smaller train.batch_size" in line
+    faults.record("F19", injected=2, survived=2)
 
 
 @needs("libtpu", "tpu")
-def test_a_topology_that_the_compiler_does_not_know():
+def test_a_topology_that_the_compiler_does_not_know(faults):
     code, _, (line,) = run("--topology=v5e:3x5", "--mesh=data=15")
     assert code == 2
     assert "jaxssl: --topology=v5e:3x5 is none that the compiler knows" in line
+    faults.record("F19", injected=1, survived=1)
 
 
 @needs("jax_cuda12_plugin", "gpu")
-def test_a_step_for_eight_gpus(tmp_path):
+def test_a_step_for_eight_gpus(tmp_path, faults):
     target = tmp_path / "aot.json"
     words = ("--topology=h100:8", "--mesh=data=8,params=fsdp", f"--json={target}")
     code, _, errors = run(*words)
@@ -229,12 +232,14 @@ def test_a_step_for_eight_gpus(tmp_path):
     assert found["mesh"] == {"data": 8, "model": 1}
     assert found["xla"] == {"flops": None, "bytes": None}
     assert "all-reduce" in found["collectives"]
+    faults.record("F19", injected=1, survived=1)
 
 
 @needs("jax_cuda12_plugin", "gpu")
-def test_a_step_that_does_not_fit_gpus_is_refused():
+def test_a_step_that_does_not_fit_gpus_is_refused(faults):
     huge = "--config.train.batch_size=2000000000"
     code, _, (line,) = run("--topology=h100:2", "--mesh=data=2", huge)
     assert code == 2
     assert "the step does not fit: it needs" in line
     assert "of the 79.10 GiB of each chip of h100:1x2" in line
+    faults.record("F19", injected=1, survived=1)

@@ -254,7 +254,7 @@ def fill(abstract):
 
 
 @pytest.mark.parametrize(("before", "after"), PAIRS)
-def test_a_checkpoint_fits_any_mesh(tiny, spec, tmp_path, bits, before, after):
+def test_a_checkpoint_fits_any_mesh(tiny, spec, tmp_path, bits, before, after, faults):
     task = tiny.make_task()
     saved = fill(lay_abstract(task, spec, lay(*before)))
     with checkpoint.open_store(tmp_path, keep=2) as store:
@@ -265,9 +265,10 @@ def test_a_checkpoint_fits_any_mesh(tiny, spec, tmp_path, bits, before, after):
     pairs = zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True)
     for leaf, like in pairs:
         assert leaf.sharding.is_equivalent_to(like.sharding, leaf.ndim)
+    faults.record("F15", injected=1, survived=1)
 
 
-def test_a_run_goes_on_with_another_mesh_and_layout(tiny, fit, tmp_path):
+def test_a_run_goes_on_with_another_mesh_and_layout(tiny, fit, tmp_path, faults):
     def train(folder, layout, steps):
         out = io.StringIO()
         mesh = sharding.make_mesh(layout)
@@ -292,3 +293,4 @@ def test_a_run_goes_on_with_another_mesh_and_layout(tiny, fit, tmp_path):
     for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(state), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
     assert jnp.all(state.step == 8)
+    faults.record("F15", injected=1, survived=1)

@@ -69,7 +69,7 @@ def test_two_processes_are_one_run(pair, fit, newest, bits, tmp_path):
 
 
 def test_a_signal_to_one_saves_the_same_step_on_all(
-    run, pair, newest, bits, tmp_path, cache_folder
+    run, pair, newest, bits, tmp_path, cache_folder, faults
 ):
     """To process 1, in its evaluation; the same command then ends as if undisturbed."""
     workdir = tmp_path / "run"
@@ -84,9 +84,10 @@ def test_a_signal_to_one_saves_the_same_step_on_all(
     assert [d.code for d in again] == [0, 0]
     assert f"going on after step {saved}" in again[0].out
     assert bits(newest(workdir)) == bits(newest(pair[0]))
+    faults.record("F14", injected=1, survived=1)
 
 
-def test_a_killed_process_ends_the_other_with_a_line(run, tmp_path):
+def test_a_killed_process_ends_the_other_with_a_line(run, tmp_path, faults):
     """That both go on afterwards is tested with the other faults."""
     faults = {1: {"TINY_KILL": "9:0"}}
     first, second = run(tmp_path / "run", 2, EVERY, faults=faults)
@@ -94,9 +95,10 @@ def test_a_killed_process_ends_the_other_with_a_line(run, tmp_path):
     assert first.code == 3
     assert first.line.startswith("jaxssl: ")
     assert checkpoint.steps(tmp_path / "run")[0] == 4
+    faults.record("F13", injected=1, survived=1)
 
 
-def test_processes_that_differ_do_not_train(run, tmp_path):
+def test_processes_that_differ_do_not_train(run, tmp_path, faults):
     workdir = tmp_path / "run"
     cache = tmp_path / "cache"
     place = f"127.0.0.1:{processes.free_port()}"
@@ -114,3 +116,4 @@ def test_processes_that_differ_do_not_train(run, tmp_path):
     assert [d.code for d in done] == [7, 7]
     assert all(told in d.line for d in done)
     assert not workdir.exists()
+    faults.record("F7", injected=1, survived=1)

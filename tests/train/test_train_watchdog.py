@@ -62,7 +62,7 @@ def test_notes_are_never_twice_the_same():
 
 
 def test_a_stuck_read_ends_the_run_and_a_slow_evaluation_does_not(
-    tmp_path, cache_folder
+    tmp_path, cache_folder, faults
 ):
     workdir = tmp_path / "run"
     command = [
@@ -82,3 +82,4 @@ def test_a_stuck_read_ends_the_run_and_a_slow_evaluation_does_not(
     assert told["idle_seconds"] >= told["limit_seconds"] >= 3
     assert any("take" in line for stack in told["stacks"].values() for line in stack)
     assert "loop.py" in "".join(told["stacks"]["MainThread"])
+    faults.record("F13", injected=1, survived=1)
