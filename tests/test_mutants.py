@@ -81,7 +81,7 @@ MUTANTS = {
         f"{TRAIN}_guard.py::test_three_in_a_row_stop_before_a_save",
     ),
     "states without numbers are saved": Mutant(
-        "train/loop.py",
+        "train/edges.py",
         "if not is_finite(state):",
         "if False:",
         f"{TRAIN}_guard.py::test_a_first_state_without_numbers_is_never_saved",
@@ -133,6 +133,36 @@ MUTANTS = {
         "while os.getppid() == parent:",
         "while True:",
         "tests/data/test_workers.py::test_workers_end_with_a_reader_that_is_killed",
+    ),
+    "one process stops by itself": Mutant(
+        "train/preemption.py",
+        'cluster.gather("stop", self.asked, max) + 1',
+        "self.asked + 1",
+        f"{TRAIN}_cluster.py::test_all_stop_at_the_question_after_the_furthest",
+    ),
+    "processes that differ train": Mutant(
+        "train/cluster.py",
+        "if names:",
+        "if False:",
+        f"{TRAIN}_cluster.py::test_settings_that_differ_are_named_with_the_process",
+    ),
+    "a lost process is any error": Mutant(
+        "train/peers.py",
+        "not (by_jax and LOST.search(str(error)))",
+        "True",
+        f"{TRAIN}_cluster.py::test_words_of_jax_that_mean_a_lost_process",
+    ),
+    "evaluations count as steps for the watchdog": Mutant(
+        "train/watchdog.py",
+        "self._began += now - self._noted",
+        "pass",
+        f"{TRAIN}_watchdog.py::test_what_is_long_on_purpose_is_no_part_of_a_step",
+    ),
+    "supervise sees no progress": Mutant(
+        "cli/supervise.py",
+        "tries = 0 if newest() > start else tries + 1",
+        "tries += 1",
+        "tests/test_cli_supervise.py::test_codes_that_are_started_again",
     ),
 }
 
