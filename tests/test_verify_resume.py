@@ -12,6 +12,7 @@ import pytest
 from jaxssl.cli import verify_resume
 from jaxssl.cli.codes import ExitCode
 from jaxssl.train import replay
+from tests.small import SMALL
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"
@@ -161,16 +162,18 @@ def test_kills_leave_room_for_those_that_follow():
     assert list(verify_resume._steps_to_kill(trial, 19, 3)) == []
 
 
-QUICK = {
-    "transformations_fashion_on_photos.py:rot_lci": ["--config.train.batch_size=8"],
-    "classify_fashion_mnist.py:mlp,bilevel": [],
-}
-
-
-@pytest.mark.parametrize("config", QUICK)
-def test_shipped_configs_resume_exactly(verify, config, faults):
-    small = ["--config.eval.online.num_images=40", *QUICK[config]]
-    done = verify(f"--config={CONFIGS / config}", "--steps=6", "--kills=1", *small)
+@pytest.mark.parametrize(
+    "config",
+    [
+        pytest.param(
+            config, marks=() if "fashion_mnist" in config else pytest.mark.slow
+        )
+        for config in SMALL
+    ],
+)
+def test_every_config_resumes_exactly(verify, config, faults):
+    words = ["--steps=6", "--kills=2", *SMALL[config]]
+    done = verify(f"--config={CONFIGS / config}", *words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "equal bit for bit" in done.stdout
-    faults.record("F2", injected=1, survived=1)
+    faults.record("F2", injected=2, survived=2)

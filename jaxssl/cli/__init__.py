@@ -41,7 +41,7 @@ usage: jaxssl VERB [flags]
   report      write one offline HTML page about a run
   data        list, prepare or check data sets
   checkpoint  list or verify the checkpoints of a run
-  verify      show that a killed run of a config resumes bit for bit
+  verify      show that a config resumes exactly, and needs no certain devices
   aot         compile the training step for TPUs or GPUs that one does not own
   supervise   run a training command and start it again where that helps
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from absl import flags
 
 from jaxssl import settings
-from jaxssl.cli import verify_resume
+from jaxssl.cli import verify_devices, verify_resume
 from jaxssl.cli.verb import (
     Verb,
     define_workdir,
@@ -14,6 +14,9 @@ from jaxssl.cli.verb import (
     refuse_words,
     require,
 )
+
+STEPS = 3
+"""Of ``verify devices``, unless more are asked for."""
 
 
 def _define_verify(values: flags.FlagValues) -> None:
@@ -24,7 +27,7 @@ def _define_verify(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "steps",
         None,
-        "train so many steps instead of the config's",
+        "resume: train so many instead of the config's; devices: how many, or 3",
         lower_bound=1,
         flag_values=values,
     )
@@ -32,14 +35,23 @@ def _define_verify(values: flags.FlagValues) -> None:
         "kills", 3, "resume: how many", lower_bound=1, flag_values=values
     )
     flags.DEFINE_integer("seed", 0, "resume: decides where", flag_values=values)
+    flags.DEFINE_list(
+        "devices", ["1", "2", "4", "8"], "devices: how many", flag_values=values
+    )
 
 
 def _verify(values: flags.FlagValues, rest: list[str]) -> int:
     what = [word for word in rest if not is_override(word)]
-    settings.choice("the word after verify", what[0] if what else "", ("resume",))
+    settings.choice(
+        "the word after verify", what[0] if what else "", ("resume", "devices")
+    )
     refuse_words(what[1:])
     spec = require(values, "config", "configs/NAME.py")
     words = [word for word in rest if is_override(word)]
+    if what[0] == "devices":
+        counts = verify_devices.read_counts(get(values, "devices"), "devices")
+        steps = get(values, "steps") or STEPS
+        return verify_devices.verify(spec, words, devices=counts, steps=steps)
     if steps := get(values, "steps"):
         words = [*verify_resume.shortened(steps), *words]
     workdir = get(values, "workdir")
@@ -55,14 +67,18 @@ def _verify(values: flags.FlagValues, rest: list[str]) -> int:
 VERB = Verb(
     _verify,
     _define_verify,
-    "verify resume --config=FILE[:variant] [--steps=N] [--kills=3]",
+    "verify resume | devices --config=FILE[:variant] [--steps=N] [flags]",
     """\
 resume   train the config twice, undisturbed, and killed (signal 9) at random steps and
          inside of saves; compare every leaf of the states, the data position, each
          batch and the metrics bit for bit. Exit code 8 if something differs.
 
-The runs are the config's own, as long as it says. --steps=N makes them shorter: it sets
-train.num_steps, save_every, log_every and eval_every, so schedules that end with
-num_steps are passed through faster. --workdir keeps both runs; it must be new.
+devices  take each step on one and on several simulated CPU devices from the same state;
+         compare loss, metrics, gradients, update and statistics up to rounding, with
+         the tolerances shown. Exit code 8 if something differs more.
+
+The runs of resume are the config's own, as long as it says. --steps=N makes them
+shorter: it sets train.num_steps, save_every, log_every and eval_every, so schedules
+that end with num_steps are passed through faster. --workdir keeps both; it must be new.
 """,
 )
