@@ -56,9 +56,9 @@ def verify(tmp_path):
 
 
 def test_a_step_needs_no_certain_number_of_devices(verify):
-    done = verify(f"--config={TINY}", "--config.mesh.data=-1")
+    done = verify(f"--config={TINY}", "--config.mesh.data=-1", "--processes=2")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    for name in ("2 devices", "4 devices", "8 devices", "tolerance"):
+    for name in ("2 devices", "4 devices", "8 devices", "2 processes", "tolerance"):
         assert f"\n{name}" in done.stdout
     assert done.stdout.endswith("equal up to rounding\n")
 
@@ -103,7 +103,7 @@ def test_comparison_is_relative_and_takes_the_worst():
     assert found["loss"] == pytest.approx(1e-3)
     assert found["metrics"] == pytest.approx(0.1)
     assert found["gradient"] == pytest.approx(8**-0.5)
-    assert found["update"] == found["statistics"] == 0
+    assert sorted(found) == ["gradient", "loss", "metrics"]
     lost = agreement.compare(ours, theirs | {"gradient/x/0": float("nan")})
     assert lost["gradient"] == float("inf")
 

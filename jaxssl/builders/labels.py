@@ -65,6 +65,7 @@ def supervised(
         evals=evals,
         online_evals=online_probe(task, train, test, config.eval),
         init_from=init_from(config, ("classifier",)),
+        minibatches=compute.micro_batches,
     )
 
 
@@ -114,7 +115,7 @@ def generalization(
         online_evals=_accuracies(task, method, ask, *few),
         init_from=init_from(config, ("classifier",)),
         order=_order(learner, train, config),
-        minibatches=1 if learner.name == "sgd" else learner.k,
+        minibatches=(1 if learner.name == "sgd" else learner.k) * compute.micro_batches,
     )
 
 
@@ -169,6 +170,7 @@ def linear_probes(
         evals={"linear_classifiers": found},
         online_evals={},
         init_from=init_from(config, ("classifier",)),
+        minibatches=compute.micro_batches,
     )
 
 

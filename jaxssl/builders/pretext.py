@@ -79,4 +79,5 @@ def recognition(
         evals=evals,
         online_evals=online_probe(task, labelled, test, config.eval),
         init_from=init_from(config, method.players),
+        minibatches=compute.micro_batches,
     )

@@ -27,7 +27,7 @@ def _define_verify(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "steps",
         None,
-        "resume: train so many instead of the config's; devices: how many, or 3",
+        "instead of the config's; devices takes 3",
         lower_bound=1,
         flag_values=values,
     )
@@ -37,6 +37,9 @@ def _define_verify(values: flags.FlagValues) -> None:
     flags.DEFINE_integer("seed", 0, "resume: decides where", flag_values=values)
     flags.DEFINE_list(
         "devices", ["1", "2", "4", "8"], "devices: how many", flag_values=values
+    )
+    flags.DEFINE_list(
+        "processes", [], "devices: and on how many processes", flag_values=values
     )
 
 
@@ -49,9 +52,17 @@ def _verify(values: flags.FlagValues, rest: list[str]) -> int:
     spec = require(values, "config", "configs/NAME.py")
     words = [word for word in rest if is_override(word)]
     if what[0] == "devices":
-        counts = verify_devices.read_counts(get(values, "devices"), "devices")
-        steps = get(values, "steps") or STEPS
-        return verify_devices.verify(spec, words, devices=counts, steps=steps)
+        devices, processes = (
+            verify_devices.read_counts(get(values, name), name)
+            for name in ("devices", "processes")
+        )
+        return verify_devices.verify(
+            spec,
+            words,
+            devices=devices,
+            processes=processes,
+            steps=get(values, "steps") or STEPS,
+        )
     if steps := get(values, "steps"):
         words = [*verify_resume.shortened(steps), *words]
     workdir = get(values, "workdir")
@@ -73,9 +84,10 @@ resume   train the config twice, undisturbed, and killed (signal 9) at random st
          inside of saves; compare every leaf of the states, the data position, each
          batch and the metrics bit for bit. Exit code 8 if something differs.
 
-devices  take each step on one and on several simulated CPU devices from the same state;
-         compare loss, metrics, gradients, update and statistics up to rounding, with
-         the tolerances shown. Exit code 8 if something differs more.
+devices  take each step on one simulated CPU device and, from the same state, on more,
+         and with --processes=2,4 on processes that talk to each other; compare loss,
+         metrics, gradients, update and statistics up to rounding, with the tolerances
+         shown. Exit code 8 if something differs more.
 
 The runs of resume are the config's own, as long as it says. --steps=N makes them
 shorter: it sets train.num_steps, save_every, log_every and eval_every, so schedules

@@ -1,6 +1,12 @@
 """``jaxssl verify devices``: the same step on one device and on many."""
 
+import json
+import os
+import socket
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -8,8 +14,14 @@ import jax
 
 from jaxssl.cli.codes import ExitCode
 from jaxssl.cli.setup import set_up, use_compilation_cache
+from jaxssl.cli.verify_resume import FailedError
 from jaxssl.train import agreement, recipe
 from jaxssl.types import UserError
+
+PATIENCE_SECONDS = 3600
+"""So long may the steps take on several processes, compilation included."""
+
+COUNT = "JAX_NUM_CPU_DEVICES"
 
 Found = tuple[int, str, dict[str, float]]
 """A step, the name of a mesh, and the differences from one device."""
@@ -44,6 +56,7 @@ def verify(
     words: Sequence[str],
     *,
     devices: Sequence[int],
+    processes: Sequence[int],
     steps: int,
     say: Callable[[str], object] = print,
 ) -> int:
@@ -53,6 +66,7 @@ def verify(
       spec: ``FILE`` or ``FILE:variant``.
       words: overrides.
       devices: how many.
+      processes: how many, each with one device.
       steps: of training; each starts from the state that one device reached.
       say: takes one line for a person.
 
@@ -61,6 +75,7 @@ def verify(
 
     Raises:
       UserError: the config cannot be read, or a mesh does not fit it.
+      FailedError: a process ended as it should not.
     """
     recipe.load(spec, words)  # A wrong word is told before jax looks for devices.
     jax.config.update("jax_platforms", "cpu")
@@ -73,9 +88,10 @@ def verify(
     )
     say(_line("", {group: group for group in agreement.TOLERANCES}))
     with tempfile.TemporaryDirectory(prefix="jaxssl-verify-") as scratch:
-        beyond = _show(
-            agreement.compare_devices(setting, devices, steps, Path(scratch)), say
-        )
+        place = Path(scratch)
+        beyond = _show(agreement.compare_devices(setting, devices, steps, place), say)
+        for count in processes:
+            beyond += _show(_run_processes(spec, words, count, place), say)
     allowed = {g: f"{value:.0e}" for g, value in agreement.TOLERANCES.items()}
     say(_line("tolerance", allowed))
     if beyond:
@@ -85,6 +101,63 @@ def verify(
     return ExitCode.DONE
 
 
+def _run_processes(
+    spec: str, words: Sequence[str], count: int, folder: Path
+) -> list[Found]:
+    """Repeat the steps of ``folder`` on processes that talk to each other.
+
+    Raises:
+      FailedError: one of them failed, or took too long.
+    """
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
+    how = {
+        "config": spec,
+        "folder": str(folder),
+        "name": f"{count} processes",
+        "result": str(folder / f"processes-{count}.json"),
+        "seconds": PATIENCE_SECONDS,
+    }
+    plain = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", COUNT)}
+    command = [sys.executable, "-m", "jaxssl.cli.member"]
+    children = [
+        subprocess.Popen(
+            [*command, json.dumps(how | {"place": [coordinator, count, i]}), *words],
+            env=plain,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for i in range(count)
+    ]
+    try:
+        _wait(children)
+    finally:
+        for child in children:
+            child.kill()
+    found = json.loads(Path(how["result"]).read_text())
+    return [(step, how["name"], one) for step, one in enumerate(found, start=1)]
+
+
+def _wait(children: Sequence[subprocess.Popen]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    for i, child in enumerate(children):
+        name = f"process {i} of {len(children)}"
+        try:
+            _, told = child.communicate(timeout=max(deadline - time.monotonic(), 1))
+        except subprocess.TimeoutExpired:
+            raise FailedError(
+                ExitCode.BUG, f"{name} took more than {PATIENCE_SECONDS} s."
+            ) from None
+        if child.returncode:
+            line = (told.strip().splitlines() or ["it said nothing"])[-1]
+            raise FailedError(
+                max(child.returncode, ExitCode.BUG),
+                f"{name} ended with {child.returncode}: {line}",
+            )
+
+
 def _show(found: Iterable[Found], say: Callable[[str], object]) -> list[str]:
     """Print a line for each mesh; return what is beyond the tolerances, in words."""
     worst: dict[str, dict[str, float]] = {}
@@ -92,7 +165,7 @@ def _show(found: Iterable[Found], say: Callable[[str], object]) -> list[str]:
     for step, name, different in found:
         seen = worst.setdefault(name, dict(different))
         for group, value in different.items():
-            seen[group] = max(seen[group], value)
+            seen[group] = max(seen.get(group, 0.0), value)
             if value > agreement.TOLERANCES[group]:
                 beyond.append(
                     f"step {step} on {name}: {group} differs by {value:.1e}, beyond "
@@ -104,4 +177,5 @@ def _show(found: Iterable[Found], say: Callable[[str], object]) -> list[str]:
 
 
 def _line(name: str, cells: dict[str, str]) -> str:
-    return f"{name:<14}" + "".join(f"{cell:>12}" for cell in cells.values())
+    words = [cells.get(group, "-") for group in agreement.TOLERANCES]
+    return f"{name:<14}" + "".join(f"{word:>12}" for word in words)

@@ -132,11 +132,12 @@ def compare(ours: dict[str, float], theirs: dict[str, float]) -> dict[str, float
       theirs: of another mesh.
 
     Returns:
-      The largest difference of each group of `TOLERANCES`: of losses relative to the
-      loss, of other metrics relative to them or to 1, whichever is more, and of digests
-      relative to the digest, for each player. NaN counts as infinitely far.
+      The largest difference of each group of `TOLERANCES` that is there: of losses
+      relative to the loss, of other metrics relative to them or to 1, whichever is
+      more, and of digests relative to the digest, for each player. NaN counts as
+      infinitely far.
     """
-    found = dict.fromkeys(TOLERANCES, 0.0)
+    found: dict[str, float] = {}
     digests: dict[str, list[tuple[float, float]]] = {}
     for name, a in ours.items():
         group, _, rest = name.partition("/")
@@ -146,14 +147,13 @@ def compare(ours: dict[str, float], theirs: dict[str, float]) -> dict[str, float
             continue
         group = "loss" if group == "loss" else "metrics"
         scale = max(abs(a), 1e-6 if group == "loss" else 1.0)
-        found[group] = max(found[group], _far(abs(a - b) / scale))
+        found[group] = max(found.get(group, 0.0), _far(abs(a - b) / scale))
     for name, pairs in digests.items():
         group = name.split("/")[0]
         a, b = np.array(pairs).T
         distance, size = np.linalg.norm(a - b), np.linalg.norm(a)
-        found[group] = max(
-            found[group], _far(float(distance / size if size else distance))
-        )
+        ratio = _far(float(distance / size if size else distance))
+        found[group] = max(found.get(group, 0.0), ratio)
     return found
 
 
@@ -177,7 +177,7 @@ def make_place(setting: Setting, name: str, layout: sharding.Config) -> Place:
     abstract = start.make_abstract(task, spec, mesh, layout)
     program = make_program(task, abstract, spec, mesh)
     step_fn = program.compile()
-    key = jax.device_put(start.make_keys(setting.seed)[1], sharding.replicated(mesh))
+    key = sharding.replicate(start.make_keys(setting.seed)[1], mesh)
 
     leaves, structure = jax.tree.flatten(abstract)
 

@@ -210,7 +210,7 @@ def warn_minibatches(batch_size: int, minibatches: int, mesh: Mesh) -> str | Non
     if minibatches == 1 or size % parts == 0:
         return None  # `check_batch` has a word on whole batches.
     return (
-        f"NOTE: each of the learner's {minibatches} mini-batches has {size} rows, "
+        f"NOTE: each of a step's {minibatches} mini-batches has {size} rows, "
         f"which the {parts} devices of mesh.data cannot share evenly, so rows move "
         "between devices in every step. A train.batch_size that is a multiple of "
         f"{minibatches * parts}, or another mesh.data, spares that."
