@@ -172,8 +172,8 @@ def test_kills_leave_room_for_those_that_follow():
     ],
 )
 def test_every_config_resumes_exactly(verify, config, faults):
-    words = ["--steps=6", "--kills=2", *SMALL[config]]
+    words = ["--steps=8", "--kills=3", *SMALL[config]]
     done = verify(f"--config={CONFIGS / config}", *words)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "equal bit for bit" in done.stdout
-    faults.record("F2", injected=2, survived=2)
+    faults.record("F2", injected=1, survived=1)
