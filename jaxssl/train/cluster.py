@@ -113,7 +113,7 @@ def join(
       peer_seconds: how long another process may be silent.
 
     Raises:
-      UserError: no cluster was found.
+      UserError: no cluster was found, or the coordinator's port is taken.
     """
     # `jaxssl.train.preemption` does its work. Orbax asks jax's own service too, from
     # another thread and for an older step, which moves the counter back that the
@@ -138,6 +138,11 @@ def join(
         raise UserError(
             f"--distributed: jax found no cluster here ({error}) Give --coordinator, "
             "--num_processes and --process_id."
+        ) from error
+    except jax.errors.JaxRuntimeError as error:
+        raise UserError(
+            f"--coordinator: process 0 cannot listen at {place.coordinator} "
+            f"({first_line(error)}); give another port."
         ) from error
     _state.behind = "; most often another process is lost."
 

@@ -25,12 +25,15 @@ THREE = ("--coordinator=localhost:1", "--num_processes=2", "--process_id=0")
         ((*THREE, "--distributed"), "--distributed finds the other processes by"),
         (("--hang_seconds=0",), "hang_seconds"),
         (("--distributed",), "jax found no cluster here"),
+        (THREE, "process 0 cannot listen at localhost:1 (UNKNOWN: Failed to start"),
     ],
 )
 def test_flags_that_make_no_sense(flags, told, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(cluster, "_end_on_abort", lambda: None)
 
-    def initialize(*place, **settings):
+    def initialize(coordinator, *place, **settings):
+        if coordinator:
+            raise jax.errors.JaxRuntimeError("UNKNOWN: Failed to start RPC server")
         raise ValueError("coordinator_address should be defined.")
 
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
