@@ -127,7 +127,7 @@ class Task(NamedTuple):
         belongs to this step; the returned state's ``step`` is one higher.
       readouts: named pure functions ``(state, batch, ...) -> arrays`` that evaluations
         ask for: ``features`` (dict of taps), ``logits``, ``pretext``; and what the step
-        is made of, ``gradients``: ``(state, batch, key) -> (by player, ...)``.
+        is made of, ``gradients`` and ``update`` (`jaxssl.methods.update.make_task`).
     """
 
     init: Callable[[Key[Array, ""], Batch], TrainState]

@@ -42,6 +42,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxssl import losses
+from jaxssl.methods import update
 from jaxssl.methods.labelled_views import (
     Config,
     make_targets,
@@ -57,7 +58,7 @@ from jaxssl.methods.learners import (
     split_places,
     weight_metrics,
 )
-from jaxssl.methods.update import Gradients, make_gradients, make_step
+from jaxssl.methods.update import Gradients, make_gradients
 from jaxssl.types import (
     Array,
     Batch,
@@ -243,8 +244,9 @@ def make_task(
         micro_batches=micro_batches,
         together=1 if learner.name == "sgd" else learner.k,
     )
-    return Task(
+    return update.make_task(
         functools.partial(init_state, config=config, networks=networks, txs=txs),
-        make_step(gradients, txs),
-        make_readouts(config, networks) | {"gradients": gradients},
+        gradients,
+        txs,
+        make_readouts(config, networks),
     )

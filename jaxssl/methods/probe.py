@@ -34,8 +34,9 @@ import jax.numpy as jnp
 import optax
 
 from jaxssl import losses, settings
+from jaxssl.methods import update
 from jaxssl.methods.classify import random_views
-from jaxssl.methods.update import Gradients, make_gradients, make_step
+from jaxssl.methods.update import Gradients, make_gradients
 from jaxssl.models.network import from_pixels
 from jaxssl.ops.average import Pool, average_pool
 from jaxssl.types import (
@@ -366,8 +367,9 @@ def make_task(
         functools.partial(differentiate, fill_steps=fill_steps, **parts),
         micro_batches=micro_batches,
     )
-    return Task(
+    return update.make_task(
         functools.partial(init_state, txs=txs, **parts),
-        make_step(gradients, txs),
-        {"features": features, "logits": logits, "gradients": gradients},
+        gradients,
+        txs,
+        {"features": features, "logits": logits},
     )

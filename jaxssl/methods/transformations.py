@@ -41,6 +41,7 @@ import optax
 
 from jaxssl import losses
 from jaxssl import transforms as T  # noqa: N812
+from jaxssl.methods import update
 from jaxssl.methods.transformed_views import (
     TRANSFORMS,
     Config,
@@ -52,7 +53,7 @@ from jaxssl.methods.transformed_views import (
     draw_patch,
     make_examples,
 )
-from jaxssl.methods.update import Gradients, make_gradients, make_step
+from jaxssl.methods.update import Gradients, make_gradients
 from jaxssl.models.network import from_pixels
 from jaxssl.types import (
     Array,
@@ -391,8 +392,9 @@ def make_task(
         micro_batches=micro_batches,
         together=math.lcm(2, judged),
     )
-    return Task(
+    return update.make_task(
         functools.partial(init_state, txs=txs, **parts),
-        make_step(gradients, txs),
-        make_readouts(config, networks) | {"gradients": gradients},
+        gradients,
+        txs,
+        make_readouts(config, networks),
     )

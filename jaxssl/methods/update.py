@@ -7,7 +7,16 @@ import optax
 
 from jaxssl import settings
 from jaxssl.optim import accumulate
-from jaxssl.types import Array, Batch, Int, Key, Metrics, TrainState, UserError
+from jaxssl.types import (
+    Array,
+    Batch,
+    Int,
+    Key,
+    Metrics,
+    Task,
+    TrainState,
+    UserError,
+)
 
 
 class Gradients(NamedTuple):
@@ -45,9 +54,9 @@ def make_gradients(
       together: neighbouring rows that belong to one micro-batch.
 
     Returns:
-      A function of state, batch and key, for `make_step` and for the readout
-      ``gradients``. Statistics are averaged like the rest: running averages move once a
-      step, to the mean of what the micro-batches ask for.
+      A function of state, batch and key, for `make_task`. Statistics are averaged like
+      the rest: running averages move once a step, to the mean of what the micro-batches
+      ask for.
 
     Raises:
       UserError: less than one micro-batch; at trace time, if they do not share the
@@ -76,21 +85,26 @@ def make_gradients(
     return gradients
 
 
-def make_step(
+def make_task(
+    init: Callable[[Key[Array, ""], Batch], TrainState],
     gradients: Callable[[TrainState, Batch, Key[Array, ""]], Gradients],
     txs: Mapping[str, optax.GradientTransformation],
-) -> Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, Metrics]]:
-    """Return the step: all players move together, each by its own optimizer.
+    readouts: Mapping[str, Callable],
+) -> Task:
+    """Return a task whose players move together, each by its own optimizer.
 
     Args:
+      init: draws the first state.
       gradients: see `make_gradients`.
       txs: the optimizer of each player that is trained.
+      readouts: what evaluations ask for.
+
+    Returns:
+      The task. Its step is its readout ``update``, from a state and gradients to the
+      new state and metrics, of its readout ``gradients``.
     """
 
-    def step(
-        state: TrainState, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[TrainState, Metrics]:
-        found = gradients(state, batch, key)
+    def update(state: TrainState, found: Gradients) -> tuple[TrainState, Metrics]:
         params, opt_state = dict(state.params), {}
         for player, tx in txs.items():
             updates, opt_state[player] = tx.update(
@@ -100,4 +114,9 @@ def make_step(
         stats = state.stats | found.stats
         return TrainState(state.step + 1, params, stats, opt_state), found.metrics
 
-    return step
+    def step(
+        state: TrainState, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[TrainState, Metrics]:
+        return update(state, gradients(state, batch, key))
+
+    return Task(init, step, {**readouts, "gradients": gradients, "update": update})

@@ -83,10 +83,13 @@ def digested(task: Task) -> Task:
     def step(
         state: TrainState, batch: Batch, key: Key[Array, ""]
     ) -> tuple[TrainState, Metrics]:
-        new, metrics = task.step(state, batch, key)
-        grads = {}  # A task from elsewhere need not tell them.
-        if gradients := task.readouts.get("gradients"):
-            grads = gradients(state, batch, key).grads
+        grads = {}
+        if "gradients" in task.readouts:  # The step's two halves.
+            gradients = task.readouts["gradients"](state, batch, key)
+            new, metrics = task.readouts["update"](state, gradients)
+            grads = gradients.grads
+        else:  # A task from elsewhere.
+            new, metrics = task.step(state, batch, key)
         update, moved = (
             jax.tree.map(jnp.subtract, after, before)
             for after, before in ((new.params, state.params), (new.stats, state.stats))

@@ -9,6 +9,7 @@ import pytest
 
 from jaxssl.models.network import compute_in, rematerialized
 from jaxssl.models.resnet import resnet
+from jaxssl.optim import bilevel
 from tests.networks import NETWORKS
 
 QUICK = ("alexnet", "critic", "inpainter", "mlp")
@@ -135,3 +136,26 @@ def test_less_is_kept_for_the_backward_pass():
     assert again < 0.5 * plain
     assert half < 0.8 * plain
     assert both < 0.6 * again
+
+
+def test_bilevel_learning_compares_gradients_in_float32():
+    network, params, stats, x = example("mlp_plain")
+    low = compute_in(network, "bfloat16")
+
+    def loss(params, rows):
+        outputs, _ = low.apply(params, stats, rows, train=True, key=jax.random.key(3))
+        return jnp.square(outputs["logits"]).mean()
+
+    parts = x.reshape(4, 2, *x.shape[1:])
+    step = bilevel.value_and_grad(loss, k=4, lam=1.0, mu=0.01)
+    _, gradient, info = jax.jit(step)(params, parts)
+    for leaf in jax.tree.leaves((gradient, info.weights)):
+        assert leaf.dtype == jnp.float32
+    # Eq. 8.10 from inner products in NumPy's float64: bfloat16 would be off by 1e-2.
+    grads = [np.float64(flat(jax.jit(jax.grad(loss))(params, part))) for part in parts]
+    dots, squares = (
+        jnp.asarray([g @ other for g, other in pairs], jnp.float32)
+        for pairs in ([(g, grads[0]) for g in grads[1:]], [(g, g) for g in grads[1:]])
+    )
+    expected, _ = bilevel.solve_weights(dots, squares, lam=1.0, mu=0.01)
+    np.testing.assert_allclose(info.weights, expected, rtol=1e-3, atol=1e-5)
