@@ -83,3 +83,9 @@ def test_checkpoint_compares_with_orbax_alone():
     ]
     assert all(float(row[2]) >= 0 for row in rows[2:])
     assert re.search(r"a save holds its loop up for \d+ ms: [\d.]+ % of 100", printed)
+
+
+def test_the_sharded_step_is_compared_with_the_plain_one():
+    printed = run("sharded.py", "--size=tiny demo", "--rounds=1", "--seconds=0.01")
+    assert "| on a mesh |" in printed
+    assert re.search(r"ratio: wall \d+\.\d+, CPU \d+\.\d+", printed)

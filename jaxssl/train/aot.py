@@ -35,8 +35,9 @@ TPU_SETTINGS = {
 """Let the compiler of TPUs start on a machine without one, and beside another."""
 
 ADVICE = (
-    "Take a smaller train.batch_size or more chips along mesh.data; mesh.params=fsdp "
-    "and mesh.rules over mesh.model split the state."
+    "Take more chips along mesh.data, a smaller train.batch_size, or the same batch in "
+    "compute.micro_batches; compute.remat=True and compute.dtype=bfloat16 need less of "
+    "temporary arrays; mesh.params=fsdp and mesh.rules over mesh.model split the state."
 )
 
 

@@ -25,7 +25,14 @@ MAY_CHANGE = (
 ROUNDS = ("compute.remat",)
 """What a restart may change as well, though it may move roundings."""
 
-LATER = {"compute.dtype": "float32", "compute.remat": False, "compute.micro_batches": 1}
+LATER = {
+    "compute.dtype": "float32",
+    "compute.remat": False,
+    "compute.micro_batches": 1,
+    "mesh.model": 1,
+    "mesh.params": "replicated",
+    "mesh.rules": [],
+}
 """Settings that came later, and the values of runs and config files without them."""
 
 TOPOLOGY = "mesh"

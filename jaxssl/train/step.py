@@ -100,6 +100,34 @@ def trace(
     places = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     key_type = jax.eval_shape(lambda: jax.random.key(0)).dtype
     key = jax.ShapeDtypeStruct((), key_type, sharding=everywhere)
+    advance, empty = make_advance(task, abstract, spec)
+    jitted = jax.jit(
+        advance,
+        donate_argnums=0,
+        in_shardings=(places, everywhere, rows, everywhere),
+        out_shardings=(places, everywhere),
+    )
+    return jitted.trace(abstract, jax.eval_shape(lambda: empty), spec, key), empty
+
+
+def make_advance(
+    task: Task, abstract: TrainState, spec: Batch
+) -> tuple[Callable[..., tuple[TrainState, Meter]], Meter]:
+    """Return the guarded step as a function, and the meter to begin with.
+
+    Args:
+      task: the method.
+      abstract: the state's shapes and shardings.
+      spec: shapes of a global batch.
+
+    Returns:
+      ``(state, meter, batch, key) -> (state, meter)``, not yet traced, and a meter.
+
+    Raises:
+      UserError: the task's settings do not fit the data.
+      TypeError: the step changes the shape or dtype of a leaf of the state.
+    """
+    key = jax.eval_shape(lambda: jax.random.key(0))
     step = jax.jit(task.step)  # Both uses below share this one trace.
     try:
         after, scalars = step.eval_shape(abstract, spec, key)
@@ -127,13 +155,7 @@ def trace(
         streak=zero,
         stop_step=zero - 1,
     )
-    jitted = jax.jit(
-        advance,
-        donate_argnums=0,
-        in_shardings=(places, everywhere, rows, everywhere),
-        out_shardings=(places, everywhere),
-    )
-    return jitted.trace(abstract, jax.eval_shape(lambda: empty), spec, key), empty
+    return advance, empty
 
 
 def _losses(names: Iterable[str]) -> list[str]:

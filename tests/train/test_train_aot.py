@@ -8,11 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import optax
 import pytest
 
 from jaxssl import cli
-from jaxssl.train import aot, chips, flops, hlo
+from jaxssl.train import aot, chips, flops, hlo, sharding, start, step
 from jaxssl.types import UserError
+from tests.tasks import TASKS
 
 ROOT = Path(__file__).parent.parent.parent
 TINY = "tests/train/tiny.py"
@@ -74,7 +77,8 @@ def test_an_overflow_is_one_line_that_says_what_to_change(message):
     line = aot.explain_overflow(message, chips.parse("v5e:2x4"))
     assert OVERFLOWS[message] in line
     assert "v5e:2x4" in line
-    assert "smaller train.batch_size" in line
+    for name in ("train.batch_size", "compute.micro_batches", "mesh.params=fsdp"):
+        assert name in line
     assert "\n" not in line
 
 
@@ -198,6 +202,27 @@ def test_a_step_for_four_tpu_chips(tmp_path, faults):
     again = run("--topology=v5e:2x2", "--mesh=data=4", "--lower")
     assert found["program"] in again[1]
     faults.record("F19", injected=1, survived=1)
+
+
+@needs("libtpu", "tpu")
+def test_tpus_get_stock_operations():
+    """Grouped convolutions stay whole; on CPU they are split, in a loop or not."""
+    task, batch = TASKS["classify"](lambda _: optax.sgd(1e-2), 16)
+    spec = {n: jax.ShapeDtypeStruct(x.shape, x.dtype) for n, x in batch.items()}
+    layout = sharding.Config(data=4)
+    *_, lowered = aot.lower_step(task, spec, layout, chips.parse("v5e:2x2"))
+    text = lowered.as_text()
+    assert "feature_group_count = 2" in text
+    *_, here = lower_here(task, spec, layout)
+    assert "feature_group_count = 2" not in here.as_text()
+    assert "feature_group_count = 1" in here.as_text()
+
+
+def lower_here(task, spec, layout):
+    mesh = sharding.make_mesh(layout)
+    abstract = start.make_abstract(task, spec, mesh, layout)
+    traced, _ = step.trace(task, abstract, spec, mesh)
+    return traced, traced.lower()
 
 
 @needs("libtpu", "tpu")

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 from jaxssl.data import pipeline
-from jaxssl.train import checkpoint, manifest, placement, sharding, start, step
+from jaxssl.train import checkpoint, hlo, manifest, placement, sharding, start, step
 from jaxssl.types import TrainState, UserError
 from tests.tasks import TASKS
 
@@ -151,6 +151,19 @@ def test_the_state_that_goes_in_is_donated(tiny, spec, layout):
         for x in jax.tree.leaves(abstract)
     )
     assert program.compile().memory_analysis().alias_size_in_bytes >= own
+
+
+def test_data_parallel_traffic_is_one_sum_of_gradients_and_statistics():
+    task, batch = TASKS["classify"](sgd, batch_size=16)
+    spec = {n: jax.ShapeDtypeStruct(x.shape, x.dtype) for n, x in batch.items()}
+    mesh = sharding.make_mesh(sharding.Config())
+    abstract = start.make_abstract(task, spec, mesh)
+    traced, _ = step.trace(task, abstract, spec, mesh)
+    found = hlo.collectives(traced.lower().compile().as_text())
+    assert found.keys() == {"all-reduce"}
+    leaves = jax.tree.leaves((abstract.params, abstract.stats))
+    wanted = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+    assert wanted <= found["all-reduce"].size <= 1.05 * wanted
 
 
 def abstract_state(**params):
