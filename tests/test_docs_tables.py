@@ -168,3 +168,14 @@ def test_every_program_is_a_command_that_is_understood():
         assert len(overrides) in (2, 3)
         assert (ROOT / words[0].removeprefix("--config=")).exists()
     assert len(make_pods().programs()) == 60
+
+
+def test_compiled_programs_fit_or_say_what_to_change(faults):
+    entries = make_pods().load().values()
+    good = [
+        entry
+        for entry in entries
+        if entry.get("spare", 0) >= 0.1
+        or "mesh.params=fsdp" in entry.get("refused", "")
+    ]
+    faults.record("F19", injected=len(entries), survived=len(good))
