@@ -74,6 +74,7 @@ class _State:
     join_seconds = Limits().join
     handler: Any = None
     behind = ""
+    leaving: int | None = None
 
 
 _state = _State()
@@ -157,6 +158,8 @@ def _end_on_abort() -> None:
 
     @ctypes.CFUNCTYPE(None, ctypes.c_int)
     def tell(_: int) -> None:
+        if _state.leaving is not None:  # It has told what went wrong.
+            os._exit(_state.leaving)
         end(LOST_CODE, f"jax gave up, as it says above{_state.behind}")
 
     _state.handler = tell  # What C may call must stay.
@@ -180,6 +183,7 @@ def leave(code: int) -> None:
     """
     if not is_joined():
         return
+    _state.leaving = code
     sys.stdout.flush()
     sys.stderr.flush()
     if code != LOST_CODE:

@@ -11,6 +11,7 @@ import jax
 from jaxssl.train import cluster
 
 NOTES = "jaxssl/note/"
+LEFT = "jaxssl/left/"
 
 LOST = re.compile(
     r"gloo|nccl|connection (closed|reset|refused)|socket closed|broken pipe|heartbeat"
@@ -28,28 +29,28 @@ def note(words: Mapping[str, Any]) -> None:
 
 def read_notes() -> dict[int, dict[str, Any]]:
     """Return the last note of each process; none where the service is gone."""
-    told = cluster.read_all(NOTES)
-    return {int(key.rsplit("/", 1)[1]): note for key, note in told.items()}
+    return _by_process(NOTES)
+
+
+def _by_process(prefix: str) -> dict[int, Any]:
+    told = cluster.read_all(prefix)
+    return {int(key.rsplit("/", 1)[1]): value for key, value in told.items()}
 
 
 def find_behind() -> str:
-    """Say which processes fell silent and which are behind; takes two ticks.
+    """Say which processes left, fell silent or are behind; takes two ticks.
 
     Returns:
       Words that follow a sentence's semicolon, or nothing.
     """
     before = read_notes()
     time.sleep(2 * cluster.TICK)
-    after = read_notes()
-    if not after:
-        return ""
-    last = max(told["step"] for told in after.values())
-    words = []
+    after, left = read_notes(), _by_process(LEFT)
+    last = max((told["step"] for told in after.values()), default=0)
+    words = [f"process {i} left: {why}" for i, why in sorted(left.items())]
     for i, told in sorted(after.items()):
         silent = told == before.get(i) and i != jax.process_index()
-        if "left" in told:
-            words.append(f"process {i} left: {told['left']}")
-        elif silent or told["step"] < last:
+        if i not in left and (silent or told["step"] < last):
             state = "fell silent" if silent else "is behind"
             words.append(f"process {i} {state} at step {told['step']}, {told['doing']}")
     return f"; {', '.join(words)}" if words else ""
@@ -80,4 +81,5 @@ def guard() -> Iterator[None]:
 def _say_goodbye(error: Exception) -> None:
     if cluster.count() > 1:
         words = f"{type(error).__name__}: {cluster.first_line(error)}"
-        note({"step": -1, "doing": "gone", "left": words})
+        with contextlib.suppress(cluster.PeerLostError):
+            cluster.put(f"{LEFT}{jax.process_index()}", words)

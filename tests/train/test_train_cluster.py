@@ -149,21 +149,22 @@ def test_one_process_asks_nobody(tmp_path):
 )
 def test_words_of_jax_that_mean_a_lost_process(monkeypatch, words):
     notes = {
-        0: {"step": 12, "doing": "waiting for the devices", "tick": 3},
-        1: {"step": 11, "doing": "reading", "tick": 5},
-        2: {"step": -1, "doing": "gone", "left": "UserError: too many bad records"},
+        "jaxssl/note/0": {"step": 12, "doing": "waiting for the devices", "tick": 3},
+        "jaxssl/note/1": {"step": 11, "doing": "reading", "tick": 5},
+        "jaxssl/note/2": {"step": 9, "doing": "reading", "tick": 5},
     }
-    later = {**notes, 0: {**notes[0], "tick": 5}}
-    told = iter([notes, later])
+    later = {**notes, "jaxssl/note/0": {**notes["jaxssl/note/0"], "tick": 5}}
+    told = iter([notes, later, {"jaxssl/left/2": "UserError: too many bad records"}])
     monkeypatch.setattr(cluster, "count", lambda: 3)
     monkeypatch.setattr(cluster, "TICK", 0.01)
-    monkeypatch.setattr(peers, "read_notes", lambda: next(told))
+    monkeypatch.setattr(cluster, "read_all", lambda prefix: next(told))
     with pytest.raises(cluster.PeerLostError) as caught, peers.guard():
         raise ValueError(f"{words}\nmore of it")
     text = str(caught.value)
     assert words in text
     assert "process 0" not in text
     assert "process 1 fell silent at step 11, reading" in text
+    assert text.count("process 2") == 1
     assert "process 2 left: UserError: too many bad records" in text
     assert "more of it" not in text
 
@@ -184,7 +185,7 @@ def test_other_errors_stay_and_are_told_to_the_others(monkeypatch, error):
     with pytest.raises(type(error)) as caught, peers.guard():
         raise error
     assert caught.value is error
-    assert said["jaxssl/note/0"]["left"] == f"{type(error).__name__}: {error}"
+    assert said["jaxssl/left/0"] == f"{type(error).__name__}: {error}"
 
 
 def test_all_stop_at_the_question_after_the_furthest(monkeypatch):

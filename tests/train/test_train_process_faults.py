@@ -70,7 +70,8 @@ def test_a_process_that_dies_or_freezes(
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_process_that_is_stuck_is_named(run, as_if_nothing, tmp_path, victim, faults):
     workdir = tmp_path / "run"
-    done = run(workdir, 2, faults={victim: {"TINY_STALL": "12:900"}})
+    hurt = {victim: {"TINY_STALL": "12:900"}}
+    done = run(workdir, 2, "--hang_seconds=5", faults=hurt)
     assert {d.code for d in done} <= {3, 5}
     hung = [d for d in done if d.code == 5]
     assert hung
@@ -89,7 +90,7 @@ def test_a_slow_process_is_waited_for(
 ):
     workdir = tmp_path / "run"
     hurt = {victim: {"TINY_STALL": "12:8"}}
-    done = run(workdir, 2, "--hang_seconds=60", faults=hurt)
+    done = run(workdir, 2, faults=hurt)
     assert [d.code for d in done] == [0, 0]
     assert done[0].seconds > 8
     assert bits(newest(workdir)) == bits(newest(pair))
@@ -121,6 +122,25 @@ def test_a_process_that_never_comes(cache_folder, tmp_path, there, faults):
     assert done.code == 3
     assert "not all were there within 5 s" in done.line
     assert not (tmp_path / "run").exists()
+    faults.record("F13", injected=1, survived=1)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_fails_says_why_to_the_others(
+    run, as_if_nothing, tmp_path, victim, faults
+):
+    workdir = tmp_path / "run"
+    done = run(workdir, 2, faults={victim: {"TINY_STALL": "12:never"}})
+    assert done[victim].code == 2
+    assert "jaxssl: the disk is gone" in done[victim].err.splitlines()
+    other = done[1 - victim]
+    assert other.code in (
+        3,
+        5,
+    )  # It may find that nothing goes on before the other ends.
+    if victim == 1:  # With process 0 the service is gone, which could tell.
+        assert "process 1 left: UserError: the disk is gone" in other.line
+    as_if_nothing(workdir)
     faults.record("F13", injected=1, survived=1)
 
 
@@ -295,7 +315,7 @@ def test_a_chain_of_faults_ends_as_if_nothing_had_been(
             damage_newest(workdir, rng)
         if fault == "freeze":
             os.kill(victim, signal.SIGSTOP)
-            time.sleep(8)  # The other one has given up by then.
+            time.sleep(14)  # The other one has given up by then.
             os.kill(victim, signal.SIGCONT)
         else:
             kinds = {"term": signal.SIGTERM}

@@ -4,7 +4,7 @@ Variables of the environment hurt the process. Where the online evaluations are:
 ``TINY_KILL=step:seconds`` kills it with signal 9 that long after the step,
 ``TINY_TERM=step`` sends it SIGTERM, ``TINY_FREEZE=step`` SIGSTOP, ``TINY_PACE=seconds``
 lets each of them take that long. Where it reads: ``TINY_STALL=read:seconds`` lets one
-read take that long.
+read take that long, and ``read:never`` lets it fail.
 """
 
 import os
@@ -71,7 +71,7 @@ def make_source(count=24, kind=ArraySource):
 
 
 class StallingSource(ArraySource):
-    """Waits before one of its reads, as a disk may."""
+    """Waits before one of its reads, or fails in it, as a disk may."""
 
     reads = 0
 
@@ -79,6 +79,8 @@ class StallingSource(ArraySource):
         read, _, seconds = os.environ["TINY_STALL"].partition(":")
         self.reads += 1
         if self.reads == int(read):
+            if seconds == "never":
+                raise UserError("the disk is gone")
             time.sleep(float(seconds))
         return super().take(indices)
 
