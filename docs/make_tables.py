@@ -91,9 +91,13 @@ def provenance(result: Mapping[str, Any] | None, table: str) -> str:
     commits = ", ".join(commit[:7] for commit in result["commit"].split(", "))
     return (
         f"{result['hardware']} with other work on them, {result['date']}, code of "
-        f"{commits}, {' or '.join(map(str, seeds))} seeds; accuracy in %, {spread}. "
+        f"{commits}, {_seeds(seeds)}; accuracy in %, {spread}. "
         f"`experiments/results/{table}_cpu.json`"
     )
+
+
+def _seeds(counts: Sequence[int]) -> str:
+    return f"{' or '.join(map(str, counts))} seed{'s' if max(counts) > 1 else ''}"
 
 
 def cpu_table(results: Path, table: str, taps: Sequence[str]) -> str:
