@@ -47,7 +47,13 @@ def read_setting(spec: str, words: Sequence[str]) -> agreement.Setting:
     """
     setup = set_up(recipe.load(spec, words))
     return agreement.Setting(
-        setup.experiment, setup.batches, setup.train.batch_size, setup.seed, setup.mesh
+        task=setup.experiment.task,
+        train_set=setup.experiment.train_set,
+        init_from=setup.experiment.init_from,
+        batches=setup.batches,
+        batch_size=setup.train.batch_size,
+        seed=setup.seed,
+        layout=setup.mesh,
     )
 
 

@@ -10,7 +10,7 @@ two digests, relative to the digest, estimates the relative difference of the ar
 import contextlib
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxssl.experiment import Experiment
+from jaxssl.data.sources import Source
 from jaxssl.train import sharding, start
 from jaxssl.train.step import make_program
 from jaxssl.types import Array, Batch, Key, Metrics, Shaped, Task, TrainState
@@ -45,14 +45,18 @@ class Setting(NamedTuple):
     """What is trained, apart from where.
 
     Attributes:
-      experiment: the task and its data.
+      task: the method.
+      train_set: where mini-batches come from.
+      init_from: player to the workdir of a run that gives its first arrays.
       batches: the input pipeline.
       batch_size: rows of a global batch.
       seed: of the run.
       layout: the section ``mesh``.
     """
 
-    experiment: Experiment
+    task: Task
+    train_set: Source
+    init_from: Mapping[str, str]
     batches: start.Pipeline
     batch_size: int
     seed: int
@@ -175,7 +179,7 @@ def make_place(setting: Setting, name: str, layout: sharding.Config) -> Place:
     """
     mesh = sharding.make_mesh(layout)
     sharding.check_batch(setting.batch_size, mesh)
-    task = digested(setting.experiment.task)
+    task = digested(setting.task)
     spec = make_spec(setting)
     abstract = start.make_abstract(task, spec, mesh, layout)
     program = make_program(task, abstract, spec, mesh)
@@ -203,7 +207,7 @@ def make_spec(setting: Setting) -> dict[str, jax.ShapeDtypeStruct]:
     """Return the shapes of a global batch."""
     return start.make_spec(
         setting.batches,
-        setting.experiment.train_set,
+        setting.train_set,
         batch_size=setting.batch_size,
         seed=setting.seed,
     )
@@ -216,10 +220,10 @@ def _put(value: np.ndarray, place: Any) -> Array:
 
 def first_state(setting: Setting, mesh: Mesh) -> TrainState:
     """Return the state that training starts from."""
-    task, spec = setting.experiment.task, make_spec(setting)
+    task, spec = setting.task, make_spec(setting)
     abstract = start.make_abstract(task, spec, mesh)
     state = start.init(task, spec, abstract, seed=setting.seed)
-    return start.graft_players(state, setting.experiment.init_from, lambda _: None)
+    return start.graft_players(state, setting.init_from, lambda _: None)
 
 
 def fetch(state: TrainState) -> list[np.ndarray]:
@@ -232,7 +236,7 @@ def open_rows(setting: Setting, mesh: Mesh) -> contextlib.closing:
     index, count = sharding.share(mesh)
     return contextlib.closing(
         setting.batches(
-            setting.experiment.train_set,
+            setting.train_set,
             batch_size=setting.batch_size,
             seed=setting.seed,
             start_step=0,
