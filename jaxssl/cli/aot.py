@@ -19,7 +19,7 @@ def _define(values: flags.FlagValues) -> None:
         "config", None, "config file, FILE.py or FILE.py:variant", flag_values=values
     )
     flags.DEFINE_string(
-        "topology", None, f"chips, as in {chips.EXAMPLES}", flag_values=values
+        "topology", None, "chips: v5e:16x16, v4:2x2x2, h100:2x8", flag_values=values
     )
     flags.DEFINE_list(
         "mesh",
@@ -87,8 +87,7 @@ def _aot(values: flags.FlagValues, rest: list[str]) -> int:
 VERB = Verb(
     _aot,
     _define,
-    "aot --config=FILE[:variant] --topology=KIND:SHAPE [--mesh=data=N,model=N] "
-    "[--slices=N] [--json=FILE] [--config.KEY=VALUE ...]",
+    "aot --config=FILE[:variant] --topology=KIND:SHAPE [--mesh=AXES] [...]",
     """\
 Compile the training step of a config for TPUs or GPUs that need not be there, and
 print memory, arithmetic and traffic of a chip. Nothing is computed and no image is

@@ -1,7 +1,7 @@
 """``jaxssl supervise``: start a command again when that is all it needs."""
 
-import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,7 +28,18 @@ RESTART = frozenset(
 """Codes after which the same command can go on; a shell's number for a signal."""
 
 LONGEST_WAIT = 300
-PR_SET_PDEATHSIG = 1  # From Linux's sys/prctl.h.
+
+END_WITH_PARENT = """\
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG of sys/prctl.h.
+os.execvp(sys.argv[1], sys.argv[1:])
+"""
+"""Becomes the command, which gets SIGTERM if the supervisor dies.
+
+It is a program of its own because a function that is called between fork and exec may
+hang where jax has started threads.
+"""
 
 
 def _define(values: flags.FlagValues) -> None:
@@ -128,12 +139,10 @@ def _run(words: list[str], child: list[subprocess.Popen], stopped: list[int]) ->
     """Run the command once, in a group of its own; nothing of it is left behind."""
     if words[0] == "jaxssl":  # The one this process runs, wherever PATH leads.
         words = [sys.executable, "-m", "jaxssl.cli", *words[1:]]
-    try:
-        process = subprocess.Popen(
-            words, start_new_session=True, preexec_fn=_end_with_parent
-        )
-    except OSError as error:
-        raise UserError(f"{words[0]} cannot be started: {error.strerror}.") from error
+    if shutil.which(words[0]) is None:
+        raise UserError(f"{words[0]} cannot be started: there is no such program.")
+    command = [sys.executable, "-c", END_WITH_PARENT, *words]
+    process = subprocess.Popen(command, start_new_session=True)
     child.append(process)
     if stopped:  # The signal came before there was anyone to forward it to.
         process.send_signal(stopped[0])
@@ -144,12 +153,6 @@ def _run(words: list[str], child: list[subprocess.Popen], stopped: list[int]) ->
     except ProcessLookupError:
         pass
     return 128 - code if code < 0 else code
-
-
-def _end_with_parent() -> None:
-    """Ask Linux for SIGTERM if the supervisor dies, so that no trainer is orphaned."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 VERB = Verb(

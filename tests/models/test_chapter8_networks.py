@@ -128,7 +128,7 @@ def test_cifarnet_is_the_literal_one(fill, images):
 @pytest.mark.parametrize("stride", [1, 2])
 def test_preact_block_adds_what_it_got_or_its_projection(stride):
     """With the last kernel at zero only the shortcut is left, negative values too."""
-    block = PreActBlock(4, stride, 0.9, 1e-5, jnp.float32)
+    block = PreActBlock(4, stride, 0.9, 1e-5)
     x = jax.random.normal(jax.random.key(1), (2, 6, 6, 4))
     variables = block.init(jax.random.key(0), x, train=False)
     variables["params"]["conv2"]["kernel"] *= 0.0

@@ -56,7 +56,7 @@ def test_narrow_network_trains(fill, images):
 @pytest.mark.parametrize(("expansion", "stride"), [(1, 1), (1, 2), (4, 1), (4, 2)])
 def test_block_adds_its_input(expansion, stride):
     """With the last scale at zero only the shortcut is left."""
-    block = Block(4, expansion, stride, 0.9, 1e-5, jnp.float32)
+    block = Block(4, expansion, stride, 0.9, 1e-5)
     x = jnp.abs(jax.random.normal(jax.random.key(1), (2, 8, 8, 4 * expansion)))
     variables = block.init(jax.random.key(0), x, train=False)
     last = "conv2" if expansion == 1 else "conv3"

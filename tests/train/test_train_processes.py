@@ -73,8 +73,8 @@ def test_a_signal_to_one_saves_the_same_step_on_all(
 ):
     """To process 1, in its evaluation; the same command then ends as if undisturbed."""
     workdir = tmp_path / "run"
-    faults = {1: {"TINY_TERM": "3"}}
-    done = run(workdir, 2, EVERY, faults=faults, TINY_PACE="0.1")
+    term = {1: {"TINY_TERM": "3"}}
+    done = run(workdir, 2, EVERY, faults=term, TINY_PACE="0.1")
     saved = checkpoint.steps(workdir)[-1]
     assert 3 <= saved < 20
     assert [d.code for d in done] == [75, 75]
@@ -89,8 +89,8 @@ def test_a_signal_to_one_saves_the_same_step_on_all(
 
 def test_a_killed_process_ends_the_other_with_a_line(run, tmp_path, faults):
     """That both go on afterwards is tested with the other faults."""
-    faults = {1: {"TINY_KILL": "9:0"}}
-    first, second = run(tmp_path / "run", 2, EVERY, faults=faults)
+    kill = {1: {"TINY_KILL": "9:0"}}
+    first, second = run(tmp_path / "run", 2, EVERY, faults=kill)
     assert second.code == -signal.SIGKILL
     assert first.code == 3
     assert first.line.startswith("jaxssl: ")

@@ -69,8 +69,8 @@ def test_a_stuck_read_ends_the_run_and_a_slow_evaluation_does_not(
         *(*processes.TRAIN, f"--config={processes.TINY}", f"--workdir={workdir}"),
         *("--hang_seconds=3", "--config.train.eval_every=99"),
     ]
-    faults = {"TINY_STALL": "14:900", "TINY_PACE": "4.5"}
-    env = processes.environment(cache_folder, **faults)
+    stall = {"TINY_STALL": "14:900", "TINY_PACE": "4.5"}
+    env = processes.environment(cache_folder, **stall)
     started = processes.launch(tmp_path / "output", "one", command, env)
     done = processes.finish([started])[0]
     assert done.code == 5, done
