@@ -18,7 +18,11 @@ from jaxssl.report import labels as report_labels
 from jaxssl.train import recipe
 
 ROOT = Path(__file__).parent.parent
-RESULTS = sorted((ROOT / "experiments" / "results").glob("*.json"))
+RESULTS = sorted(
+    path
+    for path in (ROOT / "experiments" / "results").glob("*.json")
+    if path.stem != "faults"
+)
 
 
 def load(name):
