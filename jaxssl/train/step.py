@@ -127,7 +127,12 @@ def make_advance(
       UserError: the task's settings do not fit the data.
       TypeError: the step changes the shape or dtype of a leaf of the state.
     """
-    key = jax.eval_shape(lambda: jax.random.key(0))
+    # As in the loop: a key that lies elsewhere would cost a trace of its own.
+    key = jax.ShapeDtypeStruct(
+        (),
+        jax.eval_shape(lambda: jax.random.key(0)).dtype,
+        sharding=abstract.step.sharding,
+    )
     step = jax.jit(task.step)  # Both uses below share this one trace.
     try:
         after, scalars = step.eval_shape(abstract, spec, key)
