@@ -87,9 +87,9 @@ def _open(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
-    # NotImplementedError is zipfile's word for archives of a newer kind: another
-    # compression, a later version, encryption. One flipped bit makes such a file.
-    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    # RuntimeError is what zipfile says of an archive that needs a password, or another
+    # compression or version than it has. One flipped bit makes such a file.
+    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError) as error:
         raise UserError(f"{path} cannot be read as .npz: {error}.") from None
 
 

@@ -120,3 +120,14 @@ def test_a_compression_that_python_does_not_know_is_told(tmp_path):
     path.write_bytes(data)
     with pytest.raises(UserError, match=r"cannot be read as .npz: That compression"):
         load("npz", split="train", data_dir=str(tmp_path))
+
+
+def test_an_archive_that_needs_a_password_is_told(tmp_path):
+    path = tmp_path / "train.npz"
+    np.savez(path, image=IMAGES, label=LABELS)
+    data = bytearray(path.read_bytes())
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        data[data.index(mark) + place] |= 1  # The bit that says: encrypted.
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"cannot be read as .npz: .* is encrypted"):
+        load("npz", split="train", data_dir=str(path))

@@ -3,7 +3,7 @@
 import errno
 import os
 import re
-import shutil
+import resource
 import socket
 import subprocess
 import sys
@@ -20,18 +20,16 @@ STATE = "--config.model.width=400"  # An array of 77 kB, and two of Adam's.
 
 
 @pytest.fixture
-def small_disk(tmp_path):
-    """A disk of 400 kB of its own, where mounting one is allowed."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(place)]
-    if not shutil.which("mount") or subprocess.run(words, stderr=-3).returncode:
-        pytest.skip(
-            "a disk that is really full takes a mount, and that takes root; files that "
-            "are cut short and refused stand in for it in the tests above"
-        )
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
+def limit_files():
+    """Let the kernel refuse files above a size; at the end it takes any again."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size=None):
+        soft = before[0] if size is None else size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, before[1]))
+
+    yield limit
+    limit()
 
 
 def _command(*words, blocks=None, **environment):
@@ -94,38 +92,43 @@ def test_whichever_file_it_is(fit, tmp_path, monkeypatch, bits, number, faults):
     faults.record("F5", injected=1, survived=1)
 
 
-def test_a_disk_that_gets_full(fit, small_disk, tmp_path, bits, faults):
-    whole, run, filler = fit(tmp_path / "whole"), small_disk / "run", small_disk / "x"
+def test_a_disk_that_gets_full(fit, limit_files, tmp_path, bits, faults):
+    """The kernel refuses, in the middle of a run and at the next start."""
+    whole, run = fit(tmp_path / "whole"), tmp_path / "run"
 
     def fill(state):
         if int(state.step) == 9:
             while (run / "checkpoints" / "saving").exists():
                 time.sleep(0.01)
-            filler.write_bytes(bytes(shutil.disk_usage(small_disk).free))
+            limit_files(64)
         return EvalResult({}, {})
 
-    with pytest.raises(storage.StorageError, match="No space left on device"):
+    with pytest.raises(storage.StorageError, match="File too large"):
         fit(run, evals={"fill": fill}, c={"eval_every": 1, "log_every": 1})
     assert checkpoint.steps(run) == [4, 8]
     assert inventory.verify_text(run)[1]
-    with pytest.raises(storage.StorageError, match=r"Step 8 is kept; make room"):
+    with pytest.raises(storage.StorageError, match=r"Step 8 is kept; raise the limit"):
         fit(run, c={"log_every": 1})
-    filler.unlink()
+    limit_files()
     assert bits(fit(run)) == bits(whole)
     records = [r["step"] for r in metrics.read(run) if "data/bad_records" in r]
     assert records == sorted(set(records))
     faults.record("F5", injected=1, survived=1)
 
 
-def test_a_disk_that_became_read_only(fit, small_disk, bits, faults):
-    run = small_disk / "run"
-    first = fit(run, c={"num_steps": 20})
-    remount = ["mount", "-o", "remount,ro", str(small_disk)]
-    subprocess.run(remount, check=True)
-    with pytest.raises(storage.StorageError, match=r"Read-only .* Step 20 is kept"):
-        fit(run)
-    subprocess.run([*remount[:2], "remount,rw", str(small_disk)], check=True)
-    assert bits(fit(run)) == bits(first)
+def test_a_disk_that_became_read_only(fit, tmp_path, monkeypatch, bits, faults):
+    first, real = fit(tmp_path), Path.open
+
+    def refuse(path, mode="r", *args, **options):
+        if path.is_relative_to(tmp_path) and set(mode) & set("wa+"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return real(path, mode, *args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", refuse)
+        with pytest.raises(storage.StorageError, match=r"Read-only .* Step 20 is kept"):
+            fit(tmp_path)
+    assert bits(fit(tmp_path)) == bits(first)
     faults.record("F5", injected=1, survived=1)
 
 
