@@ -8,6 +8,7 @@ from jax.experimental.compilation_cache import compilation_cache
 
 from jaxssl.data import pipeline
 from jaxssl.train import checkpoint, loop, recipe, sharding, start
+from tests.train import processes
 
 TINY = Path(__file__).parent / "tiny.py"
 
@@ -15,6 +16,16 @@ TINY = Path(__file__).parent / "tiny.py"
 @pytest.fixture(scope="session")
 def cache_folder(tmp_path_factory):
     return tmp_path_factory.mktemp("xla")
+
+
+@pytest.fixture(scope="session")
+def run(cache_folder):
+    """Run the tiny config in several processes."""
+
+    def go(workdir, count, *words, **options):
+        return processes.run(workdir, count, *words, cache=cache_folder, **options)
+
+    return go
 
 
 @pytest.fixture(autouse=True)

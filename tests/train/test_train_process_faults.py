@@ -19,14 +19,6 @@ RESTART = {3, 5, 75}
 
 
 @pytest.fixture(scope="module")
-def run(cache_folder):
-    def go(workdir, count, *words, **options):
-        return processes.run(workdir, count, *words, cache=cache_folder, **options)
-
-    return go
-
-
-@pytest.fixture(scope="module")
 def pair(run, tmp_path_factory):
     """The result of two processes that nothing disturbed."""
     workdir = tmp_path_factory.mktemp("pair") / "run"

@@ -13,16 +13,6 @@ EVERY = "--config.train.eval_every=1"
 
 
 @pytest.fixture(scope="module")
-def run(cache_folder):
-    """Run the tiny config in several processes."""
-
-    def go(workdir, count, *words, **options):
-        return processes.run(workdir, count, *words, cache=cache_folder, **options)
-
-    return go
-
-
-@pytest.fixture(scope="module")
 def pair(run, tmp_path_factory):
     """A run of two processes that nothing disturbed."""
     workdir = tmp_path_factory.mktemp("pair") / "run"
