@@ -112,9 +112,15 @@ MUTANTS = {
     ),
     "nobody watches": Mutant(
         "train/watchdog.py",
-        "if dog.idle > dog.limit() and not _others_take_long():",
+        "if dog.idle > dog.limit():",
         "if False:",
         f"{TRAIN}_watchdog.py::test_a_stuck_read_ends_the_run",
+    ),
+    "who waited for an evaluation has no time for the step": Mutant(
+        "train/watchdog.py",
+        "dog.idle = 0.0",
+        "dog.idle = 0.5 * dog.limit()",
+        f"{TRAIN}_watchdog.py::test_the_limit_begins_when_nobody_takes_long",
     ),
     "processes with other settings train": Mutant(
         "train/cluster.py",

@@ -31,6 +31,8 @@ LONG_SECONDS = 7200.0
 
 TIMES_MEDIAN = 20.0
 MEASURED = 101
+ON_TIME = 0.1
+"""The part of its limit in which a step asks nobody: most of them are done by then."""
 
 
 class Watchdog:
@@ -97,25 +99,35 @@ def watch(workdir: Path, least: int) -> Iterator[Watchdog]:
     """
     dog, done = Watchdog(least), threading.Event()
 
-    def look() -> None:
+    def follow() -> None:
         last = time.monotonic()
         while not done.wait(cluster.TICK):
             now = time.monotonic()
-            # A process that was stopped and goes on has not been stuck.
-            dog.idle += min(now - last, 2 * cluster.TICK)
+            _look(dog, now - last, workdir)
             last = now
-            if cluster.count() > 1:
-                peers.note(dog.describe())
-            if dog.idle > dog.limit() and not _others_take_long():
-                _bark(dog, workdir)
 
-    thread = threading.Thread(target=look, name="watchdog", daemon=True)
+    thread = threading.Thread(target=follow, name="watchdog", daemon=True)
     thread.start()
     try:
         yield dog
     finally:
         done.set()
         thread.join()
+
+
+def _look(dog: Watchdog, seconds: float, workdir: Path) -> None:
+    """Tell the others what goes on, so long after the last time, and end a hang."""
+    # A process that was stopped and goes on has not been stuck.
+    dog.idle += min(seconds, 2 * cluster.TICK)
+    if cluster.count() > 1:
+        peers.note(dog.describe())
+    # The limit begins when nobody takes long any more, as the step may begin only then.
+    # Who takes long itself is not excused: all of them may hang in the same save.
+    late = dog.idle > ON_TIME * dog.limit()
+    if late and not dog.long and _others_take_long():
+        dog.idle = 0.0
+    if dog.idle > dog.limit():
+        _bark(dog, workdir)
 
 
 def _others_take_long() -> bool:

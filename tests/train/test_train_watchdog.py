@@ -3,9 +3,10 @@
 import json
 import time
 
+import jax
 import pytest
 
-from jaxssl.train import watchdog
+from jaxssl.train import cluster, peers, watchdog
 from tests.train import processes
 
 
@@ -50,6 +51,60 @@ def test_what_is_long_on_purpose_is_no_part_of_a_step(clock):
         clock(500.0)
     dog.note("computing", step=6)
     assert dog.limit() == pytest.approx(20 * 3.0)
+
+
+@pytest.fixture
+def pair(monkeypatch, tmp_path):
+    """A watchdog, the note of another process, time that passes, and the barks."""
+    dog, other, barks = watchdog.Watchdog(60), {"long": False}, []
+    monkeypatch.setattr(cluster, "count", lambda: 2)
+    monkeypatch.setattr(jax, "process_index", lambda: 0)
+    monkeypatch.setattr(peers, "note", lambda told: None)
+    monkeypatch.setattr(peers, "read_notes", lambda: {0: dog.describe(), 1: other})
+    monkeypatch.setattr(watchdog, "_bark", lambda *_: barks.append(dog.doing))
+
+    def wait(seconds):
+        for _ in range(seconds):
+            watchdog._look(dog, 1.0, tmp_path)
+
+    for step in (1, 2):
+        dog.note("computing it", step=step)
+        wait(1)
+    return dog, other, wait, barks
+
+
+@pytest.mark.parametrize("more", [120, 59, 30, 7100])
+def test_the_limit_begins_when_nobody_takes_long(pair, more):
+    """The other one evaluates so much longer; then it computes for 50 seconds."""
+    dog, other, wait, barks = pair
+    dog.note("waiting for the devices")
+    other["long"] = True
+    wait(more)
+    other["long"] = False
+    wait(50)
+    assert barks == []
+    wait(20)
+    assert barks
+
+
+def test_all_that_hang_in_a_save_end(pair):
+    dog, other, wait, barks = pair
+    other["long"] = True
+    dog.note("saving", long=True)
+    wait(int(watchdog.LONG_SECONDS))
+    assert barks == []
+    wait(1)
+    assert barks == ["saving"]
+
+
+def test_a_step_on_time_does_not_ask_the_others(pair, monkeypatch):
+    dog, _, wait, barks = pair
+    asked = []
+    monkeypatch.setattr(peers, "read_notes", lambda: asked.append(1) or {})
+    for step in range(3, 9):
+        dog.note("computing it", step=step)
+        wait(6)
+    assert (asked, barks) == ([], [])
 
 
 def test_notes_are_never_twice_the_same():
