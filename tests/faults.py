@@ -2,11 +2,14 @@
 
 A test that injects faults counts them and asks the fixture ``faults`` to record them;
 ``make test-slow`` keeps the counts in experiments/results/faults.json, from which
-docs/make_tables.py writes the table of docs/pods.md.
+docs/make_tables.py writes the table of docs/faults.md.
 """
 
+import contextlib
+import fcntl
 import json
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -106,9 +109,17 @@ class Ledger:
     """Keeps what one test did and found."""
 
     def __init__(self, test: str, path: Path | None):
-        """Keep the counts of ``test`` in ``path``, if there is one, beside others'."""
+        """Keep the counts of ``test`` in ``path``, if there is one, beside others'.
+
+        What the test counted before leaves the file, so that a test that fails now
+        counts no more.
+        """
         self._test = test
         self._path = path
+        if path is not None:
+            with _opened(path) as found:
+                for counts in found.values():
+                    counts.pop(test, None)
 
     def record(
         self,
@@ -130,18 +141,29 @@ class Ledger:
         """
         assert fault in FAULTS
         if self._path is not None:
-            found = json.loads(self._path.read_text()) if self._path.exists() else {}
-            found.setdefault(fault, {})[self._test] = {
-                "injected": injected,
-                "survived": survived,
-                "lost": lost,
-                "silent": silent,
-                "commit": _commit(),
-            }
-            ordered = {name: found[name] for name in FAULTS if name in found}
-            self._path.write_text(json.dumps(ordered, indent=1) + "\n")
+            with _opened(self._path) as found:
+                found.setdefault(fault, {})[self._test] = {
+                    "injected": injected,
+                    "survived": survived,
+                    "lost": lost,
+                    "silent": silent,
+                    "commit": _commit(),
+                }
         assert injected > 0
         assert (survived, lost, silent) == (injected, 0, 0), fault
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[dict]:
+    """Give the counts to be changed; several processes that test take turns."""
+    with path.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        found = json.loads(file.read() or "{}")
+        yield found
+        kept = {fault: found[fault] for fault in FAULTS if found.get(fault)}
+        file.truncate(0)
+        file.write(json.dumps(kept, indent=1) + "\n")
 
 
 def _commit() -> str:

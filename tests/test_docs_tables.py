@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.faults import FAULTS, Ledger
+
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 
@@ -87,6 +89,29 @@ def test_faults_of_all_tests_are_added_and_others_say_so(tmp_path):
     assert row.endswith("| 1,100 | 1,100 | 0 | 0 |")
     assert sum(line.endswith("| not run |") for line in lines) == 19
     assert lines[-1] == "Code of abc, def. `experiments/results/faults.json`"
+
+
+def test_counted_faults_are_of_tests_that_exist():
+    stored = json.loads((ROOT / "experiments/results/faults.json").read_text())
+    assert list(stored) == [fault for fault in FAULTS if fault in stored]
+    for test in {test for counts in stored.values() for test in counts}:
+        file, _, function = test.partition("[")[0].partition("::")
+        assert f"def {function}(" in (ROOT / file).read_text(), test
+
+
+def test_the_ledger_forgets_a_test_that_runs_again(tmp_path):
+    path = tmp_path / "faults.json"
+    for test in ("a::b", "c::d"):
+        Ledger(test, path).record("F3", injected=2, survived=2)
+    with pytest.raises(AssertionError):
+        Ledger("a::b", path).record("F1", injected=2, survived=1)
+    stored = json.loads(path.read_text())
+    assert {fault: [*counts] for fault, counts in stored.items()} == {
+        "F1": ["a::b"],
+        "F3": ["c::d"],
+    }
+    Ledger("c::d", path)
+    assert [*json.loads(path.read_text())] == ["F1"]
 
 
 def test_the_figure_shows_every_transformation():

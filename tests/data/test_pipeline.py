@@ -94,27 +94,33 @@ def test_starting_at_any_step_continues_the_same_sequence(n, faults):
     faults.record("F12", injected=steps, survived=steps)
 
 
-@settings(max_examples=60, deadline=None)
-@given(
-    n=st.integers(1, 60),
-    hosts=st.integers(1, 4),
-    per_host=st.integers(1, 6),
-    start=st.integers(0, 200),
-    seed=st.integers(0, 5),
-)
-def test_any_start_on_any_host_gives_its_slice_of_the_order(
-    n, hosts, per_host, start, seed
-):
-    batch_size = hosts * per_host
-    if batch_size > n:
-        return
-    host = start % hosts
-    options = {"process_index": host, "process_count": hosts, "start_step": start}
-    (batch,) = take(counting(n), 1, batch_size=batch_size, seed=seed, **options)
-    epoch, step = divmod(start, n // batch_size)
-    order = epoch_order(seed, epoch, n).tolist()
-    first = step * batch_size + host * per_host
-    assert batch["id"].tolist() == order[first : first + per_host]
+def test_any_start_on_any_host_gives_its_slice_of_the_order(faults):
+    tried = []
+
+    @settings(max_examples=60, deadline=None)
+    @given(
+        n=st.integers(1, 60),
+        hosts=st.integers(1, 4),
+        per_host=st.integers(1, 6),
+        start=st.integers(0, 200),
+        seed=st.integers(0, 5),
+    )
+    def check(n, hosts, per_host, start, seed):
+        batch_size = hosts * per_host
+        if batch_size > n:
+            return
+        host = start % hosts
+        options = {"process_index": host, "process_count": hosts, "start_step": start}
+        (batch,) = take(counting(n), 1, batch_size=batch_size, seed=seed, **options)
+        epoch, step = divmod(start, n // batch_size)
+        order = epoch_order(seed, epoch, n).tolist()
+        first = step * batch_size + host * per_host
+        assert batch["id"].tolist() == order[first : first + per_host]
+        tried.append((n, hosts, per_host, start, seed))
+
+    check()
+    count = len(set(tried))
+    faults.record("F12", injected=count, survived=count)
 
 
 def test_a_batch_holds_the_records_that_its_ids_name():
@@ -138,10 +144,13 @@ def test_the_order_of_a_seed_never_changes():
     assert epoch_order(0, 0, 10).tolist() == [3, 2, 1, 8, 6, 0, 7, 4, 5, 9]
 
 
-def test_workers_change_nothing(faults):
+@pytest.mark.parametrize("hosts", [1, 4])
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_workers_change_nothing(num_workers, hosts, faults):
     common = {"batch_size": 8, "seed": 5, "start_step": 3}
+    common |= {"process_index": hosts - 1, "process_count": hosts}
     alone = take(counting(31), 9, num_workers=0, **common)
-    helped = take(counting(31), 9, num_workers=2, **common)
+    helped = take(counting(31), 9, num_workers=num_workers, **common)
     for a, b in zip(alone, helped, strict=True):
         for name in ("image", "label", "id"):
             np.testing.assert_array_equal(a[name], b[name])

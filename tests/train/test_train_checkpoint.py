@@ -250,6 +250,7 @@ def test_a_step_is_saved_once(tmp_path):
         ({"dtype": jnp.bfloat16}, r"float32\[300, 7\] there, .* bfloat16\[300, 7\]"),
         ({"dtype": jnp.float16}, r"float32\[300, 7\] there, .* float16\[300, 7\]"),
         ({"dtype": jnp.int32}, r"float32\[300, 7\] there, .* int32\[300, 7\]"),
+        ({"dtype": jnp.uint8}, r"float32\[300, 7\] there, .* uint8\[300, 7\]"),
         ({"classes": 9}, r"logits/bias is float32\[4\] there, .* float32\[9\]"),
     ],
 )

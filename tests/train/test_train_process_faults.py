@@ -156,10 +156,10 @@ def test_sigterm_while_evaluating(run, as_if_nothing, tmp_path, victims, faults)
     faults.record("F14", injected=1, survived=1)
 
 
-@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("victims", [(0,), (1,), (0, 1)])
 @pytest.mark.parametrize("moment", ["compiling", "saving"])
 def test_sigterm_at_other_moments(
-    as_if_nothing, tmp_path, cache_folder, moment, victim, faults
+    as_if_nothing, tmp_path, cache_folder, moment, victims, faults
 ):
     workdir = tmp_path / "run"
     cache = "" if moment == "compiling" else cache_folder
@@ -168,7 +168,8 @@ def test_sigterm_at_other_moments(
         processes.wait_for(started[0].out, "compiling")
     else:
         processes.wait_for(workdir / "checkpoints" / "saving")
-    started[victim].process.send_signal(signal.SIGTERM)
+    for victim in victims:
+        started[victim].process.send_signal(signal.SIGTERM)
     saved = check_stopped(processes.finish(started), workdir, as_if_nothing)
     assert saved == 1 if moment == "compiling" else 4 <= saved < 20
     faults.record("F14", injected=1, survived=1)
