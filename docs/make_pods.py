@@ -141,7 +141,7 @@ def table(target: str, found: dict[str, Any]) -> str:
     """Return the table of one target."""
     rows = [
         "| config | batch | GiB a chip: arguments + temporaries | spare | "
-        "GFLOP a chip | collectives a step | least time, estimated |",
+        "GFLOP a chip | collectives a step | least time, by data sheets |",
         "|---|---|---|---|---|---|---|",
     ]
     for config in CONFIGS:
@@ -161,13 +161,13 @@ def _cells(entry: dict[str, Any] | None, own: int) -> str:
     scaled = "" if batch == own else f" ({own} x {batch / own:g})"
     count = sum(one["count"] for one in sent.values())
     size = sum(one["size"] for one in sent.values())
-    least = max(entry["estimate"], key=lambda name: entry["estimate"][name])
+    least = max(entry["least"], key=lambda name: entry["least"][name])
     return (
         f"| {batch:,}{scaled} "
         f"| {memory['arguments'] / GIB:.2f} + {memory['temporaries'] / GIB:.2f} "
         f"| {entry['spare']:.0%} | {entry['flops']['chip'] / 1e9:,.1f} "
         f"| {count}: {size / 1e6:,.1f} MB "
-        f"| {1e3 * entry['estimate'][least]:.1f} ms ({least})"
+        f"| {1e3 * entry['least'][least]:.2g} ms ({least})"
     )
 
 

@@ -169,7 +169,7 @@ def test_a_compiled_program_fills_its_row(tmp_path):
             "all-reduce": {"count": 3, "size": 10**7},
             "send": {"count": 2, "size": 10**6},
         },
-        "estimate": {"compute": 1e-3, "HBM": 2e-3},
+        "least": {"compute": 1e-3, "HBM": 2e-3},
     }
     found = {"probe_stl10.py on v5e:2x4": entry}
     found["probe_celeb_a.py on v5e:2x4"] = {"refused": "jaxssl: the step does not fit"}
@@ -177,7 +177,7 @@ def test_a_compiled_program_fills_its_row(tmp_path):
     assert lines[2] == "| `classify_cifar10` | not run | | | | | |"
     assert (
         "| `probe_stl10` | 2,048 (64 x 32) | 1.00 + 2.00 | 81% | 12.3 | 5: 11.0 MB "
-        "| 2.0 ms (HBM) |"
+        "| 2 ms (HBM) |"
     ) in lines
     assert "| `probe_celeb_a` | the step does not fit | | | | | |" in lines
     store = tmp_path / "aot.json"

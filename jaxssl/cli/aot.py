@@ -71,7 +71,7 @@ def _aot(values: flags.FlagValues, rest: list[str]) -> int:
     )
     asked = (setup.experiment.task, shapes, layout, topology)
     if get(values, "lower"):
-        found = {"program": aot.digest(aot.lower_step(*asked)[-1])}
+        found = {"program": aot.lower_step(*asked).digest}
         print(f"program: {found['program']}")
     else:
         print(f"compiling the step of {spec} for {topology}; this takes minutes")

@@ -2,12 +2,13 @@
 
 Nothing is computed: shapes go in, and XLA's compiler for the TPU or GPU says how much
 memory the program takes and what it sends between chips. Speed and numbers stay
-unproven; the estimate of a step's time is arithmetic on data sheets, no measurement.
+unproven; the least time of a step is arithmetic on data sheets, no measurement.
 """
 
 import contextlib
 import hashlib
 import importlib.util
+import math
 import os
 import re
 import sys
@@ -22,9 +23,9 @@ from jax.experimental import topologies
 from jax.sharding import Mesh
 
 from jaxssl.data import pipeline
-from jaxssl.train import chips, flops, hlo, sharding, start, step
+from jaxssl.train import chips, flops, hlo, placement, sharding, start, step
 from jaxssl.train.chips import GIB, Topology
-from jaxssl.types import Batch, Task, UserError
+from jaxssl.types import Batch, Task, TrainState, UserError
 
 TPU_SETTINGS = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
@@ -70,12 +71,15 @@ class Report(NamedTuple):
     Attributes:
       topology: what it was compiled for.
       mesh: devices along each axis.
+      sharers: devices that share the arithmetic; those along ``model`` only where a
+        rule splits an array over it, for else they repeat each other's work.
       params: the preset of ``mesh``.
       batch_size: rows of a global batch.
       memory: of one chip.
       work: matrix products and convolutions of the whole step.
       xla_flops: of one chip, loops once; None where the compiler does not tell.
-      xla_bytes: from and to HBM, of one chip, likewise.
+      xla_bytes: that the operations of one chip access, likewise. Each counts its
+        operands whole, wherever they lie: far more than what HBM has to move.
       traffic: collectives of one chip, by kind.
       seconds: that the compiler took.
       program: SHA-256 of the program before it was compiled.
@@ -83,6 +87,7 @@ class Report(NamedTuple):
 
     topology: Topology
     mesh: dict[str, int]
+    sharers: int
     params: str
     batch_size: int
     memory: Memory
@@ -96,31 +101,30 @@ class Report(NamedTuple):
     @property
     def spare(self) -> float:
         """Return the share of a chip's memory that is left."""
-        return 1 - self.memory.total / self.topology.chip.memory
+        needed = max(self.memory.total, self.memory.peak)
+        return 1 - needed / self.topology.chip.memory
 
     @property
     def flops(self) -> float:
-        """Return the operations of one chip, as if all shared the work evenly."""
-        return self.work.total / (self.mesh[sharding.DATA] * self.mesh[sharding.MODEL])
+        """Return the operations of one chip, as if they were shared evenly."""
+        return self.work.total / self.sharers
 
-    @property
-    def hbm_bytes(self) -> float | None:
-        """Return bytes from and to HBM of one chip, loops multiplied out."""
-        if self.xla_bytes is None:
-            return None
-        return self.xla_bytes * self.work.total / max(self.work.once, 1)
+    def least(self) -> dict[str, float]:
+        """Return seconds that no step can go below, for each part at its peak.
 
-    def estimate(self) -> dict[str, float]:
-        """Return the seconds that each part would take at the data sheet's peak."""
+        Arguments are read once and new outputs written once; what is moved again in
+        between is not known. Links between slices or hosts are slower than these.
+        """
         chip = self.topology.chip
         moved = sum(
             size * (2 if kind == "all-reduce" else 1)
             for kind, (_, size) in self.traffic.items()
         )
-        found = {"compute": self.flops / chip.flops, "links": moved / chip.link}
-        if self.hbm_bytes is not None:
-            found["HBM"] = self.hbm_bytes / chip.bandwidth
-        return found
+        return {
+            "compute": self.flops / chip.flops,
+            "links": moved / chip.link,
+            "HBM": (self.memory.arguments + self.memory.outputs) / chip.bandwidth,
+        }
 
 
 @contextlib.contextmanager
@@ -187,9 +191,30 @@ def make_spec(source: Any, *, batch_size: int, seed: int) -> Batch:
     }
 
 
+class Lowered(NamedTuple):
+    """A step in the compiler's language.
+
+    Attributes:
+      mesh: of devices that are not there.
+      state: shapes, dtypes and shardings of the state.
+      traced: the step as jax sees it.
+      program: the same for the compiler.
+    """
+
+    mesh: Mesh
+    state: TrainState
+    traced: jax.stages.Traced
+    program: jax.stages.Lowered
+
+    @property
+    def digest(self) -> str:
+        """Return a hash of the program."""
+        return hashlib.sha256(self.program.as_text().encode()).hexdigest()
+
+
 def lower_step(
     task: Task, spec: Batch, layout: sharding.Config, topology: Topology
-) -> tuple[Mesh, jax.stages.Traced, jax.stages.Lowered]:
+) -> Lowered:
     """Write the step down in the compiler's language, for these chips.
 
     Raises:
@@ -201,12 +226,7 @@ def lower_step(
     sharding.check_batch(next(iter(spec.values())).shape[0], mesh)
     abstract = start.make_abstract(task, spec, mesh, layout)
     traced, _ = step.trace(task, abstract, spec, mesh)
-    return mesh, traced, traced.lower()
-
-
-def digest(lowered: jax.stages.Lowered) -> str:
-    """Return a hash of a program that has not been compiled."""
-    return hashlib.sha256(lowered.as_text().encode()).hexdigest()
+    return Lowered(mesh, abstract, traced, traced.lower())
 
 
 def compile_step(
@@ -226,28 +246,32 @@ def compile_step(
     Raises:
       UserError: settings do not fit, or the program does not fit into the memory.
     """
-    mesh, traced, lowered = lower_step(task, spec, layout, topology)
+    lowered = lower_step(task, spec, layout, topology)
     began = time.monotonic()
     try:
         with quiet():
-            compiled = lowered.compile()
+            compiled = lowered.program.compile()
     except JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise UserError(explain_overflow(str(error), topology)) from error
     costs = compiled.cost_analysis() or {}
     report = Report(
-        topology,
-        dict(mesh.shape),
-        layout.params,
-        next(iter(spec.values())).shape[0],
-        _memory(compiled.memory_analysis()),
-        flops.count(traced.jaxpr.jaxpr),
-        costs.get("flops"),
-        costs.get("bytes accessed"),
-        hlo.collectives(compiled.as_text() or ""),
-        time.monotonic() - began,
-        digest(lowered),
+        topology=topology,
+        mesh=dict(lowered.mesh.shape),
+        sharers=math.prod(
+            lowered.mesh.shape[axis]
+            for axis in {sharding.DATA, *placement.axes(lowered.state)}
+        ),
+        params=layout.params,
+        batch_size=next(iter(spec.values())).shape[0],
+        memory=_memory(compiled.memory_analysis()),
+        work=flops.count(lowered.traced.jaxpr.jaxpr),
+        xla_flops=costs.get("flops"),
+        xla_bytes=costs.get("bytes accessed"),
+        traffic=hlo.collectives(compiled.as_text() or ""),
+        seconds=time.monotonic() - began,
+        program=lowered.digest,
     )
     if report.spare < 0:  # The compiler for GPUs does not mind.
         raise UserError(
@@ -308,9 +332,10 @@ def render(report: Report) -> str:
         f"arithmetic: {report.work.total / 1e9:,.1f} GFLOP a step in matrix products "
         f"and convolutions, {report.flops / 1e9:,.2f} on a chip" + _xla_words(report),
     ]
-    if report.hbm_bytes:
+    if report.xla_flops and report.xla_bytes:
         lines.append(
-            f"intensity: {report.flops / report.hbm_bytes:.1f} FLOP a byte of HBM; "
+            f"intensity: {report.xla_flops / report.xla_bytes:.1f} FLOP a byte, or "
+            "more (XLA counts all operands of each operation); "
             f"{chip.flops / chip.bandwidth:.0f} keep this chip's matrix units busy"
         )
     sent = [
@@ -318,12 +343,12 @@ def render(report: Report) -> str:
         for kind, (count, size) in sorted(report.traffic.items())
     ]
     lines.append(f"collectives of a chip and step: {'; '.join(sent) or 'none'}")
-    found = report.estimate()
+    found = report.least()
     times = ", ".join(f"{name} {1e3 * time:.3f} ms" for name, time in found.items())
     slowest = max(found, key=lambda name: found[name])
     lines.append(
-        f"ESTIMATE from data sheets, not measured: {times}; a step takes no less than "
-        f"{1e3 * found[slowest]:.3f} ms ({slowest})"
+        f"ESTIMATE from data sheets, not measured, of the least time: {times}; so a "
+        f"step takes at least {1e3 * found[slowest]:.3f} ms ({slowest})"
     )
     return "\n".join(lines)
 
@@ -343,6 +368,7 @@ def to_json(report: Report) -> dict[str, Any]:
     return {
         "topology": str(report.topology),
         "mesh": report.mesh,
+        "sharers": report.sharers,
         "params": report.params,
         "batch_size": report.batch_size,
         "memory": report.memory._asdict() | {"total": report.memory.total},
@@ -351,7 +377,7 @@ def to_json(report: Report) -> dict[str, Any]:
         "flops": report.work._asdict() | {"chip": report.flops},
         "xla": {"flops": report.xla_flops, "bytes": report.xla_bytes},
         "collectives": {k: v._asdict() for k, v in sorted(report.traffic.items())},
-        "estimate": report.estimate(),
+        "least": report.least(),
         "seconds": report.seconds,
         "program": report.program,
     }

@@ -13,7 +13,7 @@ class Chip(NamedTuple):
     """What one chip has.
 
     Attributes:
-      memory: bytes of HBM.
+      memory: bytes of HBM that a program may fill.
       flops: peak operations a second in bfloat16.
       bandwidth: bytes a second from HBM.
       link: bytes a second to other chips, in one direction, all links together.
@@ -41,9 +41,10 @@ CHIPS = {
     # GBps, both directions together.
     "v6e": Chip(32 * GIB, 918e12, 1600e9, 400e9, 2),
     # https://www.nvidia.com/en-us/data-center/h100 (SXM): 1979 TFLOPS with sparsity,
-    # so half of it; 3.35 TB/s; NVLink 900 GB/s, both directions together. The memory is
-    # what the driver reports of the 80 GB.
-    "h100": Chip(84_929_347_584, 989e12, 3350e9, 450e9, 0),
+    # so half of it; 3.35 TB/s; NVLink 900 GB/s, both directions together. The driver
+    # reports 84.9 GB, of which jax takes three quarters:
+    # https://docs.jax.dev/en/latest/gpu_memory_allocation.html
+    "h100": Chip(84_929_347_584 * 3 // 4, 989e12, 3350e9, 450e9, 0),
 }
 
 EXAMPLES = "v4:2x2x2, v5e:2x4, v5e:16x16, v5p:2x2x2, v6e:4x4, h100:8, h100:2x8"

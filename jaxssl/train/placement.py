@@ -145,6 +145,16 @@ def gather(params: Any, abstract: Any) -> Any:
     return jax.tree.map(one, params, abstract)
 
 
+def axes(state: TrainState) -> set[str]:
+    """Return the mesh axes over which a leaf of the state is split.
+
+    Args:
+      state: arrays, abstract or not, with shardings.
+    """
+    specs = [leaf.sharding.spec for leaf in jax.tree.leaves(state)]
+    return {axis for spec in specs for axis in spec if axis is not None}
+
+
 def tell(state: TrainState, mesh: Mesh) -> str:
     """Say in one line how the state lies on the mesh.
 
@@ -164,7 +174,6 @@ def tell(state: TrainState, mesh: Mesh) -> str:
         f"{number} of {len(leaves)} leaves of the state are split, "
         f"{own / 1e6:.1f} of {total / 1e6:.1f} MB on each device"
     )
-    used = {axis for leaf in leaves for axis in leaf.sharding.spec}
-    if mesh.shape[MODEL] > 1 and MODEL not in used:
+    if mesh.shape[MODEL] > 1 and MODEL not in axes(state):
         line += "; no rule uses model, so its devices repeat each other's work"
     return line
