@@ -350,8 +350,8 @@ def check_python(words, monkeypatch):
 
 def check_pip(words):
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    for extra in re.findall(r"\[(\w+)\]", " ".join(words)):
-        assert extra in extras["project"]["optional-dependencies"]
+    for several in re.findall(r"(?:\.|jaxssl)\[([\w,-]+)\]", " ".join(words)):
+        assert {*several.split(",")} <= {*extras["project"]["optional-dependencies"]}
 
 
 def check_make(words):
