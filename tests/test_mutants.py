@@ -140,18 +140,6 @@ MUTANTS = {
         "while True:",
         "tests/data/test_workers.py::test_workers_end_with_a_reader_that_is_killed",
     ),
-    "one process stops by itself": Mutant(
-        "train/preemption.py",
-        'cluster.gather("stop", self.asked, max) + 1',
-        "self.asked + 1",
-        f"{TRAIN}_cluster.py::test_all_stop_at_the_question_after_the_furthest",
-    ),
-    "processes that differ train": Mutant(
-        "train/cluster.py",
-        "if names:",
-        "if False:",
-        f"{TRAIN}_cluster.py::test_settings_that_differ_are_named_with_the_process",
-    ),
     "a lost process is any error": Mutant(
         "train/peers.py",
         "not (by_jax and LOST.search(str(error)))",

@@ -11,41 +11,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax import lax
+from optax import microbatching
 
 from jaxssl.types import Array, Int
-
-
-def split_rows(batch: Any, num_micro: int, *, together: int = 1) -> Any:
-    """Cut the rows of a batch into micro-batches.
-
-    They are dealt like cards: micro-batch i takes rows i, i + m, i + 2 m and so on, or
-    groups of neighbours. Devices that share the batch evenly so share each micro-batch
-    evenly, and every row stays where it is; contiguous parts would lie on one device.
-
-    Args:
-      batch: leaves [b, ...].
-      num_micro: micro-batches, m.
-      together: so many neighbouring rows stay neighbours.
-
-    Returns:
-      Leaves [m, b / m, ...].
-
-    Raises:
-      ValueError: ``num_micro * together`` does not divide b.
-    """
-
-    def split(x):
-        if len(x) % (num_micro * together):
-            raise ValueError(
-                f"the batch has {len(x)} rows; {num_micro} micro-batches must share "
-                f"it evenly{f' in groups of {together}' if together > 1 else ''}. Give "
-                f"a multiple of {num_micro * together}, or fewer micro-batches."
-            )
-        groups = x.reshape(-1, num_micro, together, *x.shape[1:]).swapaxes(0, 1)
-        return groups.reshape(num_micro, -1, *x.shape[1:])
-
-    return jax.tree.map(split, batch)
 
 
 def mean(
@@ -57,30 +25,40 @@ def mean(
 ) -> Any:
     """Return the mean of a function over the micro-batches of a batch.
 
-    A loop (``lax.scan``): the memory is that of one micro-batch and of two results.
+    A loop: the memory is that of one micro-batch and of two results. Rows are dealt
+    like cards: micro-batch i takes rows i, i + m, i + 2 m and so on, or groups of
+    neighbours. Devices that share the batch evenly so share each micro-batch evenly,
+    and every row stays where it is; contiguous parts would lie on one device.
 
     Args:
       function: takes a micro-batch and its number, and returns a pytree of floating
         point arrays: gradients, statistics, metrics.
       batch: leaves [b, ...].
-      num_micro: micro-batches.
-      together: see `split_rows`.
+      num_micro: micro-batches, m.
+      together: so many neighbouring rows stay neighbours.
 
     Returns:
       What the function returns, averaged.
 
     Raises:
-      ValueError: see `split_rows`.
+      ValueError: ``num_micro * together`` does not divide b.
     """
-    parts = split_rows(batch, num_micro, together=together)
-    shapes = jax.eval_shape(
-        lambda parts: function(jax.tree.map(lambda x: x[0], parts), jnp.int32(0)), parts
-    )
-    zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    size = len(jax.tree.leaves(batch)[0])
+    if size % (num_micro * together):
+        raise ValueError(
+            f"the batch has {size} rows; {num_micro} micro-batches must share "
+            f"it evenly{f' in groups of {together}' if together > 1 else ''}. Give "
+            f"a multiple of {num_micro * together}, or fewer micro-batches."
+        )
 
-    def add(total, numbered):
-        index, part = numbered
-        return jax.tree.map(jnp.add, total, function(part, index)), None
+    def of_groups(groups, numbers):
+        part = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), groups)
+        return function(part, numbers[0])
 
-    total, _ = lax.scan(add, zeros, (jnp.arange(num_micro), parts))
-    return jax.tree.map(lambda leaf: leaf / num_micro, total)
+    groups = jax.tree.map(lambda x: x.reshape(-1, together, *x.shape[1:]), batch)
+    return microbatching.microbatch(
+        of_groups,
+        argnums=(0, 1),
+        microbatch_size=size // together // num_micro,
+        accumulator=microbatching.AccumulationType.MEAN,
+    )(groups, jnp.arange(size // together, dtype=jnp.int32) % num_micro)
