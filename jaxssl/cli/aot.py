@@ -65,11 +65,7 @@ def _aot(values: flags.FlagValues, rest: list[str]) -> int:
     chosen = recipe.load(spec, rest)
     setup = set_up(chosen)
     layout = _read_mesh(setup.mesh, get(values, "mesh"))
-    batch_size = setup.train.batch_size
-    shapes = aot.make_spec(
-        setup.experiment.train_set, batch_size=batch_size, seed=setup.seed
-    )
-    asked = (setup.experiment.task, shapes, layout, topology)
+    asked = (setup.experiment.task, setup.spec(), layout, topology)
     if get(values, "lower"):
         found = {"program": aot.lower_step(*asked).digest}
         print(f"program: {found['program']}")

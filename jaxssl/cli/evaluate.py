@@ -87,14 +87,7 @@ def _restore(setup: Setup, workdir: Path) -> TrainState:
     for bad, wrong in damage.items():
         print(f"CHECKPOINT {bad} IS DAMAGED: {wrong}. Using step {step}.")
     mesh = sharding.make_mesh(sharding.Config(data=1))
-    experiment = setup.experiment
-    spec = start.make_spec(
-        setup.batches,
-        experiment.train_set,
-        batch_size=setup.train.batch_size,
-        seed=setup.seed,
-    )
-    abstract = start.make_abstract(experiment.task, spec, mesh)
+    abstract = start.make_abstract(setup.experiment.task, setup.spec(), mesh)
     return checkpoint.restore(workdir, step, abstract)
 
 
@@ -102,9 +95,9 @@ def _make_untrained(setup: Setup) -> TrainState:
     return start.make_untrained(
         setup.experiment.task,
         setup.experiment.train_set,
+        setup.spec(),
         sharding.make_mesh(sharding.Config(data=1)),
         batches=setup.batches,
-        batch_size=setup.train.batch_size,
         seed=setup.seed,
     )
 

@@ -18,7 +18,7 @@ from jaxssl import settings
 from jaxssl.data import pipeline
 from jaxssl.experiment import Experiment
 from jaxssl.train import loop, recipe, sharding, start
-from jaxssl.types import UserError
+from jaxssl.types import Batch, UserError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # From glibc's malloc.h.
 GLIBC_KEEP = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_ARENA_MAX, 1))
@@ -41,6 +41,18 @@ class Setup(NamedTuple):
     mesh: sharding.Config
     experiment: Experiment
     batches: start.Pipeline
+
+    def spec(self) -> Batch:
+        """Return the shapes of a global batch; reads one record.
+
+        Raises:
+          UserError: more records than ``train.max_bad_records`` cannot be read.
+        """
+        return start.make_spec(
+            self.experiment.train_set,
+            batch_size=self.train.batch_size,
+            max_bad_records=self.train.max_bad_records,
+        )
 
 
 def set_up(chosen: recipe.Recipe) -> Setup:

@@ -51,6 +51,7 @@ def read_setting(spec: str, words: Sequence[str]) -> agreement.Setting:
         train_set=setup.experiment.train_set,
         init_from=setup.experiment.init_from,
         batches=setup.batches,
+        spec=setup.spec(),
         batch_size=setup.train.batch_size,
         seed=setup.seed,
         layout=setup.mesh,

@@ -49,7 +49,8 @@ class Setting(NamedTuple):
       train_set: where mini-batches come from.
       init_from: player to the workdir of a run that gives its first arrays.
       batches: the input pipeline.
-      batch_size: rows of a global batch.
+      spec: shapes of a global batch.
+      batch_size: its rows.
       seed: of the run.
       layout: the section ``mesh``.
     """
@@ -58,6 +59,7 @@ class Setting(NamedTuple):
     train_set: Source
     init_from: Mapping[str, str]
     batches: start.Pipeline
+    spec: Batch
     batch_size: int
     seed: int
     layout: sharding.Config
@@ -180,9 +182,8 @@ def make_place(setting: Setting, name: str, layout: sharding.Config) -> Place:
     mesh = sharding.make_mesh(layout)
     sharding.check_batch(setting.batch_size, mesh)
     task = digested(setting.task)
-    spec = make_spec(setting)
-    abstract = start.make_abstract(task, spec, mesh, layout)
-    program = make_program(task, abstract, spec, mesh)
+    abstract = start.make_abstract(task, setting.spec, mesh, layout)
+    program = make_program(task, abstract, setting.spec, mesh)
     step_fn = program.compile()
     key = sharding.replicate(start.make_keys(setting.seed)[1], mesh)
 
@@ -203,16 +204,6 @@ def make_place(setting: Setting, name: str, layout: sharding.Config) -> Place:
     return Place(name, take, mesh)
 
 
-def make_spec(setting: Setting) -> dict[str, jax.ShapeDtypeStruct]:
-    """Return the shapes of a global batch."""
-    return start.make_spec(
-        setting.batches,
-        setting.train_set,
-        batch_size=setting.batch_size,
-        seed=setting.seed,
-    )
-
-
 def _put(value: np.ndarray, place: Any) -> Array:
     """Put a value that all processes know on the devices of all."""
     return jax.make_array_from_callback(value.shape, place, lambda part: value[part])
@@ -220,7 +211,7 @@ def _put(value: np.ndarray, place: Any) -> Array:
 
 def first_state(setting: Setting, mesh: Mesh) -> TrainState:
     """Return the state that training starts from."""
-    task, spec = setting.task, make_spec(setting)
+    task, spec = setting.task, setting.spec
     abstract = start.make_abstract(task, spec, mesh)
     state = start.init(task, spec, abstract, seed=setting.seed)
     return start.graft_players(state, setting.init_from, lambda _: None)

@@ -22,7 +22,6 @@ from jax.errors import JaxRuntimeError
 from jax.experimental import topologies
 from jax.sharding import Mesh
 
-from jaxssl.data import pipeline
 from jaxssl.train import chips, flops, hlo, placement, sharding, start, step
 from jaxssl.train.chips import GIB, Topology
 from jaxssl.types import Batch, Task, TrainState, UserError
@@ -180,15 +179,6 @@ def find_devices(topology: Topology) -> list[Any]:
             f"--topology={topology.kind}:{shape} is none that the compiler knows: "
             f"{told} Try one of {chips.EXAMPLES}."
         ) from error
-
-
-def make_spec(source: Any, *, batch_size: int, seed: int) -> Batch:
-    """Return the shapes of a global batch after reading one record."""
-    one = start.make_spec(pipeline.batches, source, batch_size=1, seed=seed)
-    return {
-        name: jax.ShapeDtypeStruct((batch_size, *rows.shape[1:]), rows.dtype)
-        for name, rows in one.items()
-    }
 
 
 class Lowered(NamedTuple):

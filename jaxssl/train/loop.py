@@ -13,6 +13,7 @@ import jax
 from jax.sharding import Mesh
 
 from jaxssl.data import pipeline
+from jaxssl.data.sources import Source
 from jaxssl.settings import positive
 from jaxssl.train import (
     checkpoint,
@@ -31,7 +32,7 @@ from jaxssl.train import (
 )
 from jaxssl.train.recipe import Recipe
 from jaxssl.train.step import Program, make_program, renew
-from jaxssl.types import Eval, Task, TrainState, UserError
+from jaxssl.types import Batch, Eval, Task, TrainState, UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,7 +78,7 @@ class Config:
 
 def train(
     task: Task,
-    source: Any,
+    source: Source,
     config: Config,
     *,
     seed: int,
@@ -128,7 +129,7 @@ def train(
     records.check_all(workdir, recipe, fingerprint=source.fingerprint)
 
     # Shapes first: what does not fit is found before anything is written.
-    spec = start.make_spec(batches, source, batch_size=config.batch_size, seed=seed)
+    spec = _read_spec(batches, source, config, seed)
     abstract = start.make_abstract(task, spec, mesh, layout)
     program = make_program(task, abstract, spec, mesh)
     key = sharding.replicate(start.make_keys(seed)[1], mesh)
@@ -225,6 +226,16 @@ def train(
     return state
 
 
+def _read_spec(
+    batches: start.Pipeline, source: Source, config: Config, seed: int
+) -> Batch:
+    """Return the shapes of a global batch, of which there has to be one."""
+    batches(source, batch_size=config.batch_size, seed=seed).close()
+    return start.make_spec(
+        source, batch_size=config.batch_size, max_bad_records=config.max_bad_records
+    )
+
+
 def _make_say(stream: metrics.Stream) -> checkpoint.Say:
     def say(line: str) -> None:
         stream.write(f"{line}\n")
@@ -234,7 +245,7 @@ def _make_say(stream: metrics.Stream) -> checkpoint.Say:
 
 
 def _introduce(
-    source: Any, state: TrainState, mesh: Mesh, config: Config, say: checkpoint.Say
+    source: Source, state: TrainState, mesh: Mesh, config: Config, say: checkpoint.Say
 ) -> None:
     """Say what is about to be trained, on what and where."""
     counts = {
@@ -260,7 +271,7 @@ def _compile(program: Program, say: checkpoint.Say) -> Callable[..., Any]:
 
 def _open_rows(
     batches: start.Pipeline,
-    source: Any,
+    source: Source,
     config: Config,
     mesh: Mesh,
     *,
@@ -283,7 +294,7 @@ def _open_rows(
 
 def _replay(
     batches: start.Pipeline,
-    source: Any,
+    source: Source,
     config: Config,
     seed: int,
     step: int,

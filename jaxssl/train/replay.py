@@ -70,7 +70,7 @@ def recorded(batches: Pipeline, path: Path, strike: Strike | None) -> Pipeline:
 
     def opened(*args: Any, **settings: Any) -> Batches:
         rows: Any = batches(*args, **settings)
-        # Whoever names no step wants to know the shapes of a batch, and does not train.
+        # Whoever names no step asks whether the settings fit, and does not train.
         if "start_step" in settings:
             rows = _Recorded(rows, path, strike)
         return rows

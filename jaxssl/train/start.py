@@ -3,17 +3,18 @@
 import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
-from jaxssl.data.pipeline import Batches
+from jaxssl.data import pipeline
+from jaxssl.data.sources import Source
 from jaxssl.train import checkpoint, placement, sharding
 from jaxssl.types import Array, Batch, Key, Task, TrainState, UserError
 
-Pipeline = Callable[..., Batches]
+Pipeline = Callable[..., pipeline.Batches]
 """``jaxssl.data.pipeline.batches`` or a function like it."""
 
 
@@ -24,24 +25,28 @@ def make_keys(seed: int) -> tuple[Key[Array, ""], Key[Array, ""]]:
 
 
 def make_spec(
-    batches: Pipeline, source: Any, *, batch_size: int, seed: int
+    source: Source, *, batch_size: int, max_bad_records: int
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """Return the shapes of a global batch, from the first one.
+    """Return the shapes of a global batch after reading one record.
+
+    Every image of a data set has the same shape, and a global batch at full size takes
+    many hosts to decode.
 
     Args:
-      batches: the pipeline.
       source: the data set.
       batch_size: rows of a global batch.
-      seed: of the order of the data.
+      max_bad_records: how many records from the first on may be unreadable.
 
     Returns:
       Name to shape and dtype.
+
+    Raises:
+      UserError: more of them cannot be read; names the last.
     """
-    with contextlib.closing(batches(source, batch_size=batch_size, seed=seed)) as rows:
-        first = next(rows)
+    one = pipeline.fetch(source, np.zeros(1, np.int64), max_bad_records).batch
     return {
-        name: jax.ShapeDtypeStruct((batch_size, *value.shape[1:]), value.dtype)
-        for name, value in first.items()
+        name: jax.ShapeDtypeStruct((batch_size, *rows.shape[1:]), rows.dtype)
+        for name, rows in one.items()
     }
 
 
@@ -116,11 +121,11 @@ def graft_players(
 
 def make_untrained(
     task: Task,
-    source: Any,
+    source: Source,
+    spec: Batch,
     mesh: Mesh,
     *,
     batches: Pipeline,
-    batch_size: int,
     seed: int,
     num_steps: int = 80,
 ) -> TrainState:
@@ -133,16 +138,15 @@ def make_untrained(
     Args:
       task: the method.
       source: the training set.
+      spec: shapes of a global batch.
       mesh: where the state lives.
       batches: the pipeline.
-      batch_size: rows of a global batch.
       seed: the run's seed.
       num_steps: number of batches.
 
     Returns:
       The state, with ``step`` 0.
     """
-    spec = make_spec(batches, source, batch_size=batch_size, seed=seed)
     state = init(task, spec, make_abstract(task, spec, mesh), seed=seed)
     key = jax.device_put(make_keys(seed)[1], sharding.replicated(mesh))
 
@@ -151,7 +155,8 @@ def make_untrained(
         new, _ = task.step(state, batch, jax.random.fold_in(key, state.step))
         return state._replace(stats=new.stats, step=new.step)
 
-    with contextlib.closing(batches(source, batch_size=batch_size, seed=seed)) as rows:
+    size = spec["image"].shape[0]
+    with contextlib.closing(batches(source, batch_size=size, seed=seed)) as rows:
         for _ in range(num_steps):
             state = move(state, sharding.to_devices(next(rows), mesh), key)
     return state._replace(step=jnp.zeros_like(state.step))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from jaxssl.data import pipeline
+from jaxssl.data.sources import BadRecord
 from jaxssl.train import checkpoint, edges, loop, metrics, preemption, sharding, start
 from jaxssl.types import EvalResult, UserError
 
@@ -156,6 +157,8 @@ def test_settings_that_do_not_fit_are_found_before_anything_is_written(
             c={"batch_size": 6},
             mesh=sharding.make_mesh(sharding.Config(data=4)),
         )
+    with pytest.raises(UserError, match=r"batch_size is 25; shades has 24 records"):
+        fit(tmp_path / "run", c={"batch_size": 25})
     assert not (tmp_path / "run").exists()
 
 
@@ -202,10 +205,53 @@ def test_every_row_reaches_the_pipeline(tiny, fit, tmp_path):
     assert len(closed) == len(opened) == 3  # The last one reads what was bad.
 
 
+class _Counted:
+    """Twelve records that are read one by one; the first ones are damaged."""
+
+    name, class_names, image_shape, fingerprint = "counted", (), (2, 3, 3), "counted"
+
+    def __init__(self, num_bad):
+        self.num_bad, self.read = num_bad, []
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        self.read.append(index)
+        if index < self.num_bad:
+            raise BadRecord("damaged on purpose")
+        image = np.zeros(self.image_shape, np.uint8)
+        return {"image": image, "label": np.int32(0), "mask": np.zeros(5, bool)}
+
+    def record_name(self, index):
+        return f"counted[{index}]"
+
+
+def test_shapes_of_a_batch_cost_one_record():
+    source = _Counted(0)
+    spec = start.make_spec(source, batch_size=4096, max_bad_records=0)
+    assert source.read == [0]
+    assert {name: (x.shape, x.dtype) for name, x in spec.items()} == {
+        "image": ((4096, 2, 3, 3), np.uint8),
+        "label": ((4096,), np.int32),
+        "mask": ((4096, 5), bool),
+        "id": ((4096,), np.int32),
+    }
+
+
+def test_shapes_of_a_batch_respect_the_limit_of_bad_records():
+    source = _Counted(11)
+    start.make_spec(source, batch_size=4, max_bad_records=11)
+    assert source.read == [*range(12)]
+    with pytest.raises(UserError, match=r"max_bad_records=3\); the last is counted\[3"):
+        start.make_spec(source, batch_size=4, max_bad_records=3)
+
+
 def test_untrained_state_has_fresh_parameters_and_moved_statistics(tiny, mesh, bits):
     task, source = tiny.make_task(), tiny.make_source()
-    options = {"batches": pipeline.batches, "batch_size": 8, "seed": 3}
-    state = start.make_untrained(task, source, mesh, **options)
+    spec = start.make_spec(source, batch_size=8, max_bad_records=0)
+    options = {"batches": pipeline.batches, "seed": 3}
+    state = start.make_untrained(task, source, spec, mesh, **options)
     fresh = jax.jit(task.init)(
         jax.random.split(jax.random.key(3))[0],
         next(pipeline.batches(source, batch_size=8, seed=3)),
