@@ -81,6 +81,8 @@ class Batches(Iterator[dict[str, np.ndarray]]):
 
     Attributes:
       step: the step that the next batch belongs to.
+      ids: global step -> indices of the records of its global batch, over all hosts, as
+        the order says; nothing is read for it.
       wait_seconds: time spent so far in waiting for batches.
       bad_records: index of each unreadable record to the reason; each was replaced by
         the next readable one.
@@ -91,6 +93,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         rows: "grain.DatasetIterator[Rows]",
         *,
         step: int,
+        ids: Order,
         bad: BadRecords,
         in_shared_memory: bool,
     ):
@@ -99,10 +102,12 @@ class Batches(Iterator[dict[str, np.ndarray]]):
         Args:
           rows: the iterator.
           step: of its next element.
+          ids: see ``Batches``.
           bad: counts unreadable records.
           in_shared_memory: the arrays live in memory that workers own; they are copied.
         """
         self.step = step
+        self.ids = ids
         self.wait_seconds = 0.0
         self._rows: Iterator[Rows] = rows
         self._bad = bad
@@ -194,10 +199,15 @@ def batches(
         max_bad=max_bad_records,
     )
     # A wrong order is told here, before a thread or worker meets it.
-    checked(order, start_step, source=source, batch_size=batch_size)
-    rows = _iterate(steps, source, num_workers)
-    bad = BadRecords(source, max_bad_records)
-    return Batches(rows, step=start_step, bad=bad, in_shared_memory=num_workers > 0)
+    ids = functools.partial(checked, order, source=source, batch_size=batch_size)
+    ids(start_step)
+    return Batches(
+        _iterate(steps, source, num_workers),
+        step=start_step,
+        ids=ids,
+        bad=BadRecords(source, max_bad_records),
+        in_shared_memory=num_workers > 0,
+    )
 
 
 def _check_share(batch_size: int, process_index: int, process_count: int) -> None:

@@ -177,19 +177,18 @@ def train(
         _introduce(source, state, mesh, config, say)
         say(f"{'going on after' if restored else 'starting at'} step {first}")
         step_fn = _compile(program, say)
-        replay = functools.partial(_replay, batches, source, config, seed)
-        run = edges.Run(
-            *(config, workdir, evals or {}, writer, store, dog, replay),
-            first=first,
-            began=time.monotonic(),
-        )
-
-        dog.note("reading the first batch")
         rows = stack.enter_context(
             contextlib.closing(
                 _open_rows(batches, source, config, mesh, seed=seed, start_step=first)
             )
         )
+        replay = functools.partial(_replay, rows, seed)
+        run = edges.Run(
+            *(config, workdir, evals or {}, writer, store, dog, replay),
+            first=first,
+            began=time.monotonic(),
+        )
+        dog.note("reading the first batch")
         batch = sharding.to_devices(next(rows), mesh)
         if not restored:
             edges.evaluate(run, state, first)
@@ -293,20 +292,15 @@ def _open_rows(
 
 
 def _replay(
-    batches: start.Pipeline,
-    source: Source,
-    config: Config,
-    seed: int,
-    step: int,
-    count: int,
+    rows: pipeline.Batches, seed: int, step: int, count: int
 ) -> list[dict[str, Any]]:
-    """Return what each of ``count`` steps from ``step`` on was given on all hosts."""
+    """Return what each of ``count`` steps from ``step`` on was given on all hosts.
+
+    No record is read again: a run that ends may have used up its bad ones.
+    """
     given, key = [], start.make_keys(seed)[1]
-    with contextlib.closing(
-        batches(source, batch_size=config.batch_size, seed=seed, start_step=step - 1)
-    ) as rows:
-        for number in range(step, step + count):
-            ids = next(rows)["id"].tolist()
-            words = jax.random.key_data(jax.random.fold_in(key, number - 1)).tolist()
-            given.append({"step": number, "key": words, "ids": ids})
+    for number in range(step - 1, step - 1 + count):
+        words = jax.random.key_data(jax.random.fold_in(key, number)).tolist()
+        ids = rows.ids(number).tolist()
+        given.append({"step": number + 1, "key": words, "ids": ids})
     return given

@@ -61,9 +61,9 @@ def mesh():
 def fit(tiny, mesh):
     """Train the tiny task in a folder; keyword arguments go to ``train``."""
 
-    def run(workdir, *, task=None, words=(), **changes):
+    def run(workdir, *, task=None, source=None, words=(), **changes):
         chosen = recipe.load(str(TINY), words)
-        source = tiny.make_source()
+        source = source or tiny.make_source()
         model = chosen.config.model
         task = task or tiny.make_task(nan_at=model.nan_at, nan_for=model.nan_for)
         settings = loop.Config(

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from jaxssl.data import pipeline
+from jaxssl.data.order import epochs
+from jaxssl.data.sources import BadRecord
 from jaxssl.train import checkpoint, edges, metrics, sharding, start, step
 from jaxssl.types import TrainState
 
@@ -161,6 +163,39 @@ def test_what_the_bad_steps_were_given_is_written_down(tiny, fit, tmp_path):
             if given is not None:
                 words = jax.random.key_data(jax.random.fold_in(key, number))
                 assert (given["ids"], given["key"]) == (ids, words.tolist())
+
+
+class _Damaged:
+    """A data set with every second record damaged."""
+
+    def __init__(self, whole):
+        self._whole = whole
+
+    def __getattr__(self, name):
+        return getattr(self._whole, name)
+
+    def __len__(self):
+        return len(self._whole)
+
+    def __getitem__(self, index):
+        if index % 2:
+            raise BadRecord("damaged on purpose")
+        return self._whole[index]
+
+
+def test_what_bad_steps_were_given_is_told_of_damaged_data(tiny, fit, tmp_path):
+    """Twelve damaged records are more than the default limit, but not the run's."""
+    with pytest.raises(edges.NonFiniteError):
+        fit(
+            tmp_path,
+            source=_Damaged(tiny.make_source()),
+            words=["--config.model.nan_at=9"],
+            c={"max_bad_records": 12},
+        )
+    told = json.loads((tmp_path / "nonfinite-10.json").read_text())
+    expected = epochs(tiny.make_source(), batch_size=8, seed=3)
+    for given in told["steps"]:
+        assert given["ids"] == expected(given["step"] - 1).tolist()
 
 
 def test_two_in_a_row_go_on_again_and_again(fit, tmp_path):
