@@ -100,7 +100,6 @@ def run(
         workdir=workdir,
         evals=setup.experiment.online_evals,
         init_from=setup.experiment.init_from,
-        mesh=mesh,
         layout=setup.mesh,
         recipe=chosen,
         command=[

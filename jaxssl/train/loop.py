@@ -85,7 +85,6 @@ def train(
     workdir: Path,
     evals: Mapping[str, Eval] | None = None,
     init_from: Mapping[str, str] | None = None,
-    mesh: Mesh | None = None,
     layout: sharding.Config | None = None,
     recipe: Recipe | None = None,
     command: Sequence[str] = (),
@@ -103,8 +102,8 @@ def train(
       workdir: the run's folder; made if it is missing.
       evals: cheap evaluations; their scalars are logged as ``name/scalar``.
       init_from: player to the workdir of a run that gives its first arrays.
-      mesh: the devices; all of them by default.
-      layout: how the state is split over them; each has all of it by default.
+      layout: the devices, and how the state is split over them; by default all there
+        are, and each has all of it.
       recipe: written to the workdir, and compared with what is there.
       command: the words that started the run, for the record.
       batches: the input pipeline.
@@ -124,7 +123,7 @@ def train(
       PreemptedError: SIGTERM or SIGINT came; the state is saved.
       PeerLostError: of several processes another one is gone.
     """
-    mesh = mesh or sharding.make_mesh(sharding.Config())
+    mesh = sharding.make_mesh(layout or sharding.Config())
     sharding.check_batch(config.batch_size, mesh)
     records.check_all(workdir, recipe, fingerprint=source.fingerprint)
 

@@ -58,7 +58,7 @@ def mesh():
 
 
 @pytest.fixture
-def fit(tiny, mesh):
+def fit(tiny):
     """Train the tiny task in a folder; keyword arguments go to ``train``."""
 
     def run(workdir, *, task=None, source=None, words=(), **changes):
@@ -69,7 +69,12 @@ def fit(tiny, mesh):
         settings = loop.Config(
             **{**chosen.config.train.to_dict(), **changes.pop("c", {})}
         )
-        options = {"mesh": mesh, "recipe": chosen, "stream": io.StringIO(), **changes}
+        options = {
+            "layout": sharding.Config(data=1),
+            "recipe": chosen,
+            "stream": io.StringIO(),
+            **changes,
+        }
         return loop.train(task, source, settings, seed=3, workdir=workdir, **options)
 
     return run

@@ -219,14 +219,16 @@ def test_a_first_state_without_numbers_is_never_saved(tiny, fit, tmp_path, fault
 
 def test_eight_devices_skip_together(tiny, fit, tmp_path, faults):
     """One device's rows are broken; all keep the old state."""
-    every, task = sharding.make_mesh(sharding.Config()), tiny.make_task()
+    task = tiny.make_task()
 
     def dark(state, batch, key):
         broken = jnp.ones(8).at[5].set(jnp.where(state.step == 2, jnp.nan, 1.0))
         image = batch["image"] * broken[:, None, None, None]
         return task.step(state, {**batch, "image": image}, key)
 
-    state = fit(tmp_path, task=task._replace(step=dark), mesh=every, c=WORDS)
+    state = fit(
+        tmp_path, task=task._replace(step=dark), layout=sharding.Config(), c=WORDS
+    )
     expected, _ = _by_hand(task, tiny.make_source(), num_steps=12, bad=(2,))
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)

@@ -59,9 +59,9 @@ def test_a_longer_log_interval_changes_no_parameter(fit, tmp_path, bits):
 
 
 def test_eight_devices_agree_with_one(tiny, fit, tmp_path):
-    every = sharding.make_mesh(sharding.Config())
-    assert every.shape["data"] == 8
-    one, eight = fit(tmp_path / "one"), fit(tmp_path / "eight", mesh=every)
+    every = sharding.Config()
+    assert sharding.make_mesh(every).shape["data"] == 8
+    one, eight = fit(tmp_path / "one"), fit(tmp_path / "eight", layout=every)
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
         assert b.sharding.is_fully_replicated
         np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4)
@@ -75,8 +75,8 @@ def test_evaluations_run_before_during_and_after(fit, tmp_path):
         assert len(state.step.devices()) == 1
         return EvalResult({"step": float(state.step)}, {})
 
-    every = sharding.make_mesh(sharding.Config())
-    fit(tmp_path / "run", evals={"look": look}, c={"eval_every": 8}, mesh=every)
+    every = sharding.Config()
+    fit(tmp_path / "run", evals={"look": look}, c={"eval_every": 8}, layout=every)
     assert seen == [0, 8, 16, 20]
     found = [r["look/step"] for r in _records(tmp_path / "run") if "look/step" in r]
     assert found == [0, 8, 16, 20]
@@ -155,7 +155,7 @@ def test_settings_that_do_not_fit_are_found_before_anything_is_written(
         fit(
             tmp_path / "run",
             c={"batch_size": 6},
-            mesh=sharding.make_mesh(sharding.Config(data=4)),
+            layout=sharding.Config(data=4),
         )
     with pytest.raises(UserError, match=r"batch_size is 25; shades has 24 records"):
         fit(tmp_path / "run", c={"batch_size": 25})

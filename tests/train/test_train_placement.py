@@ -284,11 +284,9 @@ def test_a_checkpoint_fits_any_mesh(tiny, spec, tmp_path, bits, before, after, f
 def test_a_run_goes_on_with_another_mesh_and_layout(tiny, fit, tmp_path, faults):
     def train(folder, layout, steps):
         out = io.StringIO()
-        mesh = sharding.make_mesh(layout)
         accuracy = tiny.make_eval(tiny.make_task(), tiny.make_source())
         state = fit(
             tmp_path / folder,
-            mesh=mesh,
             layout=layout,
             evals={"online": accuracy},
             recipe=None,
