@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from jaxssl.cli import VERBS, main, setup
-from jaxssl.cli.codes import ExitCode
 from jaxssl.train import checkpoint, evaluation
+from jaxssl.train.codes import ExitCode
 from jaxssl.types import EvalResult, TrainState
 
 TINY = Path(__file__).parent / "train" / "tiny.py"

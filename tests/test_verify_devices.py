@@ -11,8 +11,8 @@ import optax
 import pytest
 
 from jaxssl.cli import main
-from jaxssl.cli.codes import ExitCode
 from jaxssl.train import agreement
+from jaxssl.train.codes import ExitCode
 from tests.small import SMALL
 from tests.tasks import TASKS
 

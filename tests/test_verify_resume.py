@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from jaxssl.cli import verify_resume
-from jaxssl.cli.codes import ExitCode
 from jaxssl.train import replay
+from jaxssl.train.codes import ExitCode
 from tests.small import SMALL
 
 ROOT = Path(__file__).parent.parent

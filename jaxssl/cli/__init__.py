@@ -1,6 +1,6 @@
 """The command ``jaxssl``; ``jaxssl --help`` lists its verbs.
 
-What went wrong is told in one line, and by the exit code (``jaxssl.cli.codes``).
+What went wrong is told in one line, and by the exit code (``jaxssl.train.codes``).
 """
 
 import sys
@@ -23,9 +23,9 @@ try:
         verify,
         verify_resume,
     )
-    from jaxssl.cli.codes import ExitCode
     from jaxssl.cli.verb import Verb, is_override
     from jaxssl.train import checkpoint, cluster, edges, preemption, recipe, storage
+    from jaxssl.train.codes import ExitCode
     from jaxssl.train.drift import DriftError
     from jaxssl.types import UserError
 except ModuleNotFoundError as error:

@@ -5,9 +5,9 @@ from pathlib import Path
 from absl import flags
 
 from jaxssl import settings
-from jaxssl.cli.codes import ExitCode
 from jaxssl.cli.verb import Verb, define_workdir, get, refuse_words, require
 from jaxssl.train import inventory
+from jaxssl.train.codes import ExitCode
 from jaxssl.types import UserError
 
 

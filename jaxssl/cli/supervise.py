@@ -11,9 +11,9 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxssl.cli.codes import ExitCode
 from jaxssl.cli.verb import Verb, get
 from jaxssl.train import checkpoint
+from jaxssl.train.codes import ExitCode
 from jaxssl.types import UserError
 
 RESTART = frozenset(

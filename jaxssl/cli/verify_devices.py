@@ -12,10 +12,10 @@ from pathlib import Path
 
 import jax
 
-from jaxssl.cli.codes import ExitCode
 from jaxssl.cli.setup import set_up, use_compilation_cache
 from jaxssl.cli.verify_resume import FailedError
 from jaxssl.train import agreement, recipe
+from jaxssl.train.codes import ExitCode
 from jaxssl.types import UserError
 
 PATIENCE_SECONDS = 3600

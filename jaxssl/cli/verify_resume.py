@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from jaxssl import settings
-from jaxssl.cli.codes import ExitCode
 from jaxssl.train import checkpoint, loop, metrics, recipe, replay
+from jaxssl.train.codes import ExitCode
 from jaxssl.types import UserError
 
 SAVE_SECONDS = 0.15

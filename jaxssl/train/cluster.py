@@ -20,11 +20,11 @@ from typing import Any, NamedTuple
 import jax
 from jax._src import distributed
 
+from jaxssl.train.codes import ExitCode
 from jaxssl.train.drift import DriftError, shorten
 from jaxssl.train.manifest import NoValidCheckpointError
 from jaxssl.types import UserError
 
-LOST_CODE = 3
 LEAVE_SECONDS = 10
 TICK = 1.0
 """Seconds between two notes of a process, and between two looks at those of others."""
@@ -160,7 +160,7 @@ def _end_on_abort() -> None:
     def tell(_: int) -> None:
         if _state.leaving is not None:  # It has told what went wrong.
             os._exit(_state.leaving)
-        end(LOST_CODE, f"jax gave up, as it says above{_state.behind}")
+        end(ExitCode.PEER_LOST, f"jax gave up, as it says above{_state.behind}")
 
     _state.handler = tell  # What C may call must stay.
     ctypes.CDLL(None).signal(signal.SIGABRT, tell)
@@ -186,7 +186,7 @@ def leave(code: int) -> None:
     _state.leaving = code
     sys.stdout.flush()
     sys.stderr.flush()
-    if code != LOST_CODE:
+    if code != ExitCode.PEER_LOST:
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             _client().wait_at_barrier("jaxssl/leave", LEAVE_SECONDS * 1000)
         if distributed.global_state.process_id == 0:

@@ -21,8 +21,8 @@ from typing import Any
 import jax
 
 from jaxssl.train import cluster, files, peers
+from jaxssl.train.codes import ExitCode
 
-HANG_CODE = 5
 FIRST_SECONDS = 1800.0
 """Allowed for a step while none was measured; paper sizes are slow on a CPU."""
 
@@ -156,4 +156,6 @@ def _bark(dog: Watchdog, workdir: Path) -> None:
     path = workdir / f"hang-{jax.process_index()}.json"
     with contextlib.suppress(OSError):  # A disk that hangs others may refuse this too.
         files.write_atomically(path, (json.dumps(told, indent=2) + "\n").encode())
-    cluster.end(HANG_CODE, f"{words}{behind}. {path} has the stacks of all threads.")
+    cluster.end(
+        ExitCode.HANG, f"{words}{behind}. {path} has the stacks of all threads."
+    )
