@@ -39,6 +39,20 @@ def choice(field: str, value: str, allowed: Iterable[str]) -> None:
         )
 
 
+def local_path(field: str, given: str) -> None:
+    """Raise if a path is a URL; as a path it would become a folder ``gs:``.
+
+    Raises:
+      UserError: names the field and the path, and what to do.
+    """
+    if "://" in given:
+        raise UserError(
+            f"{field} is {given!r}; buckets and other URLs are not supported, because "
+            "locks and renames need a file system. Mount one and give its path "
+            "(docs/pods.md)."
+        )
+
+
 def positive(settings: Any, *fields: str) -> None:
     """Raise unless each named field of ``settings`` is above zero.
 

@@ -61,6 +61,10 @@ def folder(tmp_path, monkeypatch):
         "no_mesh.py": source.replace("config.mesh =", "mesh ="),
         "dead_key.py": source.replace('"save_every"', '"safe_every"'),
         "no_steps.py": source.replace('"num_steps": 20,', ""),
+        "bucket.py": source.replace(
+            "config.eval =",
+            'config.init_from = ConfigDict({"net": "gs://b/run"})\n    config.eval =',
+        ),
         "wrong_build.py": source.replace("return Experiment(", "return dict("),
     }
     for name, text in files.items():
@@ -128,6 +132,13 @@ MISTAKES = {
     f"{TRAIN} --config.train.num_workers=-1": ["config.train.num_workers is -1"],
     f"{TRAIN} --config.mesh.data=0": ["config.mesh.data is 0"],
     f"{TRAIN} --config.data.labels=(1,2)": ["data.labels is (1, 2)", "count from 0"],
+    "train --config=tiny.py --workdir=gs://b/run": [
+        "--workdir is 'gs://b/run'",
+        "Mount",
+    ],
+    "train --config=bucket.py --workdir=run": ["config.init_from.net is 'gs://b/run'"],
+    "aot --config=tiny.py --topology=v5e:2x2 --json=s3://b/x": ["--json is 's3://b/x'"],
+    "data list --data_dir=gs://b/data": ["--data_dir is 'gs://b/data'", "Mount"],
     "train --config=tiny.py --workdir=notes.txt": ["notes.txt is a file"],
     "train --config=tiny.py --workdir=full": ["full is not empty", "config.json"],
     "train --config=tiny.py --workdir=/proc/run": ["cannot write to /proc/run"],

@@ -61,6 +61,9 @@ VERBS = {
     "supervise": supervise.VERB,
 }
 
+PATHS = ("workdir", "config", "data_dir", "json")
+"""Flags that are a path."""
+
 
 def main(
     argv: Sequence[str] | None = None, *, verbs: Mapping[str, Verb] | None = None
@@ -155,6 +158,9 @@ def _dispatch(words: list[str], verbs: Mapping[str, Verb]) -> int:
                 f"--{name} is not a flag of {words[0]}; it has: {known}."
                 + settings.nearest(name, values)
             )
+    for name in PATHS:
+        if name in values:
+            settings.local_path(f"--{name}", values[name].value or "")
     return verb.run(values, rest + inner)
 
 

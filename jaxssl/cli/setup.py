@@ -66,6 +66,10 @@ def set_up(chosen: recipe.Recipe) -> Setup:
         if not isinstance(config.get(name), kind):
             what = "an integer" if kind is int else "a section"
             raise UserError(f"config.{name} is missing or not {what} in {chosen.file}.")
+    for name, value in recipe.flatten(config.to_dict()).items():
+        path = name.startswith("init_from.") or name.endswith("data_dir")
+        if path and isinstance(value, str):
+            settings.local_path(f"config.{name}", value)
     if not 0 <= config.seed < 2**32:
         raise UserError(f"config.seed is {config.seed!r}; give 0 to 2**32 - 1.")
     sections: Any = config
@@ -82,13 +86,18 @@ def set_up(chosen: recipe.Recipe) -> Setup:
 
 
 def use_compilation_cache() -> None:
-    """Keep compiled programs between processes, apart for each kind of processor."""
+    """Keep compiled programs between processes, apart for each kind of processor.
+
+    Raises:
+      UserError: ``JAXSSL_CACHE`` is no path.
+    """
     folder = os.environ.get("JAXSSL_CACHE")
     if folder is None:
         base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
         folder = str(Path(base) / "jaxssl" / "xla")
     if not folder:
         return
+    settings.local_path("JAXSSL_CACHE", folder)
     jax.config.update("jax_compilation_cache_dir", str(Path(folder) / _processor()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
