@@ -211,8 +211,16 @@ def test_another_config_is_exit_code_7(copy, capsys, words, told, faults):
 
 def test_other_settings_may_follow_a_start_that_saved_nothing(copy, capsys):
     shutil.rmtree(copy / "checkpoints")
-    words = [f"--config={TINY}:wide", f"--workdir={copy}", "--config.train.num_steps=3"]
-    assert main(["train", *words]) == 0
+    flags = [f"--config={TINY}:wide", "--hang_seconds=77", "--nodistributed"]
+    flags += ["--traceback", f"--workdir={copy}"]
+    words = ["train", *flags, "--config.train.num_steps=3"]
+    assert main(words) == 0
+    assert json.loads((copy / "run.json").read_text())["command"] == [
+        "jaxssl",
+        "train",
+        *sorted(flags, key=lambda word: word.removeprefix("--").removeprefix("no")),
+        "--config.train.num_steps=3",
+    ]
     told = capsys.readouterr().out
     assert "changed since the last start: model.width was 8, now 16\n" in told
     assert checkpoint.steps(copy) == [3]

@@ -6,7 +6,7 @@ from pathlib import Path
 from absl import flags
 
 from jaxssl.cli.setup import keep_freed_memory, set_up, use_compilation_cache
-from jaxssl.cli.verb import Verb, define_workdir, get, require
+from jaxssl.cli.verb import Verb, define_workdir, get, given, require
 from jaxssl.train import cluster, loop, recipe, records, sharding
 from jaxssl.train.start import Pipeline
 from jaxssl.types import UserError
@@ -102,13 +102,7 @@ def run(
         init_from=setup.experiment.init_from,
         layout=setup.mesh,
         recipe=chosen,
-        command=[
-            "jaxssl",
-            "train",
-            f"--config={spec}",
-            f"--workdir={workdir}",
-            *rest,
-        ],
+        command=["jaxssl", "train", *given(values), *rest],
         batches=around(setup.batches),
         hang_seconds=get(values, "hang_seconds"),
     )

@@ -35,6 +35,11 @@ def get(values: flags.FlagValues, name: str) -> Any:
     return values[name].value
 
 
+def given(values: flags.FlagValues) -> list[str]:
+    """Return the flags that were given, as words of a command."""
+    return [values[name].serialize() for name in sorted(values) if values[name].present]
+
+
 def require(values: flags.FlagValues, name: str, example: str) -> str:
     """Return the value of a flag that must be given.
 

@@ -52,7 +52,10 @@ def test_two_processes_are_one_run(pair, fit, newest, bits, tmp_path):
     assert "step 20/20" not in second.out
     logs = [(workdir / "logs" / f"process_{i}.log").read_text() for i in (0, 1)]
     assert all("step 20/20" in text for text in logs)
-    assert (workdir / "run.json").read_text().count('"processes": 2') == 1
+    told = json.loads((workdir / "run.json").read_text())
+    assert told["devices"]["processes"] == 2
+    assert "--num_processes=2" in told["command"]
+    assert "--process_id=0" in told["command"]
     assert len([*(workdir / "tb").iterdir()]) == 1
     names = {path.name for path in (workdir / "checkpoints").iterdir()}
     assert names == {"12", "16", "20"}
