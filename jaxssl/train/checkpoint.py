@@ -17,6 +17,7 @@ import orbax.checkpoint as ocp
 from jaxssl.train import cluster, files, manifest, peers
 from jaxssl.train.drift import DriftError
 from jaxssl.train.manifest import NoValidCheckpointError
+from jaxssl.train.watchdog import LONG_SECONDS
 from jaxssl.types import TrainState, UserError
 
 FOLDER = "checkpoints"
@@ -63,6 +64,7 @@ def open_store(workdir: Path, *, keep: int) -> Iterator[Store]:
         create=False,
         cleanup_tmp_directories=True,
         enable_async_checkpointing=True,
+        async_options=ocp.AsyncOptions(timeout_secs=LONG_SECONDS),
         multiprocessing_options=_together(),
     )
     with contextlib.ExitStack() as stack:

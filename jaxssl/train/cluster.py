@@ -323,6 +323,27 @@ def gather(what: str, mine: Any, choose: Callable[[list[Any]], Any]) -> Any:
     return decide(what, collect)
 
 
+def meet(what: str, seconds: int) -> None:
+    """Wait until all processes are here.
+
+    Args:
+      what: names the place, in messages.
+      seconds: how long to wait.
+
+    Raises:
+      PeerLostError: one did not come in time, or is gone.
+    """
+    if count() == 1:
+        return
+    try:
+        _client().wait_at_barrier(new_key(what), int(seconds * 1000))
+    except jax.errors.JaxRuntimeError as error:
+        raise PeerLostError(
+            f"not all processes came to the {what} within {seconds} s: "
+            f"{first_line(error)}"
+        ) from error
+
+
 def compare(mine: Mapping[str, Any]) -> None:
     """Raise on every process unless all of them said the same.
 

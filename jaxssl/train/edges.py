@@ -10,7 +10,7 @@ import jax
 
 from jaxssl.train import checkpoint, cluster, files, metrics, sharding
 from jaxssl.train.step import MAX_SKIPS, UPDATE, Meter, is_finite
-from jaxssl.train.watchdog import Watchdog
+from jaxssl.train.watchdog import LONG_SECONDS, Watchdog
 from jaxssl.types import Eval, TrainState
 
 if TYPE_CHECKING:
@@ -117,6 +117,12 @@ def save(run: Run, state: TrainState, meter: Meter) -> None:
         raise NonFiniteError(
             step, f"the state is not finite at step {step}. {_kept(run)}"
         )
+    # Others may evaluate for an hour yet, and Orbax waits five minutes for them. To
+    # wait is not long by itself: if none of the others is, something hangs.
+    checkpoint.settle(run.store)
+    run.dog.note("waiting for the others to save")
+    cluster.meet("save", LONG_SECONDS)
+    run.dog.note("saving", long=True)
     checkpoint.save(run.store, state)
 
 

@@ -26,7 +26,7 @@ from jaxssl.train.codes import ExitCode
 FIRST_SECONDS = 1800.0
 """Allowed for a step while none was measured; paper sizes are slow on a CPU."""
 
-LONG_SECONDS = 7200.0
+LONG_SECONDS = 7200
 """Allowed for what is long on purpose: compiling, evaluating, saving."""
 
 TIMES_MEDIAN = 20.0
@@ -74,7 +74,7 @@ class Watchdog:
     def limit(self) -> float:
         """Return how many seconds may pass without a note."""
         if self.long:
-            return LONG_SECONDS
+            return float(LONG_SECONDS)
         if not self._seconds:
             return max(self._least, FIRST_SECONDS)
         return max(self._least, TIMES_MEDIAN * statistics.median(self._seconds))

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl.train import checkpoint, drift, inventory, manifest
+from jaxssl.train import checkpoint, drift, inventory, manifest, watchdog
 from jaxssl.types import TrainState, UserError
 
 
@@ -234,6 +234,12 @@ def test_a_failed_last_save_is_heard(tmp_path, monkeypatch):
         leave = stack.pop_all()
     with pytest.raises(ZeroDivisionError):
         leave.close()
+
+
+def test_a_save_may_take_as_long_as_the_watchdog_allows(tmp_path):
+    with checkpoint.open_store(tmp_path, keep=2) as store:
+        background = store.manager._checkpointer._async_manager
+        assert background._timeout_secs == watchdog.LONG_SECONDS == 7200
 
 
 def test_a_step_is_saved_once(tmp_path):

@@ -90,6 +90,26 @@ def test_a_slow_process_is_waited_for(
 
 
 @pytest.mark.parametrize("victim", [0, 1])
+def test_a_slow_evaluation_is_waited_for_before_a_save(run, tmp_path, victim, faults):
+    """It takes longer than Orbax would wait, and than a step may take."""
+    words = ("--config.train.eval_every=20", "--hang_seconds=6")
+    hurt = {victim: {"TINY_PACE": "9"}}
+    done = run(tmp_path / "run", 2, *words, faults=hurt, TINY_BARRIER="4")
+    assert [d.code for d in done] == [0, 0], done
+    assert done[0].seconds > 18
+    faults.record("F13", injected=1, survived=1)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_one_that_is_stuck_before_a_save_is_not_waited_for(run, tmp_path, victim):
+    words = ("--config.train.save_every=1", "--hang_seconds=5")
+    done = run(tmp_path / "run", 2, *words, faults={victim: {"TINY_STALL": "12:900"}})
+    assert {d.code for d in done} <= {3, 5}
+    lines = [d.line for d in done if d.code == 5]
+    assert any("reading the batch of the next one" in line for line in lines), done
+
+
+@pytest.mark.parametrize("victim", [0, 1])
 def test_a_late_process_is_waited_for(
     run, pair, newest, bits, tmp_path, victim, faults
 ):

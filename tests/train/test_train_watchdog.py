@@ -91,7 +91,7 @@ def test_all_that_hang_in_a_save_end(pair):
     dog, other, wait, barks = pair
     other["long"] = True
     dog.note("saving", long=True)
-    wait(int(watchdog.LONG_SECONDS))
+    wait(watchdog.LONG_SECONDS)
     assert barks == []
     wait(1)
     assert barks == ["saving"]

@@ -4,7 +4,8 @@ Variables of the environment hurt the process. Where the online evaluations are:
 ``TINY_KILL=step:seconds`` kills it with signal 9 that long after the step,
 ``TINY_TERM=step`` sends it SIGTERM, ``TINY_FREEZE=step`` SIGSTOP, ``TINY_PACE=seconds``
 lets each of them take that long. Where it reads: ``TINY_STALL=read:seconds`` lets one
-read take that long, and ``read:never`` lets it fail.
+read take that long, and ``read:never`` lets it fail. ``TINY_BARRIER=seconds`` is how
+long processes wait for each other in Orbax.
 """
 
 import os
@@ -18,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from ml_collections import ConfigDict
+from orbax.checkpoint import multihost
 
 from jaxssl.data.sources import ArraySource
 from jaxssl.experiment import Experiment
@@ -176,6 +178,9 @@ def strike(state):
 def build(config):
     if config.data.labels != tuple(range(len(config.data.labels))):
         raise UserError(f"data.labels is {config.data.labels!r}; it must count from 0.")
+    if "TINY_BARRIER" in os.environ:
+        limit = int(os.environ["TINY_BARRIER"])
+        multihost._DEFAULT_BARRIER_TIMEOUT = limit
     kind = StallingSource if "TINY_STALL" in os.environ else ArraySource
     source = make_source(config.data.count, kind)
     task = make_task(
