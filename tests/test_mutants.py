@@ -142,7 +142,7 @@ MUTANTS = {
     ),
     "a lost process is any error": Mutant(
         "train/peers.py",
-        "not (by_jax and LOST.search(str(error)))",
+        "not (_is_jaxs(error) and LOST.search(str(error)))",
         "True",
         f"{TRAIN}_cluster.py::test_words_of_jax_that_mean_a_lost_process",
     ),

@@ -66,16 +66,23 @@ def guard() -> Iterator[None]:
     try:
         yield
     except (RuntimeError, ValueError, OSError) as error:
-        # Waiting for an array, jax raises a plain ValueError.
-        by_jax = (
-            isinstance(error, jax.errors.JaxRuntimeError) or type(error) is ValueError
-        )
-        if cluster.count() == 1 or not (by_jax and LOST.search(str(error))):
+        if cluster.count() == 1 or not (_is_jaxs(error) and LOST.search(str(error))):
             _say_goodbye(error)
             raise
         raise cluster.PeerLostError(
             f"another process is lost ({cluster.first_line(error)}){find_behind()}"
         ) from error
+
+
+def _is_jaxs(error: Exception) -> bool:
+    """Say whether an error may be jax's own; it does not always have a type for that.
+
+    Waiting for an array, jax raises a plain ValueError. Orbax makes a TimeoutError of
+    a barrier that failed; the system's own, of a network disk, has a number.
+    """
+    if isinstance(error, TimeoutError):
+        return error.errno is None
+    return isinstance(error, jax.errors.JaxRuntimeError) or type(error) is ValueError
 
 
 def _say_goodbye(error: Exception) -> None:

@@ -138,16 +138,19 @@ def test_one_process_asks_nobody(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words",
+    ("kind", "words"),
     [
-        "UNKNOWN: Gloo all-reduce failed: pair.cc:547 Connection closed by peer",
-        "UNAVAILABLE: The following tasks are unhealthy (stopped sending heartbeats)",
-        "DEADLINE_EXCEEDED: Barrier timed out",
-        "INTERNAL: NCCL operation ncclGroupEnd() failed: unhandled system error",
-        "ABORTED: connection reset",
+        (ValueError, "UNKNOWN: Gloo all-reduce failed: pair.cc:547 Connection closed"),
+        (ValueError, "UNAVAILABLE: tasks are unhealthy (stopped sending heartbeats)"),
+        (jax.errors.JaxRuntimeError, "DEADLINE_EXCEEDED: Barrier timed out"),
+        (ValueError, "INTERNAL: NCCL operation ncclGroupEnd() failed: system error"),
+        (ValueError, "ABORTED: connection reset"),
+        # Orbax's words, of its thread that ends a save.
+        (TimeoutError, "Timed out while waiting for async_write_complete barrier."),
+        (TimeoutError, "Timed out while waiting for async_commit_complete barrier."),
     ],
 )
-def test_words_of_jax_that_mean_a_lost_process(monkeypatch, words):
+def test_words_of_jax_that_mean_a_lost_process(monkeypatch, kind, words):
     notes = {
         "jaxssl/note/0": {"step": 12, "doing": "waiting for the devices", "tick": 3},
         "jaxssl/note/1": {"step": 11, "doing": "reading", "tick": 5},
@@ -159,7 +162,7 @@ def test_words_of_jax_that_mean_a_lost_process(monkeypatch, words):
     monkeypatch.setattr(cluster, "TICK", 0.01)
     monkeypatch.setattr(cluster, "read_all", lambda prefix: next(told))
     with pytest.raises(cluster.PeerLostError) as caught, peers.guard():
-        raise ValueError(f"{words}\nmore of it")
+        raise kind(f"{words}\nmore of it")
     text = str(caught.value)
     assert words in text
     assert "process 0" not in text
@@ -176,6 +179,8 @@ def test_words_of_jax_that_mean_a_lost_process(monkeypatch, words):
         ValueError("RESOURCE_EXHAUSTED: Out of memory"),
         RuntimeError("barrier"),
         OSError(28, "No space left on device"),
+        TimeoutError(110, "Connection reset"),
+        TimeoutError("Timed out after 7201 seconds."),
     ],
 )
 def test_other_errors_stay_and_are_told_to_the_others(monkeypatch, error):
