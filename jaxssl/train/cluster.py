@@ -72,6 +72,7 @@ class _State:
     """What holds for the whole process, as jax's own connection does."""
 
     join_seconds = Limits().join
+    peer_seconds = Limits().peer
     handler: Any = None
     behind = ""
     leaving: int | None = None
@@ -122,7 +123,7 @@ def join(
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     _end_on_abort()
-    _state.join_seconds = join_seconds
+    _state.join_seconds, _state.peer_seconds = join_seconds, peer_seconds
     _state.behind = (
         f"; not all were there within {join_seconds} s. Start all of them, with the "
         "same --coordinator and --num_processes."
@@ -207,6 +208,11 @@ def count() -> int:
 def is_first() -> bool:
     """Say whether this is process 0, which writes what a run writes once."""
     return count() == 1 or jax.process_index() == 0
+
+
+def patience() -> int:
+    """Return how many seconds others may be silent, as the service itself may."""
+    return _state.peer_seconds
 
 
 def new_key(what: str) -> str:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 
 import jax
@@ -118,10 +119,21 @@ def _agree(received: Received) -> Iterator[Received]:
             cluster.put(key, f"{mine} on process {jax.process_index()}")
         return cluster.peek(key)
 
+    def look_long() -> str | None:
+        """Look again where a question failed: the network may stumble."""
+        first = time.monotonic()
+        while True:
+            try:
+                return look()
+            except cluster.PeerLostError:
+                if time.monotonic() - first > cluster.patience() or done.is_set():
+                    raise
+            time.sleep(POLL_SECONDS)
+
     def follow() -> None:
         try:
             while not done.wait(POLL_SECONDS):
-                if why := look():
+                if why := look_long():
                     vote.settle(why)
                     return
         except cluster.PeerLostError as error:

@@ -1,6 +1,8 @@
 """What many processes need of one: flags, agreement, and words for what went wrong."""
 
 import itertools
+import threading
+import time
 
 import jax
 import pytest
@@ -191,6 +193,52 @@ def test_other_errors_stay_and_are_told_to_the_others(monkeypatch, error):
         raise error
     assert caught.value is error
     assert said["jaxssl/left/0"] == f"{type(error).__name__}: {error}"
+
+
+@pytest.fixture
+def stumbling(monkeypatch):
+    """A service that answers no question until it is told to, and nobody is told."""
+    silent = threading.Event()
+    silent.set()
+
+    def peek(key):
+        if silent.is_set():
+            raise cluster.PeerLostError("UNAVAILABLE: connection reset")
+        return "SIGTERM on process 1"
+
+    monkeypatch.setattr(cluster, "count", lambda: 2)
+    monkeypatch.setattr(cluster, "peek", peek)
+    monkeypatch.setattr(cluster, "gather", lambda what, mine, choose: mine)
+    monkeypatch.setattr(preemption, "POLL_SECONDS", 0.01)
+    return silent
+
+
+def test_a_question_that_fails_is_asked_again(monkeypatch, stumbling):
+    monkeypatch.setattr(cluster, "patience", lambda: 60)
+    with preemption.watch() as received:
+        for _ in range(20):
+            time.sleep(0.01)
+            assert received() is None
+        stumbling.clear()
+        deadline = time.monotonic() + 30
+        while not (found := received()) and time.monotonic() < deadline:
+            time.sleep(0.01)
+    assert found == "SIGTERM on process 1"
+
+
+def test_a_service_that_stays_silent_is_lost(monkeypatch, stumbling):
+    monkeypatch.setattr(cluster, "patience", lambda: 0.2)
+    began = time.monotonic()
+
+    def ask():
+        while time.monotonic() < began + 30:
+            received()
+            time.sleep(0.01)
+
+    with preemption.watch() as received:
+        with pytest.raises(cluster.PeerLostError, match="UNAVAILABLE"):
+            ask()
+    assert time.monotonic() - began > 0.2
 
 
 def test_all_stop_at_the_question_after_the_furthest(monkeypatch):
