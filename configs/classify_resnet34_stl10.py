@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
     config = ConfigDict({"seed": 123})
     config.data = ConfigDict({"name": "tfds:stl10", "data_dir": ""})
     config.method = ConfigDict({"crop_size": 64, "flip": True})
-    config.model = ConfigDict({"depth": 34, "stem": "small"})
+    config.model = ConfigDict({"depth": 34, "stem": "small", "width": 64})
     config.optim = sections.optim()
     config.train = sections.train(num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH)
     config.mesh = sections.mesh()

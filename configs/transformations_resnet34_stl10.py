@@ -27,7 +27,7 @@ def get_config(variant: str = "released") -> ConfigDict:
     """Return the AlexNet run's settings with another network."""
     choice("variant", variant, transformations_stl10.SIDES)
     config = transformations_stl10.get_config(f"rot_warp_lci,{variant}").unlock()
-    config.model = ConfigDict({"depth": 34, "stem": "small"})
+    config.model = ConfigDict({"depth": 34, "stem": "small", "width": 64})
     config.eval.knn.tap = config.eval.retrieval.tap = "stage4"
     return config.lock()
 

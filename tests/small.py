@@ -5,6 +5,7 @@
 
 ALEXNET = ["--config.model.width=0.125", "--config.model.fc_features=16"]
 TRUNK = ["--config.model.width=0.125"]
+RESNET = ["--config.model.depth=18", "--config.model.width=8"]
 RANDOM = ["--config.init_from.classifier=random"]
 
 
@@ -43,6 +44,7 @@ SMALL = {
     "classify_imagenet2012.py:sgd": [*generated("imagenet2012", 8), *LABELS],
     "classify_resnet34_stl10.py": [
         *generated("stl10", 8),
+        *RESNET,
         *online(24),
         "--config.eval.online.shots=1",
     ],
@@ -61,6 +63,7 @@ SMALL = {
     "transformations_imagenet2012.py": [*generated("imagenet2012", 16), *RECOGNITION],
     "transformations_resnet34_stl10.py": [
         *generated("stl10", 8),
+        *RESNET,
         "--config.inpainter.depth=4",
         "--config.critic.depth=4",
         *online(24),
