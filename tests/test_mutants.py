@@ -74,6 +74,12 @@ MUTANTS = {
         "jnp.where(skip, now, now)",
         f"{TRAIN}_guard.py::test_bad_steps_leave_no_trace_but_a_count",
     ),
+    "a run that goes on forgets its meter": Mutant(
+        "train/loop.py",
+        "_begin_meter(workdir, first, program.empty, say)",
+        "program.empty",
+        f"{TRAIN}_loop.py::test_records_miss_no_step_where_a_run_goes_on",
+    ),
     "bad steps never stop the run": Mutant(
         "train/step.py",
         "(streak >= MAX_SKIPS)",

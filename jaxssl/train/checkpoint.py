@@ -93,12 +93,15 @@ def _together() -> ocp.options.MultiprocessingOptions:
     return ocp.options.MultiprocessingOptions(active_processes=everyone)
 
 
-def save(store: Store, state: TrainState) -> None:
+def save(
+    store: Store, state: TrainState, meter: Mapping[str, Any] | None = None
+) -> None:
     """Start to write ``state`` and return once it has been copied to the host.
 
     Args:
       store: where to.
       state: all that training needs; may be donated afterwards.
+      meter: of the log interval that the step lies in; see `step.to_plain`.
 
     Raises:
       RuntimeError: Orbax refused; or the save before this one failed.
@@ -110,7 +113,7 @@ def save(store: Store, state: TrainState) -> None:
     if not store.manager.save(step, args=ocp.args.StandardSave(state)):
         raise RuntimeError(f"Orbax did not save step {step} in {store.folder}")
     leaves = manifest.describe(state)
-    store.pending.append(store.worker.submit(_finish, store, step, leaves))
+    store.pending.append(store.worker.submit(_finish, store, step, leaves, meter))
 
 
 def settle(store: Store) -> None:
@@ -125,10 +128,10 @@ def finish(store: Store) -> None:
     cluster.decide("finish", lambda: None)
 
 
-def _finish(store: Store, step: int, leaves: dict[str, list]) -> None:
+def _finish(store: Store, step: int, leaves: dict[str, list], meter: Any) -> None:
     store.manager.wait_until_finished()
     if cluster.is_first():
-        manifest.write(store.folder / str(step), leaves)
+        manifest.write(store.folder / str(step), leaves, meter)
         (store.folder / SAVING).unlink()
 
 

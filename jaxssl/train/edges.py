@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import jax
 
 from jaxssl.train import checkpoint, cluster, files, metrics, sharding
-from jaxssl.train.step import MAX_SKIPS, UPDATE, Meter, is_finite
+from jaxssl.train.step import MAX_SKIPS, UPDATE, Meter, is_finite, to_plain
 from jaxssl.train.watchdog import LONG_SECONDS, Watchdog
 from jaxssl.types import Eval, TrainState
 
@@ -111,7 +111,7 @@ def save(run: Run, state: TrainState, meter: Meter) -> None:
     """
     run.dog.note("saving", long=True)
     step = int(state.step)
-    _check(run, meter)
+    fetched = _check(run, meter)
     if not is_finite(state):
         _write_replay(run, step, 1, [UPDATE])
         raise NonFiniteError(
@@ -123,7 +123,7 @@ def save(run: Run, state: TrainState, meter: Meter) -> None:
     run.dog.note("waiting for the others to save")
     cluster.meet("save", LONG_SECONDS)
     run.dog.note("saving", long=True)
-    checkpoint.save(run.store, state)
+    checkpoint.save(run.store, state, to_plain(fetched))
 
 
 def _check(run: Run, meter: Meter) -> Meter:

@@ -20,6 +20,7 @@ from jaxssl.train import (
     cluster,
     edges,
     logs,
+    manifest,
     metrics,
     peers,
     placement,
@@ -31,7 +32,7 @@ from jaxssl.train import (
     watchdog,
 )
 from jaxssl.train.recipe import Recipe
-from jaxssl.train.step import Program, make_program, renew
+from jaxssl.train.step import Meter, Program, from_plain, make_program, renew
 from jaxssl.types import Batch, Eval, Task, TrainState, UserError
 
 
@@ -191,7 +192,7 @@ def train(
         batch = sharding.to_devices(next(rows), mesh)
         if not restored:
             edges.evaluate(run, state, first)
-        meter = behind = program.empty
+        meter = behind = _begin_meter(workdir, first, program.empty, say)
         pace = metrics.Pace()
         for step in range(first + 1, config.num_steps + 1):
             last = step == config.num_steps
@@ -265,6 +266,18 @@ def _compile(program: Program, say: checkpoint.Say) -> Callable[..., Any]:
     step_fn = program.compile()
     say(f"compiled in {metrics.format_seconds(time.monotonic() - began)}")
     return step_fn
+
+
+def _begin_meter(workdir: Path, step: int, empty: Meter, say: checkpoint.Say) -> Meter:
+    """Return the meter as it was after a step, so that a record misses no step."""
+    folder = workdir / checkpoint.FOLDER / str(step)
+    kept = manifest.read_meter(folder) if folder.exists() else None
+    if kept is None:  # The run begins, or its checkpoint is older than such meters.
+        return empty
+    meter = from_plain(kept, empty)
+    if meter is None:
+        say(f"other metrics than up to step {step}; the next record begins after it")
+    return empty if meter is None else meter
 
 
 def _open_rows(

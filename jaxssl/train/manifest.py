@@ -39,15 +39,18 @@ def describe(state: Any) -> dict[str, list]:
     }
 
 
-def write(folder: Path, leaves: dict[str, list]) -> None:
+def write(
+    folder: Path, leaves: dict[str, list], meter: Mapping[str, Any] | None = None
+) -> None:
     """Hash all files below ``folder`` and write the manifest beside them.
 
     Args:
       folder: a finished checkpoint.
       leaves: what ``describe`` said about the saved state.
+      meter: what `read_meter` is to return.
     """
     found = _describe_files(_files(folder))
-    body = {"format": FORMAT, "leaves": leaves, "files": found}
+    body = {"format": FORMAT, "leaves": leaves, "files": found, "meter": meter}
     text = json.dumps({**body, "sha256": _digest(body)}, indent=1)
     files.write_atomically(folder / NAME, text.encode())
 
@@ -55,6 +58,11 @@ def write(folder: Path, leaves: dict[str, list]) -> None:
 def read_leaves(folder: Path) -> dict[str, list]:
     """Return the leaves that a verified manifest lists."""
     return json.loads((folder / NAME).read_text())["leaves"]
+
+
+def read_meter(folder: Path) -> dict[str, Any] | None:
+    """Return the meter that a verified manifest holds; older ones hold none."""
+    return json.loads((folder / NAME).read_text()).get("meter")
 
 
 def find_damage(folder: Path) -> str | None:

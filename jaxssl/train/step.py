@@ -1,10 +1,11 @@
 """The compiled step: a task's step, its random key, and a meter on the device."""
 
-from collections.abc import Callable, Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
 from jaxssl.train import manifest, placement, sharding, start
@@ -201,6 +202,31 @@ def _add(
 def renew(empty: Meter, meter: Meter) -> Meter:
     """Return the meter of the next interval; skipped steps in a row count on."""
     return empty._replace(streak=meter.streak)
+
+
+def to_plain(meter: Meter) -> dict[str, Any]:
+    """Return a meter as JSON holds it exactly: each float32 is a double, too."""
+    return jax.tree.map(lambda x: x.item(), jax.device_get(meter))._asdict()
+
+
+def from_plain(kept: Mapping[str, Any], empty: Meter) -> Meter | None:
+    """Return a meter that `to_plain` wrote down.
+
+    Args:
+      kept: what it returned.
+      empty: the meter to start an interval with, on its devices.
+
+    Returns:
+      The meter on the same devices; None if the task had other metrics then.
+    """
+    if jax.tree.structure(kept) != jax.tree.structure(empty._asdict()):
+        return None
+
+    def put(value: float | int, like: jax.Array) -> Array:
+        told = np.asarray(value, like.dtype)
+        return jax.make_array_from_callback((), like.sharding, lambda _: told)
+
+    return jax.tree.map(put, Meter(**kept), empty)
 
 
 def _check_stable(before: TrainState, after: TrainState) -> None:

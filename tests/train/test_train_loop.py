@@ -9,7 +9,16 @@ import pytest
 
 from jaxssl.data import pipeline
 from jaxssl.data.sources import BadRecord
-from jaxssl.train import checkpoint, edges, loop, metrics, preemption, sharding, start
+from jaxssl.train import (
+    checkpoint,
+    edges,
+    loop,
+    manifest,
+    metrics,
+    preemption,
+    sharding,
+    start,
+)
 from jaxssl.types import EvalResult, UserError
 
 
@@ -110,6 +119,72 @@ def test_a_signal_saves_and_the_same_command_goes_on(fit, tmp_path, bits, name, 
     assert checkpoint.steps(tmp_path / "cut") == [4, 5]
     assert bits(fit(tmp_path / "cut")) == bits(whole)
     faults.record("F14", injected=1, survived=1)
+
+
+@pytest.fixture
+def cut(fit):
+    """Train, and stop after a step by SIGTERM."""
+
+    def run(workdir, step, **changes):
+        def strike(state):
+            if int(state.step) == step:
+                os.kill(os.getpid(), signal.SIGTERM)
+            return EvalResult({}, {})
+
+        rare = {"eval_every": 1, "save_every": 20, "log_every": 10}
+        with pytest.raises(preemption.PreemptedError):
+            fit(workdir, evals={"strike": strike}, c=rare, **changes)
+        assert checkpoint.steps(workdir) == [step]
+
+    return run
+
+
+RARE = {"log_every": 10, "save_every": 20}
+
+
+def test_records_miss_no_step_where_a_run_goes_on(fit, cut, tmp_path):
+    """Steps 4 and 5 make no update; the run stops at 7, and a record is due at 10."""
+    words = ["--config.model.nan_at=3", "--config.model.nan_for=2"]
+    fit(tmp_path / "whole", words=words, c=RARE)
+    cut(tmp_path / "cut", 7, words=words)
+    fit(tmp_path / "cut", words=words, c=RARE)
+    records = _records(tmp_path / "cut")
+    assert records == _records(tmp_path / "whole")
+    assert [record["data/skipped_steps"] for record in records] == [2.0, 0.0]
+
+
+def test_steps_without_numbers_count_on_where_a_run_goes_on(fit, cut, tmp_path):
+    words = ["--config.model.nan_at=9", "--config.model.nan_for=3"]
+    cut(tmp_path, 11, words=words)
+    with pytest.raises(edges.NonFiniteError, match="steps 10 to 12 made no update"):
+        fit(tmp_path, words=words, c=RARE)
+
+
+def test_a_checkpoint_without_a_meter_goes_on(fit, cut, tmp_path, bits):
+    """As versions wrote them that kept no meter."""
+    whole = fit(tmp_path / "whole", c=RARE)
+    cut(tmp_path / "cut", 7)
+    path = tmp_path / "cut" / checkpoint.FOLDER / "7" / manifest.NAME
+    body = json.loads(path.read_text())
+    assert body.pop("meter")["count"] == 7
+    del body["sha256"]
+    body["sha256"] = manifest._digest(body)
+    path.write_text(json.dumps(body))
+    assert bits(fit(tmp_path / "cut", c=RARE)) == bits(whole)
+    assert [record["step"] for record in _records(tmp_path / "cut")] == [10, 20]
+
+
+def test_a_task_with_other_metrics_begins_their_record_anew(tiny, fit, cut, tmp_path):
+    task, out = tiny.make_task(), io.StringIO()
+
+    def step(state, batch, key):
+        new, found = task.step(state, batch, key)
+        return new, {**found, "acc/other": found["acc/shade"]}
+
+    cut(tmp_path, 7)
+    fit(tmp_path, task=task._replace(step=step), c=RARE, stream=out)
+    assert _records(tmp_path)[0]["step"] == 10
+    assert "other metrics than up to step 7" in out.getvalue()
 
 
 def test_a_crash_repeats_no_record(fit, tmp_path, bits):
