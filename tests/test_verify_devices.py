@@ -10,7 +10,8 @@ import numpy as np
 import optax
 import pytest
 
-from jaxssl.cli import main
+from jaxssl.cli import main, verify_devices
+from jaxssl.cli.verify_resume import FailedError
 from jaxssl.train import agreement
 from jaxssl.train.codes import ExitCode
 from tests.small import SMALL
@@ -83,6 +84,48 @@ def test_devices_are_numbers(word, capsys):
     code = main(["verify", "devices", f"--config={TINY}", f"--devices=2,{word}"])
     assert code == ExitCode.MISTAKE
     assert f"--devices has '{word}'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def children(tmp_path):
+    """Start shell scripts in the place of processes that take steps together."""
+    started = []
+
+    def run(*scripts):
+        for i, script in enumerate(scripts):
+            told = tmp_path / f"{i}.err"
+            with told.open("w") as file:
+                process = subprocess.Popen(["sh", "-c", script], stderr=file)
+            started.append(verify_devices.Child(process, told))
+        return started
+
+    yield run
+    for child in started:
+        child.process.kill()
+        child.process.wait()
+
+
+def test_the_process_that_failed_by_itself_is_heard(children):
+    """Later than the one that lost it, and after more than a pipe holds."""
+    lost = "echo 'jaxssl: connection closed' >&2; exit 3"
+    much = "head -c 200000 /dev/zero | tr '\\0' 'x' >&2; echo >&2"
+    mistake = f"sleep 0.5; {much}; echo 'jaxssl: no file' >&2; exit 2"
+    with pytest.raises(
+        FailedError, match=r"1 of 3 ended with 2: jaxssl: no f"
+    ) as caught:
+        verify_devices.wait(children(lost, mistake, "sleep 60"), seconds=30.0)
+    assert caught.value.code == ExitCode.MISTAKE
+
+
+def test_processes_that_end_well_or_too_late(children):
+    verify_devices.wait(children("exit 0", "sleep 0.2"))
+    with pytest.raises(FailedError, match=r"process 2 of 3 took more than 0.1 s"):
+        verify_devices.wait(children("sleep 60"), seconds=0.1)
+
+
+def test_a_lost_process_is_told_where_none_failed_by_itself(children):
+    with pytest.raises(FailedError, match=r"1 of 2 ended with 3: it said nothing"):
+        verify_devices.wait(children("exit 0", "exit 3"))
 
 
 def test_dropout_masks_and_batch_norm_are_those_of_the_global_batch(verify):

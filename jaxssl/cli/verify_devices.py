@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 
@@ -22,6 +23,23 @@ PATIENCE_SECONDS = 3600
 """So long may the steps take on several processes, compilation included."""
 
 COUNT = "JAX_NUM_CPU_DEVICES"
+
+POLL_SECONDS = 0.05
+QUIET = (None, ExitCode.DONE, ExitCode.PEER_LOST)
+"""What a process does that has no failure of its own to tell: runs, or ended so."""
+
+
+class Child(NamedTuple):
+    """A process that was started.
+
+    Attributes:
+      process: itself.
+      told: the file that has its standard error.
+    """
+
+    process: subprocess.Popen
+    told: Path
+
 
 Found = tuple[int, str, dict[str, float]]
 """A step, the name of a mesh, and the differences from one device."""
@@ -128,41 +146,58 @@ def _run_processes(
     }
     plain = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", COUNT)}
     command = [sys.executable, "-m", "jaxssl.cli.member"]
-    children = [
-        subprocess.Popen(
-            [*command, json.dumps(how | {"place": [coordinator, count, i]}), *words],
-            env=plain,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for i in range(count)
-    ]
+    children = []
     try:
-        _wait(children)
+        for i in range(count):
+            told = folder / f"process-{count}-{i}.err"
+            place = json.dumps(how | {"place": [coordinator, count, i]})
+            with told.open("w") as file:  # A pipe that nobody empties would block it.
+                process = subprocess.Popen(
+                    [*command, place, *words],
+                    env=plain,
+                    stdout=subprocess.DEVNULL,
+                    stderr=file,
+                )
+            children.append(Child(process, told))
+        wait(children)
     finally:
         for child in children:
-            child.kill()
+            child.process.kill()
+            child.process.wait()
     found = json.loads(Path(how["result"]).read_text())
     return [(step, how["name"], one) for step, one in enumerate(found, start=1)]
 
 
-def _wait(children: Sequence[subprocess.Popen]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    for i, child in enumerate(children):
-        name = f"process {i} of {len(children)}"
-        try:
-            _, told = child.communicate(timeout=max(deadline - time.monotonic(), 1))
-        except subprocess.TimeoutExpired:
-            raise FailedError(
-                ExitCode.BUG, f"{name} took more than {PATIENCE_SECONDS} s."
-            ) from None
-        if child.returncode:
-            line = (told.strip().splitlines() or ["it said nothing"])[-1]
-            raise FailedError(
-                max(child.returncode, ExitCode.BUG),
-                f"{name} ended with {child.returncode}: {line}",
-            )
+def wait(children: Sequence[Child], seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait until all have ended well, or the first one has failed by itself.
+
+    One that ends because another is lost has less to say than that one, which may need
+    longer to end.
+
+    Args:
+      children: processes that talk to each other.
+      seconds: how long to wait.
+
+    Raises:
+      FailedError: one failed, or took too long; has its code and last line.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        codes = [child.process.poll() for child in children]
+        failed = [i for i, code in enumerate(codes) if code not in QUIET]
+        if failed or None not in codes:
+            break
+        if time.monotonic() > deadline:
+            name = f"process {codes.index(None)} of {len(children)}"
+            raise FailedError(ExitCode.BUG, f"{name} took more than {seconds:g} s.")
+        time.sleep(POLL_SECONDS)
+    for i in failed or [i for i, code in enumerate(codes) if code]:
+        lines = children[i].told.read_text(errors="replace").strip().splitlines()
+        raise FailedError(
+            max(codes[i] or 0, ExitCode.BUG),
+            f"process {i} of {len(children)} ended with {codes[i]}: "
+            f"{lines[-1] if lines else 'it said nothing'}",
+        )
 
 
 def _show(found: Iterable[Found], say: Callable[[str], object]) -> list[str]:
