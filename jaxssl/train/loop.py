@@ -48,7 +48,8 @@ class Config:
       eval_every: steps between two online evaluations; also before and after all.
       keep_checkpoints: how many newest checkpoints stay on disk, at least 2.
       num_workers: processes that read data; 0 reads in this one.
-      max_bad_records: unreadable records that are skipped before the run stops.
+      max_bad_records: unreadable records that a process skips, of those that it reads
+        from its start on, before the run stops.
     """
 
     num_steps: int
