@@ -1,10 +1,11 @@
 """Does a step depend on how many devices take it? The same state, asked of each mesh.
 
 Every step starts from the state that the reference reached, so roundings of one step do
-not grow into another trajectory in the next. What is compared comes out of the very
-program that training compiles: `digested` adds to its metrics a few random projections
-of the gradients, of the update, and of the change of the statistics. The difference of
-two digests, relative to the digest, estimates the relative difference of the arrays.
+not grow into another trajectory in the next. What is compared comes out of the step of
+training, compiled in the same way but with more outputs, so XLA may fuse it otherwise:
+`digested` adds to its metrics a few random projections of the gradients, of the update,
+and of the change of the statistics. The difference of two digests, relative to the
+digest, estimates the relative difference of the arrays.
 """
 
 import contextlib
