@@ -176,7 +176,8 @@ def render(text: str, found: dict[str, Any]) -> str:
     for target in TARGETS:
         begin, end = f"<!-- aot: {target} -->", "<!-- end -->"
         pattern = re.compile(f"({re.escape(begin)}\n).*?({end})", re.S)
-        assert pattern.search(text), begin
+        if not pattern.search(text):
+            raise ValueError(f"the page has no lines {begin} and {end}")
         filled = table(target, found)
         text = pattern.sub(lambda m, new=filled: f"{m[1]}{new}\n{m[2]}", text)
     return text

@@ -90,7 +90,9 @@ def run(
     setup = set_up(chosen)
     mesh = sharding.make_mesh(setup.mesh)
     parts = setup.experiment.minibatches
-    if note := sharding.warn_minibatches(setup.train.batch_size, parts, mesh):
+    if note := sharding.describe_uneven_minibatches(
+        setup.train.batch_size, parts, mesh
+    ):
         print(note)
     loop.train(
         setup.experiment.task,

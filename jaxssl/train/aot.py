@@ -207,6 +207,15 @@ def lower_step(
 ) -> Lowered:
     """Write the step down in the compiler's language, for these chips.
 
+    Args:
+      task: the method.
+      spec: shapes of a global batch.
+      layout: the mesh, and how the state lies on it.
+      topology: the chips.
+
+    Returns:
+      The step, traced and lowered.
+
     Raises:
       UserError: settings do not fit.
     """

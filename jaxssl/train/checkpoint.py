@@ -104,7 +104,8 @@ def save(
       meter: of the log interval that the step lies in; see `step.to_plain`.
 
     Raises:
-      RuntimeError: Orbax refused; or the save before this one failed.
+      RuntimeError: Orbax refused.
+      OSError: this save cannot begin; or the one before it could not be written.
     """
     settle(store)
     step = int(state.step)

@@ -100,10 +100,13 @@ def make_mesh(config: Config, devices: Sequence[Any] | None = None) -> Mesh:
             f"{len(devices)} devices, or start fewer processes."
         )
     grid = _lay_out(shape, chosen, everything=len(chosen) == len(devices))
+    # Each process reads contiguous rows of a batch. A grid that mixes the processes, as
+    # a TPU's may, would put the rows of the global batch in another order than a single
+    # process has them in; so the rows of each stand together, in the processes' order.
     owners = [tuple(sorted({d.process_index for d in row})) for row in grid]
     grid = grid[sorted(range(shape[0]), key=lambda i: (owners[i], i))]
     mesh = Mesh(grid, (DATA, MODEL), axis_types=(AxisType.Auto,) * 2)
-    _parts(mesh)
+    _parts(mesh)  # Parts that are not equal are told here, not at the first batch.
     return mesh
 
 
@@ -193,7 +196,9 @@ def check_batch(batch_size: int, mesh: Mesh) -> None:
         )
 
 
-def warn_minibatches(batch_size: int, minibatches: int, mesh: Mesh) -> str | None:
+def describe_uneven_minibatches(
+    batch_size: int, minibatches: int, mesh: Mesh
+) -> str | None:
     """Say in one line if devices share a batch evenly, but not its mini-batches.
 
     XLA then moves rows between devices in each step, without a word.
@@ -256,11 +261,15 @@ def local(tree: Any) -> Any:
 
     Evaluations run on one device: a state that sits on the whole mesh would make every
     device repeat the same work.
+
+    Raises:
+      TypeError: an array that is split lies on no mesh.
     """
 
     def one(x: jax.Array) -> jax.Array:
         if not x.is_fully_replicated:
-            assert isinstance(x.sharding, NamedSharding)
+            if not isinstance(x.sharding, NamedSharding):
+                raise TypeError(f"an array lies on {x.sharding}; give one on a mesh")
             whole = NamedSharding(x.sharding.mesh, PartitionSpec())
             x = jax.device_put(x, whole)
         return x.addressable_data(0)

@@ -61,6 +61,9 @@ def make_abstract(
       mesh: where the state lives.
       layout: how it is split; every device has all of it by default.
 
+    Returns:
+      The state, each leaf a ``jax.ShapeDtypeStruct``.
+
     Raises:
       UserError: the task's settings do not fit the data, or a rule the state.
     """
@@ -112,6 +115,10 @@ def graft_players(
 
     Returns:
       The state with these players' ``params`` and ``stats`` replaced.
+
+    Raises:
+      UserError: a run has no checkpoint or no such player, or it does not fit.
+      NoValidCheckpointError: all checkpoints of a run are damaged.
     """
     for workdir in sorted(set(init_from.values())):
         players = [player for player, place in init_from.items() if place == workdir]

@@ -105,9 +105,9 @@ def test_processes_without_an_equal_part_are_refused(owners, settings, told):
 
 def test_mini_batches_that_devices_cannot_share_are_told():
     mesh = sharding.make_mesh(sharding.Config())
-    assert sharding.warn_minibatches(64, 8, mesh) is None
-    assert sharding.warn_minibatches(30, 1, mesh) is None
-    told = sharding.warn_minibatches(32, 8, mesh)
+    assert sharding.describe_uneven_minibatches(64, 8, mesh) is None
+    assert sharding.describe_uneven_minibatches(30, 1, mesh) is None
+    told = sharding.describe_uneven_minibatches(32, 8, mesh)
     assert "8 mini-batches has 4 rows, which the 8 devices" in told
     assert "multiple of 64" in told
 
