@@ -116,6 +116,29 @@ def test_sigterm_is_passed_on_and_ends_it(waiting, tmp_path):
     assert (tmp_path / "count").read_text() == "1"
 
 
+def test_each_signal_is_delivered_once():
+    """A signal comes while one that came before the child's start is sent."""
+    got, waiting = [], [signal.SIGINT]
+
+    class Child(subprocess.Popen):
+        def __init__(self):
+            pass
+
+        def send_signal(self, sig):
+            got.append(sig)
+            if sig == signal.SIGINT:
+                waiting.append(signal.SIGTERM)
+                supervise._deliver(child, waiting)
+
+    child = []
+    supervise._deliver(child, waiting)
+    assert waiting == [signal.SIGINT]
+    child.append(Child())
+    supervise._deliver(child, waiting)
+    assert got == [signal.SIGINT, signal.SIGTERM]
+    assert waiting == []
+
+
 def test_a_killed_supervisor_leaves_no_trainer(waiting, faults):
     process, below = waiting
     process.kill()

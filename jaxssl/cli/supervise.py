@@ -1,5 +1,6 @@
 """``jaxssl supervise``: start a command again when that is all it needs."""
 
+import contextlib
 import os
 import shutil
 import signal
@@ -64,18 +65,19 @@ def _supervise(values: flags.FlagValues, rest: list[str]) -> int:
         raise UserError("the command is missing; write: jaxssl supervise -- COMMAND")
     workdir = _find_workdir(rest)
     stopped: list[int] = []
+    waiting: list[int] = []
     child: list[subprocess.Popen] = []
 
     def forward(number: int, frame: object) -> None:
         del frame
         stopped.append(number)
-        for process in child:
-            process.send_signal(number)
+        waiting.append(number)
+        _deliver(child, waiting)
 
     before = {n: signal.signal(n, forward) for n in (signal.SIGTERM, signal.SIGINT)}
     try:
         return _repeat(
-            lambda: _run(rest, child, stopped),
+            lambda: _run(rest, child, waiting),
             lambda: max(checkpoint.steps(workdir), default=-1),
             stopped,
             retries=get(values, "retries"),
@@ -135,7 +137,14 @@ def _say(line: str) -> None:
     print(f"supervise: {line}", file=sys.stderr, flush=True)
 
 
-def _run(words: list[str], child: list[subprocess.Popen], stopped: list[int]) -> int:
+def _deliver(child: list[subprocess.Popen], waiting: list[int]) -> None:
+    """Send the child each signal once, also if the next one comes in between."""
+    while child and waiting:
+        with contextlib.suppress(IndexError):  # The one that came took it.
+            child[0].send_signal(waiting.pop(0))
+
+
+def _run(words: list[str], child: list[subprocess.Popen], waiting: list[int]) -> int:
     """Run the command once, in a group of its own; nothing of it is left behind."""
     if words[0] == "jaxssl":  # The one this process runs, wherever PATH leads.
         words = [sys.executable, "-m", "jaxssl.cli", *words[1:]]
@@ -144,8 +153,7 @@ def _run(words: list[str], child: list[subprocess.Popen], stopped: list[int]) ->
     command = [sys.executable, "-c", END_WITH_PARENT, *words]
     process = subprocess.Popen(command, start_new_session=True)
     child.append(process)
-    if stopped:  # The signal came before there was anyone to forward it to.
-        process.send_signal(stopped[0])
+    _deliver(child, waiting)  # What came before there was anyone to forward it to.
     code = process.wait()
     child.remove(process)
     try:

@@ -120,7 +120,8 @@ VERB = Verb(
     """\
 Train the experiment of a config file and keep everything about it in DIR.
 The same command again goes on from the newest good checkpoint, bit for bit.
-SIGTERM or Ctrl-C saves and exits with code 75; a second one exits at once.
+SIGTERM or Ctrl-C saves and exits with code 75. A second Ctrl-C exits at once; so does
+a second SIGTERM, but within 5 s it counts as the first one sent twice.
 `jaxssl train --config=FILE --help` lists the settings of FILE.
 """,
 )

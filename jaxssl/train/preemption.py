@@ -17,6 +17,12 @@ import jax
 from jaxssl.train import cluster
 
 POLL_SECONDS = 0.5
+SAME_SECONDS = {signal.SIGTERM: 5.0, signal.SIGINT: 0.5}
+"""So long after the first, another one is the same notice, sent twice.
+
+Service managers signal every process of a job, and `jaxssl supervise` passes its own
+on. SIGINT has less, because a person who presses Ctrl-C again means it.
+"""
 
 Received = Callable[[], str | None]
 """Returns what asked the run to stop here, or None; asked once a step."""
@@ -41,8 +47,9 @@ class PreemptedError(Exception):
 
 @contextlib.contextmanager
 def watch() -> Iterator[Received]:
-    """Catch the first SIGTERM or SIGINT inside the block; a second one ends at once.
+    """Catch the first SIGTERM or SIGINT inside the block; a later one ends at once.
 
+    Within ``SAME_SECONDS`` of the first it is not a later one.
     Outside the main thread Python cannot catch signals: nothing is caught then.
 
     Yields:
@@ -60,15 +67,19 @@ def watch() -> Iterator[Received]:
 @contextlib.contextmanager
 def _catch() -> Iterator[Received]:
     received: list[str] = []
+    first = 0.0
     if threading.current_thread() is not threading.main_thread():
         yield lambda: None
         return
 
     def note(number: int, frame: object) -> None:
+        nonlocal first
         del frame
-        if received:
+        if not received:
+            first = time.monotonic()
+            received.append(signal.Signals(number).name)
+        elif time.monotonic() - first > SAME_SECONDS[signal.Signals(number)]:
             os._exit(128 + number)
-        received.append(signal.Signals(number).name)
 
     numbers = (signal.SIGTERM, signal.SIGINT)
     before = {number: signal.signal(number, note) for number in numbers}

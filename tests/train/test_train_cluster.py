@@ -1,6 +1,8 @@
 """What many processes need of one: flags, agreement, and words for what went wrong."""
 
 import itertools
+import os
+import signal
 import threading
 import time
 
@@ -193,6 +195,30 @@ def test_other_errors_stay_and_are_told_to_the_others(monkeypatch, error):
         raise error
     assert caught.value is error
     assert said["jaxssl/left/0"] == f"{type(error).__name__}: {error}"
+
+
+@pytest.mark.parametrize(
+    ("later", "seconds", "code"),
+    [
+        (signal.SIGTERM, 0.01, None),
+        (signal.SIGTERM, 4.9, None),
+        (signal.SIGTERM, 5.1, 128 + 15),
+        (signal.SIGINT, 0.01, None),
+        (signal.SIGINT, 0.6, 128 + 2),
+    ],
+)
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+def test_a_notice_may_come_twice(monkeypatch, first, later, seconds, code):
+    codes, now = [], [7.0]
+    monkeypatch.setattr(os, "_exit", codes.append)
+    with preemption.watch() as received:
+        monkeypatch.setattr(time, "monotonic", lambda: now[0])
+        assert received() is None
+        signal.raise_signal(first)
+        now[0] += seconds
+        signal.raise_signal(later)
+        assert received() == first.name
+    assert codes == ([] if code is None else [code])
 
 
 @pytest.fixture

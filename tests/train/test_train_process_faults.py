@@ -197,14 +197,27 @@ def test_sigterm_at_other_moments(
 
 def test_a_second_sigterm_ends_at_once(tmp_path, cache_folder, faults):
     workdir = tmp_path / "run"
-    started = processes.start(workdir, 2, EVERY, cache=cache_folder, TINY_PACE="3")
+    started = processes.start(workdir, 2, EVERY, cache=cache_folder, TINY_PACE="12")
     processes.wait_for(started[0].out, "eval at step 1")
-    for _ in range(2):
+    for seconds in (5.2, 0):
         started[0].process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
+        time.sleep(seconds)
     first, second = processes.finish(started)
     assert first.code == 128 + signal.SIGTERM
     assert second.code == 3
+    faults.record("F14", injected=1, survived=1)
+
+
+def test_a_sigterm_that_is_sent_twice_saves(
+    as_if_nothing, tmp_path, cache_folder, faults
+):
+    workdir = tmp_path / "run"
+    started = processes.start(workdir, 2, EVERY, cache=cache_folder, TINY_PACE="0.5")
+    processes.wait_for(started[0].out, "eval at step 1")
+    for _ in range(2):
+        started[0].process.send_signal(signal.SIGTERM)
+        time.sleep(0.01)
+    check_stopped(processes.finish(started), workdir, as_if_nothing)
     faults.record("F14", injected=1, survived=1)
 
 
