@@ -49,9 +49,9 @@ def _evaluate(values: flags.FlagValues, rest: list[str]) -> int:
         settings.choice("--evals", name, available)
     evals = {n: available[n] for n in get(values, "evals") or available}
     folder = workdir / evaluation.FOLDER
-    state = _restore(setup, workdir)
-    print(f"step {int(state.step)} of {setup.train.num_steps}")
     with storage.watch(workdir):
+        state = _restore(setup, workdir)
+        print(f"step {int(state.step)} of {setup.train.num_steps}")
         trained = evaluation.run(evals, state, folder, print, words=rest)
         untrained = {}
         if get(values, "random_init"):

@@ -184,13 +184,17 @@ def find_newest(workdir: Path) -> tuple[int | None, dict[int, str]]:
 
     Raises:
       NoValidCheckpointError: there are checkpoints, and all of them are damaged.
+      OSError: none can be trusted, and one cannot be read, or a disk is gone.
     """
     damage: dict[int, str] = {}
+    failed = None
     for step in reversed(steps(workdir)):
-        wrong = manifest.find_damage(workdir / FOLDER / str(step))
+        wrong, error = manifest.examine(workdir / FOLDER / str(step))
         if wrong is None:
             return step, damage
-        damage[step] = wrong
+        damage[step], failed = wrong, error or failed
+    if failed is not None:
+        raise failed
     aside = set_aside(workdir)
     if damage or aside:
         told = [f"{step} ({wrong})" for step, wrong in damage.items()] + aside
@@ -199,12 +203,6 @@ def find_newest(workdir: Path) -> tuple[int | None, dict[int, str]]:
             f"{', '.join(told)}. Bring back a copy, or train in another --workdir."
         )
     return None, damage
-
-
-def kept_text(workdir: Path) -> str:
-    """Say which step a run would go on from."""
-    newest = find_newest(workdir)[0]
-    return "No checkpoint is there yet" if newest is None else f"Step {newest} is kept"
 
 
 def restore_newest(workdir: Path, abstract: TrainState, say: Say) -> TrainState | None:

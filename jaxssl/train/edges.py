@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 
-from jaxssl.train import checkpoint, cluster, files, metrics, sharding
+from jaxssl.train import checkpoint, cluster, files, metrics, sharding, storage
 from jaxssl.train.step import MAX_SKIPS, UPDATE, Meter, is_finite, to_plain
 from jaxssl.train.watchdog import LONG_SECONDS, Watchdog
 from jaxssl.types import Eval, TrainState
@@ -155,4 +155,4 @@ def _causes(meter: Meter) -> str:
 
 def _kept(run: Run) -> str:
     checkpoint.settle(run.store)
-    return f"{checkpoint.kept_text(run.workdir)}; try a smaller learning rate."
+    return f"{storage.kept_text(run.workdir)}; try a smaller learning rate."

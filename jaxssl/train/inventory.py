@@ -39,7 +39,7 @@ def verify_text(workdir: Path) -> tuple[str, bool]:
     """
     folder = workdir / checkpoint.FOLDER
     found = {
-        step: manifest.find_damage(folder / str(step))
+        step: manifest.examine(folder / str(step))[0]
         for step in checkpoint.steps(workdir)
     }
     rows = [

@@ -4,6 +4,7 @@ Orbax does not notice a flipped bit in array data: the chunks carry no checksum.
 manifest does. It is written last, so a folder that has one was written completely.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -103,6 +104,29 @@ def find_damage(folder: Path) -> str | None:
         if described != expected[name]:
             return f"{name} has changed"
     return None
+
+
+def examine(folder: Path) -> tuple[str | None, OSError | None]:
+    """Do as `find_damage`, and take a bad sector for damage.
+
+    It is like a flipped bit as long as an older checkpoint can be read. Where none can
+    be, or for any other reason, the disk is to blame and not the checkpoint.
+
+    Args:
+      folder: a checkpoint.
+
+    Returns:
+      What is wrong or None, and the error if it could not be read.
+
+    Raises:
+      OSError: another one than EIO.
+    """
+    try:
+        return find_damage(folder), None
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return f"it cannot be read ({error.strerror})", error
 
 
 def _files(folder: Path) -> dict[str, Path]:

@@ -14,6 +14,8 @@ REFUSALS = {
     errno.EDQUOT: "make room in the quota",
     errno.EFBIG: "raise the limit on the size of a file (ulimit -f)",
     errno.EROFS: "mount the disk for writing",
+    errno.ESTALE: "mount the disk again",
+    errno.ENOTCONN: "mount the disk again",
     errno.EIO: "look at the disk's health (dmesg), or train on another disk",
 }
 """Errors that come from the disk and not from what was asked, and what helps."""
@@ -44,7 +46,7 @@ def watch(workdir: Path) -> Iterator[None]:
         named = error.filename if isinstance(error, OSError) else None
         raise StorageError(
             f"the disk refused {named or workdir}: {os.strerror(number)}. "
-            f"{checkpoint.kept_text(workdir)}; {REFUSALS[number]}, then repeat the "
+            f"{kept_text(workdir)}; {REFUSALS[number]}, then repeat the "
             "same command."
         ) from error
 
@@ -55,3 +57,14 @@ def find_number(error: OSError | ValueError) -> int | None:
         return error.errno
     found = CODE.search(str(error))
     return int(found[1]) if found else None
+
+
+def kept_text(workdir: Path) -> str:
+    """Say which step a run would go on from, to somebody who hears of an error."""
+    try:
+        newest = checkpoint.find_newest(workdir)[0]
+    except OSError as error:
+        return f"Which step is kept could not be read ({error.strerror})"
+    except checkpoint.NoValidCheckpointError:
+        return "No checkpoint is left that can be trusted"
+    return "No checkpoint is there yet" if newest is None else f"Step {newest} is kept"

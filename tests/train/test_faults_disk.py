@@ -178,6 +178,63 @@ def test_a_disk_that_fails(fit, tmp_path, monkeypatch, bits, number, faults):
     faults.record("F5", injected=1, survived=1)
 
 
+@pytest.fixture
+def unreadable(monkeypatch):
+    """Let reads of the files below some folders fail, as bad sectors do."""
+
+    def spoil(*folders, number=errno.EIO):
+        real = manifest._hash_block
+
+        def read(path, start):
+            if any(path.is_relative_to(folder) for folder in folders):
+                raise OSError(number, os.strerror(number))
+            return real(path, start)
+
+        monkeypatch.setattr(manifest, "_hash_block", read)
+
+    return spoil
+
+
+def test_a_bad_sector_is_taken_for_damage(saved, tmp_path, unreadable, bits, faults):
+    run, lines = shutil.copytree(saved, tmp_path / "run"), []
+    unreadable(run / "checkpoints" / "3")
+    text, good = inventory.verify_text(run)
+    assert not good
+    assert "3  DAMAGED: it cannot be read (Input/output error)" in text
+    assert storage.kept_text(run) == "Step 2 is kept"
+    state = checkpoint.restore_newest(run, _abstract(), lines.append)
+    assert bits(state) == bits(saver.make_state(2))
+    assert "3 IS DAMAGED: it cannot be read (Input/output error)" in lines[0]
+    assert checkpoint.steps(run) == [1, 2]
+    faults.record("F5", injected=1, survived=1)
+
+
+@pytest.mark.parametrize(
+    ("steps", "number"),
+    [((1, 2, 3), errno.EIO), ((3,), errno.ESTALE), ((3,), errno.ENOTCONN)],
+)
+def test_a_disk_that_is_gone_renames_nothing(
+    saved, tmp_path, unreadable, steps, number, faults
+):
+    run = shutil.copytree(saved, tmp_path / "run")
+    unreadable(*(run / "checkpoints" / str(step) for step in steps), number=number)
+    words = rf"{os.strerror(number)}\. Which step is kept could not be read"
+    with pytest.raises(storage.StorageError, match=words), storage.watch(run):
+        checkpoint.restore_newest(run, _abstract(), _quiet)
+    assert checkpoint.steps(run) == [1, 2, 3]
+    faults.record("F5", injected=1, survived=1)
+
+
+def test_what_is_kept_is_told_beside_any_error(saved, tmp_path):
+    run = shutil.copytree(saved, tmp_path / "run")
+    for path in run.glob(f"checkpoints/*/{manifest.NAME}"):
+        path.unlink()
+    full = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    with pytest.raises(storage.StorageError, match="No checkpoint is left that can"):
+        with storage.watch(run):
+            raise full
+
+
 def test_a_slow_disk_delays_saves_and_not_steps(fit, tmp_path, monkeypatch, faults):
     """A second for each fsync of a save; the steps between two saves go on."""
     real, during = manifest.write, []
