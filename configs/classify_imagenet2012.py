@@ -37,7 +37,7 @@ def get_config(variant: str = "bilevel") -> ConfigDict:
     config.noise = sections.noise()
     config.method = sections.classifier(crop_size=227)
     config.learner = sections.learner(name=variant)
-    config.model = ConfigDict({"dropout": 0.5})
+    config.model = ConfigDict({"dropout": 0.5, "width": 1.0, "fc_features": 4096})
     config.optim = sections.sgd_optim(
         learning_rate=0.01, schedule="boundaries", factor=0.1, boundaries=(0.33, 0.67)
     )

@@ -49,7 +49,7 @@ def get_config(variant: str = "bilevel") -> ConfigDict:
     # How mini-batches of images with several labels are matched is not given.
     matching = {} if variant == "sgd" else {"k": 4, "sampling": "random"}
     config.learner = sections.learner(name=variant, **matching)
-    config.model = ConfigDict({"dropout": 0.5})
+    config.model = ConfigDict({"dropout": 0.5, "width": 1.0, "fc_features": 4096})
     config.optim = sections.sgd_optim(
         learning_rate=0.01, schedule="linear", final_rate=0.0
     )

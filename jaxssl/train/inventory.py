@@ -1,11 +1,14 @@
 """Tables of a run's checkpoints for people; nothing on disk changes."""
 
 import datetime
+import time
 from pathlib import Path
 
 from jaxssl.train import checkpoint, manifest
 
 UNFINISHED = "being saved, or cut short by a crash"
+REMOVAL_SECONDS = 2.0
+"""A run that goes on removes its oldest checkpoint file by file; that takes less."""
 
 
 def list_text(workdir: Path) -> str:
@@ -20,8 +23,11 @@ def list_text(workdir: Path) -> str:
     rows = [f"{'step':>10}  {'MB':>8}  written"]
     for step in checkpoint.steps(workdir):
         folder = workdir / checkpoint.FOLDER / str(step)
-        size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-        written = datetime.datetime.fromtimestamp(folder.stat().st_mtime)
+        try:
+            size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
+            written = datetime.datetime.fromtimestamp(folder.stat().st_mtime)
+        except FileNotFoundError:
+            continue  # The run removed it meanwhile.
         rows.append(f"{step:>10}  {size / 1e6:8.2f}  {written:%Y-%m-%d %H:%M:%S}")
     rows += _others(workdir)
     return "\n".join(rows if len(rows) > 1 else [_none(workdir)])
@@ -37,11 +43,15 @@ def verify_text(workdir: Path) -> tuple[str, bool]:
       One line a checkpoint; and whether none is damaged and, if damaged ones were set
       aside earlier, a good one is left.
     """
-    folder = workdir / checkpoint.FOLDER
-    found = {
-        step: manifest.examine(folder / str(step))[0]
-        for step in checkpoint.steps(workdir)
-    }
+    found = {}
+    for step in checkpoint.steps(workdir):
+        folder = workdir / checkpoint.FOLDER / str(step)
+        try:
+            wrong, _ = manifest.examine(folder)
+        except FileNotFoundError as error:
+            wrong = f"{Path(error.filename).name} went while it was read"
+        if wrong is None or not _is_removed(folder):
+            found[step] = wrong
     rows = [
         f"{step:>10}  {f'DAMAGED: {wrong}' if wrong else 'good'}"
         for step, wrong in found.items()
@@ -49,6 +59,14 @@ def verify_text(workdir: Path) -> tuple[str, bool]:
     rows += _others(workdir)
     left = bool(found) or not checkpoint.set_aside(workdir)
     return "\n".join(rows or [_none(workdir)]), left and not any(found.values())
+
+
+def _is_removed(folder: Path) -> bool:
+    """Say whether a checkpoint with something wrong is just being removed."""
+    deadline = time.monotonic() + REMOVAL_SECONDS
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not folder.exists()
 
 
 def _others(workdir: Path) -> list[str]:

@@ -60,15 +60,13 @@ def test_fifty_kills_inside_of_saves(tmp_path, bits, faults):
     rng, kills, phases = random.Random(5), 50, set()
     for _ in range(kills):
         acknowledged = _kill_in_a_save(tmp_path, rng.uniform(0.0, 0.25))[-1]
-        names = {p.name.partition(".")[2] for p in (tmp_path / "checkpoints").iterdir()}
-        phases.add((checkpoint.find_unfinished(tmp_path) is None, *sorted(names)))
+        phases.add(checkpoint.find_unfinished(tmp_path) is None)
         step, damage = checkpoint.find_newest(tmp_path)
         assert damage == {}
         assert step in (acknowledged, acknowledged + 1)
         state = checkpoint.restore_newest(tmp_path, _abstract(), _quiet)
         assert bits(state) == bits(saver.make_state(step))
-    # The kills came before, inside of and after what Orbax does.
-    assert len(phases) >= 2
+    assert phases == {True, False}  # Between saves, and inside of one.
     with checkpoint.open_store(tmp_path, keep=2) as store:
         checkpoint.save(store, saver.make_state(step + 1))
     names = {path.name for path in (tmp_path / "checkpoints").iterdir()}

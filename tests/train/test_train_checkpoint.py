@@ -5,6 +5,7 @@ import os
 import random
 import re
 import shutil
+import threading
 
 import jax
 import jax.numpy as jnp
@@ -338,6 +339,21 @@ def test_tables_for_people(copy, tmp_path):
     assert [line.split()[0] for line in lines] == ["step", "2", "3", "1"]
     assert "no checkpoints yet" in inventory.list_text(tmp_path / "none")
     assert inventory.verify_text(tmp_path / "none")[1]
+
+
+def test_a_checkpoint_that_a_run_removes_meanwhile_is_left_out(copy, monkeypatch):
+    """Orbax removes the files of the oldest one by one; the folder goes last."""
+    real, folder = manifest.examine, _folder(copy, 1)
+
+    def examine(place):
+        if place == folder:
+            next(folder.rglob("d/*")).unlink()
+            threading.Timer(0.3, shutil.rmtree, [folder]).start()
+        return real(place)
+
+    monkeypatch.setattr(manifest, "examine", examine)
+    good = "         2  good\n         3  good"
+    assert inventory.verify_text(copy) == (good, True)
 
 
 def test_checkpoints_set_aside_alone_are_not_good(copy):

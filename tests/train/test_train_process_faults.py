@@ -190,6 +190,7 @@ def test_sigterm_at_other_moments(
         processes.wait_for(workdir / "checkpoints" / "saving")
     for victim in victims:
         started[victim].process.send_signal(signal.SIGTERM)
+    assert moment == "compiling" or (workdir / "checkpoints" / "saving").exists()
     saved = check_stopped(processes.finish(started), workdir, as_if_nothing)
     assert saved == 1 if moment == "compiling" else 4 <= saved < 20
     faults.record("F14", injected=1, survived=1)
