@@ -42,7 +42,7 @@ MUTANTS = {
         "train/manifest.py",
         "if digest is None or digest != _digest(body):",
         "if digest is None:",
-        f"{TRAIN}_checkpoint.py::test_every_flipped_bit_is_found",
+        f"{TRAIN}_checkpoint.py::test_a_manifest_with_other_words",
     ),
     "damaged checkpoints stay where they are": Mutant(
         "train/checkpoint.py",
@@ -54,7 +54,7 @@ MUTANTS = {
         "train/checkpoint.py",
         "files.write_atomically(store.folder / SAVING, str(step).encode())",
         "(store.folder / SAVING).touch()",
-        f"{TRAIN}_kill.py::test_five_kills_change_nothing",
+        f"{TRAIN}_checkpoint.py::test_a_save_under_way_is_known_by_its_step",
     ),
     "other settings go on": Mutant(
         "train/records.py",

@@ -59,7 +59,8 @@ def verify(tmp_path):
 def test_a_step_needs_no_certain_number_of_devices(verify):
     done = verify(f"--config={TINY}", "--config.mesh.data=-1", "--processes=2")
     assert (done.returncode, done.stderr) == (0, ""), done.stdout
-    for name in ("2 devices", "4 devices", "8 devices", "2 processes", "tolerance"):
+    meshes = ("2 devices", "4 devices", "8 devices", "2 processes")
+    for name in (*meshes, "1 device, nudged", "tolerance"):
         assert f"\n{name}" in done.stdout
     assert done.stdout.endswith("equal up to rounding\n")
 
@@ -149,6 +150,23 @@ def test_comparison_is_relative_and_takes_the_worst():
     assert sorted(found) == ["gradient", "loss", "metrics"]
     lost = agreement.compare(ours, theirs | {"gradient/x/0": float("nan")})
     assert lost["gradient"] == float("inf")
+
+
+def test_nudges_change_last_digits_alone():
+    state = [np.array(3, np.int32), np.float32([[1.5, -2e-9, 0.0]] * 500)]
+    count, moved = agreement.nudge(state, 1)
+    assert (count, moved.dtype) == (3, np.float32)
+    np.testing.assert_allclose(moved, state[1], rtol=5e-6, atol=0)
+    assert 0.6 < (moved != state[1])[:, :2].mean() < 0.73
+    assert not np.array_equal(agreement.nudge(state, 2)[1], moved)
+
+
+def test_what_nudges_do_is_allowed_up_to_a_tenth():
+    plain = agreement.TOLERANCES
+    assert agreement.allow({}) == plain
+    assert agreement.allow({"loss": 1.0, "gradient": 1e-4}) == plain
+    found = agreement.allow({"gradient": 5e-3, "update": 0.5})
+    assert found == plain | {"gradient": 0.02, "update": 0.1}
 
 
 def test_digests_estimate_distances():

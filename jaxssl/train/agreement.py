@@ -38,6 +38,16 @@ TOLERANCES = {
 digits; a ReLU or a maximum that flips on them moves a gradient more, and Adam divides
 small gradients by their size. Another batch norm, mask or view is tenths or more."""
 
+NUDGED = "1 device, nudged"
+NUDGES, NUDGED_TIMES, LARGEST = 4, 4, 0.1
+"""One device repeats its step so often with the last digits of the state changed. What
+that does, so many times, is allowed for gradients and updates, up to the largest: some
+networks on a few rows flip much."""
+
+UNITS = 32
+"""Nudges are of so many units in the last place: a sum of a thousand terms in another
+order is about so far away, and batch norm subtracts such sums of squares."""
+
 FOUND = "found.json"
 DIGESTS = ("gradient", "update", "statistics")
 
@@ -167,6 +177,32 @@ def compare(ours: dict[str, float], theirs: dict[str, float]) -> dict[str, float
     return found
 
 
+def nudge(state: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
+    """Change about two in three numbers of a state by ``UNITS``, up or down."""
+    rng = np.random.default_rng(seed)
+
+    def move(x: np.ndarray) -> np.ndarray:
+        if not np.issubdtype(x.dtype, np.floating):
+            return x
+        sign = rng.integers(-1, 2, x.shape).astype(x.dtype)
+        return np.asarray(x * (1 + sign * UNITS * np.finfo(x.dtype).eps), x.dtype)
+
+    return [move(leaf) for leaf in state]
+
+
+def allow(nudged: Mapping[str, float]) -> dict[str, float]:
+    """Return the largest difference that counts as rounding, for each group.
+
+    Args:
+      nudged: what `compare` said of nudged states, at most.
+    """
+    found = dict(TOLERANCES)
+    for group in ("gradient", "update"):
+        seen = min(NUDGED_TIMES * nudged.get(group, 0.0), LARGEST)
+        found[group] = max(found[group], seen)
+    return found
+
+
 def _far(value: float) -> float:
     return float("inf") if np.isnan(value) else float(value)
 
@@ -250,7 +286,8 @@ def compare_devices(
       keep: a folder for what `repeat` needs: the states and what one device found.
 
     Yields:
-      The step, from 1 on, the name of the mesh, and what `compare` says.
+      The step, from 1 on, the name of the mesh, and what `compare` says; also of one
+      device from nudged states, by the name ``NUDGED``.
 
     Raises:
       UserError: a mesh does not fit.
@@ -268,6 +305,9 @@ def compare_devices(
             np.savez(keep / f"{step}.npz", *state)
             new, ours = reference.take(state, batch)
             found.append(ours)
+            for number in range(NUDGES):
+                _, theirs = reference.take(nudge(state, number), batch)
+                yield step, NUDGED, compare(ours, theirs)
             for place in places:
                 _, theirs = place.take(state, batch)
                 yield step, place.name, compare(ours, theirs)

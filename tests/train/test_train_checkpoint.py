@@ -137,6 +137,21 @@ def test_a_damaged_manifest_vouches_for_nothing(copy, text, faults):
     faults.record("F3", injected=1, survived=1)
 
 
+@pytest.mark.parametrize(
+    ("old", "new"), [('"float32"', '"float16"'), ('"meter": null', '"meter": {}')]
+)
+def test_a_manifest_with_other_words_vouches_for_nothing(copy, old, new, faults):
+    """What it says of leaves and of the meter is compared with no file."""
+    path = _folder(copy, 3) / manifest.NAME
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    newest, damage = checkpoint.find_newest(copy)
+    assert newest == 2
+    assert damage[3] == f"{manifest.NAME} is damaged"
+    faults.record("F3", injected=1, survived=1)
+
+
 def test_damaged_checkpoints_are_set_aside_and_an_older_one_goes_on(copy, run, bits):
     lines = []
     for step in (2, 3):
@@ -177,6 +192,22 @@ def test_only_checkpoints_set_aside_is_an_error_too(copy):
 
 def test_an_empty_folder_is_a_fresh_start(tmp_path):
     assert checkpoint.restore_newest(tmp_path, _abstract(_state(1)), _quiet) is None
+
+
+def test_a_save_under_way_is_known_by_its_step(tmp_path, monkeypatch):
+    """Until its manifest is there; a crash before would leave it unfinished."""
+    write, seen = manifest.write, []
+
+    def look_first(*args):
+        seen.append(checkpoint.find_unfinished(tmp_path))
+        write(*args)
+
+    monkeypatch.setattr(manifest, "write", look_first)
+    with checkpoint.open_store(tmp_path, keep=2) as store:
+        for step in (1, 2):
+            checkpoint.save(store, _state(step))
+    assert seen == [1, 2]
+    assert checkpoint.find_unfinished(tmp_path) is None
 
 
 def test_a_save_that_was_cut_short_is_removed(copy, run, bits):
