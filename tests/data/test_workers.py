@@ -1,6 +1,7 @@
 """Processes that read: what the reader hears of them, and that none outlives it."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -25,12 +26,15 @@ def start():
             stderr=subprocess.PIPE,
             text=True,
         )
-        started.append(child)
-        return child, [int(word) for word in child.stdout.readline().split()]
+        workers = [int(word) for word in child.stdout.readline().split()]
+        started.append((child, workers))
+        return child, workers
 
     yield run
-    for child in started:
+    for child, workers in started:
         child.kill()
+        for pid in filter(_alive, workers):  # They would keep the pipes open.
+            os.kill(pid, signal.SIGKILL)
         child.communicate()
 
 
