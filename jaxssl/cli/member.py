@@ -16,7 +16,7 @@ from jaxssl import cli
 from jaxssl.cli import verify_devices
 from jaxssl.cli.setup import use_compilation_cache
 from jaxssl.cli.verb import Verb
-from jaxssl.train import agreement, cluster
+from jaxssl.train import agreement, cluster, rendezvous
 
 
 def main(argv: Sequence[str]) -> int:
@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _repeat(how: dict[str, Any], words: list[str]) -> None:
     jax.config.update("jax_platforms", "cpu")
-    cluster.join(cluster.Place(*how["place"]), join_seconds=how["seconds"])
+    cluster.join(rendezvous.Place(*how["place"]), join_seconds=how["seconds"])
     use_compilation_cache()
     setting = verify_devices.read_setting(how["config"], words)
     found = agreement.repeat(setting, Path(how["folder"]), how["name"])

@@ -7,7 +7,7 @@ from absl import flags
 
 from jaxssl.cli.setup import keep_freed_memory, set_up, use_compilation_cache
 from jaxssl.cli.verb import Verb, define_workdir, get, given, require
-from jaxssl.train import cluster, loop, recipe, records, sharding
+from jaxssl.train import cluster, loop, recipe, records, rendezvous, sharding
 from jaxssl.train.start import Pipeline
 from jaxssl.types import UserError
 
@@ -43,7 +43,7 @@ def _define_train(values: flags.FlagValues) -> None:
 def _join(values: flags.FlagValues) -> None:
     """Connect to the other processes that the flags speak of, if any."""
     names = ("coordinator", "num_processes", "process_id")
-    place = cluster.Place(*(get(values, name) for name in names))
+    place = rendezvous.Place(*(get(values, name) for name in names))
     missing = [f"--{n}" for n, value in place._asdict().items() if value is None]
     by_itself = get(values, "distributed")
     if len(missing) == len(names) and not by_itself:
@@ -54,13 +54,19 @@ def _join(values: flags.FlagValues) -> None:
                 f"{' and '.join(missing)} missing; give --coordinator, "
                 "--num_processes and --process_id together."
             )
-        cluster.check_place(place)
+        rendezvous.check(place)
     elif len(missing) < len(names):
         raise UserError(
             "--distributed finds the other processes by itself; leave it out, or "
             "--coordinator, --num_processes and --process_id."
         )
-    seconds = (get(values, f"{name}_seconds") for name in ("join", "peer"))
+    seconds = [get(values, f"{name}_seconds") for name in ("join", "peer")]
+    if place.coordinator:
+        print(
+            f"process {place.process_id} of {place.num_processes}: waiting for the "
+            f"others at {place.coordinator}, {seconds[0]} s at most",
+            flush=True,
+        )
     cluster.join(place, *seconds)
 
 

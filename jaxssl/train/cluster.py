@@ -20,9 +20,11 @@ from typing import Any, NamedTuple
 import jax
 from jax._src import distributed
 
+from jaxssl.train import rendezvous
 from jaxssl.train.codes import ExitCode
 from jaxssl.train.drift import DriftError, shorten
 from jaxssl.train.manifest import NoValidCheckpointError
+from jaxssl.train.rendezvous import Place
 from jaxssl.types import UserError
 
 LEAVE_SECONDS = 10
@@ -36,20 +38,6 @@ class PeerLostError(RuntimeError):
 
 TOLD = {kind.__name__: kind for kind in (UserError, DriftError, NoValidCheckpointError)}
 """Errors of process 0 that the others raise as well."""
-
-
-class Place(NamedTuple):
-    """Where a process stands among the others; all None where jax finds out itself.
-
-    Attributes:
-      coordinator: ``host:port`` of process 0.
-      num_processes: how many there are.
-      process_id: which one this is.
-    """
-
-    coordinator: str | None = None
-    num_processes: int | None = None
-    process_id: int | None = None
 
 
 class Limits(NamedTuple):
@@ -82,24 +70,6 @@ _state = _State()
 _numbers: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
 
 
-def check_place(place: Place) -> None:
-    """Raise if a place that was given cannot be one.
-
-    Raises:
-      UserError: names what is wrong.
-    """
-    host, _, port = (place.coordinator or "").rpartition(":")
-    if not host or not port.isdecimal():
-        raise UserError(
-            f"--coordinator is {place.coordinator!r}; give HOST:PORT of process 0."
-        )
-    size, index = place.num_processes or 0, place.process_id
-    if size < 1:
-        raise UserError(f"--num_processes is {size}; it must be above 0.")
-    if index is None or not 0 <= index < size:
-        raise UserError(f"--process_id is {index}; allowed: 0 to {size - 1}.")
-
-
 def join(
     place: Place,
     join_seconds: int = Limits().join,
@@ -128,6 +98,9 @@ def join(
         f"; not all were there within {join_seconds} s. Start all of them, with the "
         "same --coordinator and --num_processes."
     )
+    rendezvous.check_port(place)
+    # jax waits below Python, where Ctrl-C would be heard only once all are there.
+    heard = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         jax.distributed.initialize(
             *place,
@@ -142,10 +115,9 @@ def join(
             "--num_processes and --process_id."
         ) from error
     except jax.errors.JaxRuntimeError as error:
-        raise UserError(
-            f"--coordinator: process 0 cannot listen at {place.coordinator} "
-            f"({first_line(error)}); give another port."
-        ) from error
+        raise UserError(rendezvous.cannot_listen(place, first_line(error))) from error
+    finally:
+        signal.signal(signal.SIGINT, heard)
     _state.behind = "; most often another process is lost."
 
 

@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import socket
 import threading
 import time
 
@@ -24,6 +25,7 @@ THREE = ("--coordinator=localhost:1", "--num_processes=2", "--process_id=0")
         (THREE[:1], "--num_processes and --process_id missing"),
         (THREE[1:], "--coordinator missing"),
         ((*THREE[1:], "--coordinator=here"), "--coordinator is 'here'; give HOST:PORT"),
+        ((*THREE[1:], "--coordinator=here:70000"), "a port from 1 to 65535"),
         ((*THREE[:2], "--process_id=2"), "--process_id is 2; allowed: 0 to 1"),
         ((*THREE[::2], "--num_processes=0"), "--num_processes is 0"),
         ((*THREE, "--distributed"), "--distributed finds the other processes by"),
@@ -45,6 +47,18 @@ def test_flags_that_make_no_sense(flags, told, tmp_path, capsys, monkeypatch):
     assert cli.main(words) == 2
     assert told in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_a_port_of_another_program_is_named(tmp_path, capsys):
+    """There jax 0.10 ends with a segmentation fault."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        place = f"127.0.0.1:{server.getsockname()[1]}"
+        words = ["--num_processes=2", "--process_id=0", f"--coordinator={place}"]
+        run = ["train", f"--config={TINY}", f"--workdir={tmp_path / 'run'}"]
+        assert cli.main([*run, *words]) == 2
+    out, err = capsys.readouterr()
+    assert f"cannot listen at {place} (Address already in use); give another" in err
+    assert f"process 0 of 2: waiting for the others at {place}, 1800 s at" in out
 
 
 class Board:

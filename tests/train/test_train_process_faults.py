@@ -137,6 +137,24 @@ def test_a_process_that_never_comes(cache_folder, tmp_path, there, faults):
     faults.record("F13", injected=1, survived=1)
 
 
+@pytest.mark.parametrize("there", [0, 1])
+def test_ctrl_c_ends_who_waits_for_the_others(cache_folder, tmp_path, there):
+    place = f"127.0.0.1:{processes.free_port()}"
+    command = [
+        *(*processes.TRAIN, f"--config={processes.TINY}"),
+        *(f"--workdir={tmp_path / 'run'}", "--num_processes=2"),
+        *(f"--coordinator={place}", f"--process_id={there}"),
+    ]
+    env = processes.environment(cache_folder)
+    started = processes.launch(tmp_path / "output", "alone", command, env)
+    processes.wait_for(started.out, "waiting for the others")
+    time.sleep(3)
+    started.process.send_signal(signal.SIGINT)
+    done = processes.finish([started])[0]
+    assert done.code == -signal.SIGINT
+    assert done.seconds < 60
+
+
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_process_that_fails_says_why_to_the_others(
     run, as_if_nothing, tmp_path, victim, faults
