@@ -101,11 +101,13 @@ def compare(place: Path, state: TrainState, num_rounds: int) -> dict[str, list[f
                 ours / checkpoint.FOLDER / "1"
             ),
         }
+        for name in (*saves, *restores):
+            found.setdefault(name, [])
         for calls in (saves, restores):
             for name in sorted(calls, reverse=number % 2 == 1):
                 seconds = timed(calls[name])
                 if number:  # The first round warms up.
-                    found.setdefault(name, []).append(seconds)
+                    found[name].append(seconds)
     return found
 
 
