@@ -73,7 +73,7 @@ CHECKPOINT = Verb(
     "checkpoint list | verify --workdir=DIR",
     """\
 list     steps, sizes and dates of the checkpoints of a run
-verify   compare every file with its SHA-256; exit code 4 if a checkpoint is damaged,
+verify   compare every file with its checksums; exit code 4 if a checkpoint is damaged,
          or if all that is left are damaged ones that were set aside
 """,
 )

@@ -1,7 +1,8 @@
-"""SHA-256 of every file of a checkpoint, and the shape and type of every leaf.
+"""Checksums of every file of a checkpoint, and the shape and type of every leaf.
 
 Orbax does not notice a flipped bit in array data: the chunks carry no checksum. The
-manifest does. It is written last, so a folder that has one was written completely.
+manifest does: XXH3 of every block, sealed by one SHA-256 of all that it says (ADR 8).
+It is written last, so a folder that has one was written completely.
 """
 
 import errno
@@ -14,15 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import xxhash
 
 import jaxssl
 from jaxssl.train import files
 from jaxssl.types import UserError
 
 NAME = "jaxssl_manifest.json"
-FORMAT = 1
+FORMAT = 2
 BLOCK, PIECE = 1 << 26, 1 << 20
-"""Larger files have a SHA-256 for each so many bytes, which are read in pieces."""
+"""Larger files have a checksum for each so many bytes, which are read in pieces."""
 
 
 class NoValidCheckpointError(RuntimeError):
@@ -43,7 +45,7 @@ def describe(state: Any) -> dict[str, list]:
 def write(
     folder: Path, leaves: dict[str, list], meter: Mapping[str, Any] | None = None
 ) -> None:
-    """Hash all files below ``folder`` and write the manifest beside them.
+    """Take the checksums of all files below ``folder`` and write the manifest there.
 
     Args:
       folder: a finished checkpoint.
@@ -62,8 +64,8 @@ def read_leaves(folder: Path) -> dict[str, list]:
 
 
 def read_meter(folder: Path) -> dict[str, Any] | None:
-    """Return the meter that a verified manifest holds; older ones hold none."""
-    return json.loads((folder / NAME).read_text()).get("meter")
+    """Return the meter that a verified manifest holds, if it was saved with one."""
+    return json.loads((folder / NAME).read_text())["meter"]
 
 
 def find_damage(folder: Path) -> str | None:
@@ -136,24 +138,23 @@ def _files(folder: Path) -> dict[str, Path]:
 
 
 def _describe_files(paths: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
-    """Return size and SHA-256 of each file; all processors share the blocks."""
+    """Return size and checksums of each file; all processors share the blocks."""
     sizes = {name: path.stat().st_size for name, path in paths.items()}
     blocks = [
         (name, start) for name in paths for start in range(0, sizes[name] or 1, BLOCK)
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         hashed = pool.map(lambda block: _hash_block(paths[block[0]], block[1]), blocks)
-        digests: dict[str, list[str]] = {}
-        for (name, _), digest in zip(blocks, hashed, strict=True):
-            digests.setdefault(name, []).append(digest)
+        sums: dict[str, list[str]] = {}
+        for (name, _), found in zip(blocks, hashed, strict=True):
+            sums.setdefault(name, []).append(found)
     return {
-        name: {"size": sizes[name], "sha256": found[0] if len(found) == 1 else found}
-        for name, found in digests.items()
+        name: {"size": sizes[name], "xxh3_128": found} for name, found in sums.items()
     }
 
 
 def _hash_block(path: Path, start: int) -> str:
-    digest, end = hashlib.sha256(), start + BLOCK
+    digest, end = xxhash.xxh3_128(), start + BLOCK
     with path.open("rb") as file:
         file.seek(start)
         while piece := file.read(min(PIECE, end - file.tell())):
