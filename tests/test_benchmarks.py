@@ -79,7 +79,7 @@ def test_checkpoint_compares_with_orbax_alone():
         "save, Orbax alone",
         "restore",
         "restore, Orbax alone",
-        "hash alone",
+        "checksums",
     ]
     assert all(float(row[2]) >= 0 for row in rows[2:])
     assert re.search(r"a save holds its loop up for \d+ ms: [\d.]+ % of 100", printed)
