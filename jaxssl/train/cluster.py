@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import itertools
 import json
+import multiprocessing
 import os
 import signal
 import sys
@@ -142,8 +143,11 @@ def _end_on_abort() -> None:
 def end(code: int, line: str) -> None:
     """End this process at once: whatever would be cleaned up may wait for the others.
 
-    Threads may call it while another one holds the locks of ``sys.stderr``.
+    Threads may call it while another one holds the locks of ``sys.stderr``. Processes
+    that read are killed first: one that is stopped or stuck would outlive this one.
     """
+    for child in multiprocessing.active_children():
+        child.kill()
     os.write(2, f"jaxssl: {' '.join(line.split())}\n".encode())
     os._exit(code)
 

@@ -97,7 +97,7 @@ def test_starting_at_any_step_continues_the_same_sequence(n, faults):
 def test_any_start_on_any_host_gives_its_slice_of_the_order(faults):
     tried = []
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=120, deadline=None)
     @given(
         n=st.integers(1, 60),
         hosts=st.integers(1, 4),
@@ -155,6 +155,34 @@ def test_workers_change_nothing(num_workers, hosts, faults):
         for name in ("image", "label", "id"):
             np.testing.assert_array_equal(a[name], b[name])
             assert b[name].base is None  # not in memory that a worker owns
+    faults.record("F12", injected=1, survived=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize("hosts", [1, 2, 3, 4])
+@pytest.mark.parametrize("n", [31, 97, 1000])
+def test_hosts_with_workers_share_each_epoch_exactly_once(
+    n, hosts, num_workers, faults
+):
+    """Into the second epoch, and from another step on."""
+    common = {"batch_size": 4 * hosts, "seed": 3, "start_step": 2}
+    steps = min(n // common["batch_size"] + 2, 30)
+    parts = [
+        take(
+            counting(n),
+            steps,
+            process_index=host,
+            process_count=hosts,
+            num_workers=num_workers,
+            **common,
+        )
+        for host in range(hosts)
+    ]
+    joined = [
+        list(itertools.chain(*rows)) for rows in zip(*map(ids, parts), strict=True)
+    ]
+    assert joined == ids(take(counting(n), steps, **common))
     faults.record("F12", injected=1, survived=1)
 
 
