@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -50,7 +51,8 @@ def open_log(workdir: Path, stream: Stream) -> Iterator[Stream]:
       stream: where lines for a person go.
 
     Yields:
-      ``stream`` itself if there is one process.
+      ``stream`` itself if there is one process. The last line of a file says what
+      ended its process, unless that was a signal or the watchdog.
     """
     if cluster.count() == 1:
         yield stream
@@ -70,3 +72,9 @@ def open_log(workdir: Path, stream: Stream) -> Iterator[Stream]:
             yield log
         finally:
             logger.removeHandler(handler)
+            error = sys.exc_info()[1]
+            Log(file, None).write(
+                f"ended by {type(error).__name__}: {' '.join(str(error).split())}"
+                if error
+                else "ended"
+            )

@@ -52,6 +52,7 @@ def test_two_processes_are_one_run(pair, fit, newest, bits, tmp_path):
     assert "step 20/20" not in second.out
     logs = [(workdir / "logs" / f"process_{i}.log").read_text() for i in (0, 1)]
     assert all("step 20/20" in text for text in logs)
+    assert all(text.endswith(" ended\n") for text in logs)
     told = json.loads((workdir / "run.json").read_text())
     assert told["devices"]["processes"] == 2
     assert "--num_processes=2" in told["command"]
@@ -73,6 +74,8 @@ def test_a_signal_to_one_saves_the_same_step_on_all(
     assert [d.code for d in done] == [75, 75]
     words = f"SIGTERM on process 1 received: saved step {saved}. Repeat"
     assert all(f"jaxssl: {words}" in d.line for d in done)
+    for log in (workdir / "logs").iterdir():
+        assert f" ended by PreemptedError: {words}" in log.read_text().splitlines()[-1]
     again = run(workdir, 2, EVERY)
     assert [d.code for d in again] == [0, 0]
     assert f"going on after step {saved}" in again[0].out
@@ -87,6 +90,8 @@ def test_a_killed_process_ends_the_other_with_a_line(run, tmp_path, faults):
     assert second.code == -signal.SIGKILL
     assert first.code == 3
     assert first.line.startswith("jaxssl: ")
+    log = (tmp_path / "run" / "logs" / "process_0.log").read_text()
+    assert f" ended by PeerLostError: {first.line.removeprefix('jaxssl: ')}\n" in log
     assert checkpoint.steps(tmp_path / "run")[0] == 4
     faults.record("F13", injected=1, survived=1)
 
