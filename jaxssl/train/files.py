@@ -1,8 +1,11 @@
 """Write a file so that a reader, or a crash, sees the old one or the new one."""
 
 import os
+import re
 import tempfile
 from pathlib import Path
+
+CODE = re.compile(r"os_error_code='(\d+)'")  # As TensorStore ends its messages.
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -33,3 +36,11 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def find_number(error: OSError | ValueError) -> int | None:
+    """Return the system's number of an error, also of one that TensorStore words."""
+    if isinstance(error, OSError):
+        return error.errno
+    found = CODE.search(str(error))
+    return int(found[1]) if found else None

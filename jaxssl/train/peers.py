@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from jaxssl.train import cluster
+from jaxssl.train import cluster, files
 
 NOTES = "jaxssl/note/"
 LEFT = "jaxssl/left/"
@@ -78,10 +78,13 @@ def _is_jaxs(error: Exception) -> bool:
     """Say whether an error may be jax's own; it does not always have a type for that.
 
     Waiting for an array, jax raises a plain ValueError. Orbax makes a TimeoutError of
-    a barrier that failed; the system's own, of a network disk, has a number.
+    a barrier that failed. The system's own errors, of a network disk, have a number,
+    which TensorStore writes into the message of a plain ValueError.
     """
+    if isinstance(error, OSError | ValueError) and files.find_number(error) is not None:
+        return False
     if isinstance(error, TimeoutError):
-        return error.errno is None
+        return True
     return isinstance(error, jax.errors.JaxRuntimeError) or type(error) is ValueError
 
 

@@ -3,11 +3,10 @@
 import contextlib
 import errno
 import os
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from jaxssl.train import checkpoint
+from jaxssl.train import checkpoint, files
 
 REFUSALS = {
     errno.ENOSPC: "make room on the disk",
@@ -19,8 +18,6 @@ REFUSALS = {
     errno.EIO: "look at the disk's health (dmesg), or train on another disk",
 }
 """Errors that come from the disk and not from what was asked, and what helps."""
-
-CODE = re.compile(r"os_error_code='(\d+)'")  # As TensorStore ends its messages.
 
 
 class StorageError(RuntimeError):
@@ -40,7 +37,7 @@ def watch(workdir: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError) as error:
-        number = find_number(error)
+        number = files.find_number(error)
         if number not in REFUSALS:
             raise
         named = error.filename if isinstance(error, OSError) else None
@@ -49,14 +46,6 @@ def watch(workdir: Path) -> Iterator[None]:
             f"{kept_text(workdir)}; {REFUSALS[number]}, then repeat the "
             "same command."
         ) from error
-
-
-def find_number(error: OSError | ValueError) -> int | None:
-    """Return the system's number of an error, also of one that TensorStore words."""
-    if isinstance(error, OSError):
-        return error.errno
-    found = CODE.search(str(error))
-    return int(found[1]) if found else None
 
 
 def kept_text(workdir: Path) -> str:
