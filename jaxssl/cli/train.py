@@ -93,7 +93,7 @@ def run(
     _join(values)
     cluster.decide("early", lambda: records.check(workdir, chosen))
     use_compilation_cache()
-    setup = set_up(chosen)
+    setup = cluster.each("set-up", lambda: set_up(chosen))
     mesh = sharding.make_mesh(setup.mesh)
     parts = setup.experiment.minibatches
     if note := sharding.describe_uneven_minibatches(

@@ -7,7 +7,7 @@ later: the first is removed, the second is set aside as ``<step>.corrupt``.
 
 import contextlib
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,12 +18,11 @@ from jaxssl.train import cluster, files, manifest, peers
 from jaxssl.train.drift import DriftError
 from jaxssl.train.manifest import NoValidCheckpointError
 from jaxssl.train.watchdog import LONG_SECONDS
-from jaxssl.types import TrainState, UserError
+from jaxssl.types import TrainState
 
 FOLDER = "checkpoints"
 SAVING = "saving"
 ITEM = "default"  # The folder Orbax puts an unnamed item in.
-HEADS = frozenset({"fc1", "fc2", "logits"})  # Dense layers behind the features.
 
 Say = Callable[[str], Any]
 """Takes one line for the user."""
@@ -65,7 +64,7 @@ def open_store(workdir: Path, *, keep: int) -> Iterator[Store]:
         cleanup_tmp_directories=True,
         enable_async_checkpointing=True,
         async_options=ocp.AsyncOptions(timeout_secs=LONG_SECONDS),
-        multiprocessing_options=_together(),
+        multiprocessing_options=make_options(),
     )
     with contextlib.ExitStack() as stack:
         manager = ocp.CheckpointManager(folder, options=options)
@@ -82,8 +81,8 @@ def open_store(workdir: Path, *, keep: int) -> Iterator[Store]:
             raise
 
 
-def _together() -> ocp.options.MultiprocessingOptions:
-    """Let processes wait for each other where the wait has a limit.
+def make_options() -> ocp.options.MultiprocessingOptions:
+    """Let processes wait for each other, in Orbax, where the wait has a limit.
 
     Orbax asks the coordination service if it is told who they are; otherwise it has the
     devices add up a number, which has none.
@@ -138,10 +137,11 @@ def _finish(store: Store, step: int, leaves: dict[str, list], meter: Any) -> Non
 
 def steps(workdir: Path) -> list[int]:
     """Return the steps of the finished checkpoints of a run, oldest first."""
-    unfinished = find_unfinished(workdir)
     folder = workdir / FOLDER
     found = folder.iterdir() if folder.is_dir() else ()
     names = [path.name for path in found if path.is_dir()]
+    # Asked last: a step that a run finishes to write meanwhile was listed, or not yet.
+    unfinished = find_unfinished(workdir)
     return sorted({int(n) for n in names if n.isdecimal()} - {unfinished})
 
 
@@ -270,126 +270,13 @@ def restore(workdir: Path, step: int, abstract: TrainState) -> TrainState:
         if stored.get(path) != wanted.get(path):
             raise DriftError(
                 f"{folder} was saved by another architecture: {path} is "
-                f"{_word(stored.get(path))} there, but the config asks for "
-                f"{_word(wanted.get(path))}. Use the config that it was trained with, "
-                "or another --workdir."
+                f"{manifest.word(stored.get(path))} there, but the config asks for "
+                f"{manifest.word(wanted.get(path))}. Use the config that it was "
+                "trained with, or another --workdir."
             )
-    with ocp.StandardCheckpointer(multiprocessing_options=_together()) as checkpointer:
+    options = make_options()
+    with ocp.StandardCheckpointer(multiprocessing_options=options) as checkpointer:
         return checkpointer.restore(folder / ITEM, abstract)
-
-
-def restore_players(
-    workdir: Path, players: Sequence[str], state: TrainState, say: Say
-) -> TrainState:
-    """Take the parameters and statistics of some players from another run.
-
-    Dense layers of another size (``fc1``, ``fc2``, ``logits``) stay as they are in
-    ``state``, because another task may count other classes or see other crops; those
-    that ``state`` lacks are left out, as a frozen trunk has none. All else must fit.
-
-    Args:
-      workdir: the other run's folder; its newest good checkpoint is read.
-      players: whose arrays to take.
-      state: where to put them; also gives shapes and shardings.
-      say: hears what was taken and which head was not.
-
-    Returns:
-      ``state`` with the players' ``params`` and ``stats`` replaced.
-
-    Raises:
-      UserError: there is no checkpoint, no such player, or it does not fit.
-    """
-    step = cluster.decide("init_from", lambda: find_newest(workdir)[0])
-    if step is None:
-        raise UserError(
-            f"init_from: {workdir} has no checkpoint; train that run first."
-        )
-    folder = workdir.absolute() / FOLDER / str(step)
-    stored = manifest.read_leaves(folder)
-    _check_players(players, state, stored, folder)
-    ours = {
-        "params": {player: state.params[player] for player in players},
-        "stats": {player: state.stats[player] for player in players},
-    }
-    fresh = _find_fresh(ours, stored, players, folder)
-    item = _prune(ours, {path for path in manifest.describe(ours) if path not in fresh})
-    with ocp.Checkpointer(
-        ocp.PyTreeCheckpointHandler(), multiprocessing_options=_together()
-    ) as checkpointer:
-        found = checkpointer.restore(
-            folder / ITEM,
-            args=ocp.args.PyTreeRestore(
-                item=item,
-                restore_args=ocp.checkpoint_utils.construct_restore_args(item),
-                partial_restore=True,
-            ),
-        )
-    merged = _graft(ours, found)
-    say(f"{', '.join(players)}: initialised from step {step} of {workdir}.")
-    for path in fresh:
-        say(f"{path} keeps its fresh values: it was {_word(stored.get(path))} there.")
-    return state._replace(
-        params={**state.params, **merged["params"]},
-        stats={**state.stats, **merged["stats"]},
-    )
-
-
-def _check_players(
-    players: Sequence[str], state: TrainState, stored: Mapping, folder: Path
-) -> None:
-    there = sorted({path.split("/")[1] for path in stored if path.startswith("params")})
-    for player in players:
-        for place, names in (("this task", sorted(state.params)), (folder, there)):
-            if player not in names:
-                raise UserError(
-                    f"init_from: {place} has no player {player!r}; it has "
-                    f"{', '.join(names)}."
-                )
-
-
-def _find_fresh(
-    ours: Mapping, stored: Mapping, players: Sequence[str], folder: Path
-) -> list[str]:
-    """Return the leaves of a head that does not fit; raise if anything else differs."""
-    wanted = manifest.describe(ours)
-    parts = tuple(f"{part}/{p}/" for part in ("params", "stats") for p in players)
-    extra = [path for path in stored if path.startswith(parts) and path not in wanted]
-    differing = [
-        path for path in [*wanted, *extra] if stored.get(path) != wanted.get(path)
-    ]
-    for path in differing:
-        if HEADS.isdisjoint(path.split("/")):
-            raise UserError(
-                f"init_from: {path} is {_word(stored.get(path))} in {folder}, but this "
-                f"config asks for {_word(wanted.get(path))}. Use the same network."
-            )
-    return [path for path in differing if path in wanted]
-
-
-def _prune(tree: Mapping, keep: set[str], prefix: str = "") -> dict:
-    """Keep the leaves of nested dicts whose path is in ``keep``, and no empty dict."""
-    kept = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            if part := _prune(value, keep, f"{prefix}{name}/"):
-                kept[name] = part
-        elif f"{prefix}{name}" in keep:
-            kept[name] = value
-    return kept
-
-
-def _graft(tree: Any, found: Any) -> Any:
-    """Replace the leaves of nested dicts by those that were found."""
-    if not isinstance(tree, Mapping):
-        return found
-    return {
-        name: _graft(value, found[name]) if name in found else value
-        for name, value in tree.items()
-    }
-
-
-def _word(leaf: list | None) -> str:
-    return "absent" if leaf is None else f"{leaf[0]}{leaf[1]}"
 
 
 def _free_name(path: Path) -> Path:

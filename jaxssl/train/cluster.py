@@ -305,6 +305,35 @@ def gather(what: str, mine: Any, choose: Callable[[list[Any]], Any]) -> Any:
     return decide(what, collect)
 
 
+def each(what: str, do: Callable[[], Any]) -> Any:
+    """Let every process do something, and none go on if one of them cannot.
+
+    Args:
+      what: names it, in messages.
+      do: is called on every process.
+
+    Returns:
+      What ``do`` returned here.
+
+    Raises:
+      UserError: ``do`` raised it here; or on another process, which is named.
+      PeerLostError: one said nothing within ``join_seconds``.
+    """
+    if count() == 1:
+        return do()
+    try:
+        value, failed = do(), None
+    except UserError as error:
+        value, failed = None, error
+    mine = None if failed is None else f"process {jax.process_index()}: {failed}"
+    told = gather(what, mine, lambda said: next(filter(None, said), None))
+    if failed is not None:
+        raise failed
+    if told is not None:
+        raise UserError(told)
+    return value
+
+
 def meet(what: str, seconds: int) -> None:
     """Wait until all processes are here.
 

@@ -42,6 +42,11 @@ def describe(state: Any) -> dict[str, list]:
     }
 
 
+def word(leaf: list | None) -> str:
+    """Write what `describe` says of a leaf, or that there is none."""
+    return "absent" if leaf is None else f"{leaf[0]}{leaf[1]}"
+
+
 def write(
     folder: Path, leaves: dict[str, list], meter: Mapping[str, Any] | None = None
 ) -> None:
@@ -92,8 +97,8 @@ def find_damage(folder: Path) -> str | None:
     if body["format"] != FORMAT:
         raise UserError(
             f"{folder} was written in format {body['format']!r} and this jaxssl "
-            f"({jaxssl.__version__}) reads {FORMAT}; use the version that run.json of "
-            "this run names, or another --workdir."
+            f"({jaxssl.__version__}) reads {FORMAT}; use the version and the commit "
+            "that run.json of this run names, or another --workdir."
         )
     expected = body["files"]
     present = _files(folder)

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from jaxssl.data import pipeline
 from jaxssl.data.sources import Source
-from jaxssl.train import checkpoint, placement, sharding
+from jaxssl.train import checkpoint, placement, sharding, transfer
 from jaxssl.types import Array, Batch, Key, Task, TrainState, UserError
 
 Pipeline = Callable[..., pipeline.Batches]
@@ -122,7 +122,7 @@ def graft_players(
     """
     for workdir in sorted(set(init_from.values())):
         players = [player for player, place in init_from.items() if place == workdir]
-        state = checkpoint.restore_players(Path(workdir), players, state, say)
+        state = transfer.restore_players(Path(workdir), players, state, say)
     return state
 
 

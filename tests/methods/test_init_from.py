@@ -8,7 +8,7 @@ import pytest
 
 from jaxssl.methods import classify, probe
 from jaxssl.models.alexnet import alexnet
-from jaxssl.train import checkpoint
+from jaxssl.train import checkpoint, transfer
 from jaxssl.types import UserError
 
 TINY = {"width": 0.0625, "fc_features": 8, "stem_kernel": 5, "init": "he"}
@@ -43,7 +43,7 @@ def pretrained(tmp_path_factory):
 
 def restore(workdir, state):
     said = []
-    loaded = checkpoint.restore_players(workdir, ["classifier"], state, said.append)
+    loaded = transfer.restore_players(workdir, ["classifier"], state, said.append)
     return loaded, said
 
 

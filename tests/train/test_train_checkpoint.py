@@ -2,6 +2,7 @@ import contextlib
 import hashlib
 import json
 import os
+import pathlib
 import random
 import re
 import shutil
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import xxhash
 
-from jaxssl.train import checkpoint, drift, inventory, manifest, watchdog
+from jaxssl.train import checkpoint, drift, inventory, manifest, transfer, watchdog
 from jaxssl.types import TrainState, UserError
 
 
@@ -314,7 +315,7 @@ def test_another_set_of_leaves_is_named(copy, missing):
 
 def test_players_come_from_another_run(copy, bits):
     mine, lines = _state(50), []
-    state = checkpoint.restore_players(copy, ["classifier"], mine, lines.append)
+    state = transfer.restore_players(copy, ["classifier"], mine, lines.append)
     theirs = _state(3)
     assert bits(state.params["classifier"]) == bits(theirs.params["classifier"])
     assert bits(state.stats["classifier"]) == bits(theirs.stats["classifier"])
@@ -326,7 +327,7 @@ def test_players_come_from_another_run(copy, bits):
 
 def test_a_head_of_another_size_stays_fresh(copy, bits):
     mine, lines = _state(50, classes=9), []
-    state = checkpoint.restore_players(copy, ["classifier"], mine, lines.append)
+    state = transfer.restore_players(copy, ["classifier"], mine, lines.append)
     found = state.params["classifier"]
     assert bits(found["conv"]) == bits(_state(3).params["classifier"]["conv"])
     assert bits(found["logits"]) == bits(mine.params["classifier"]["logits"])
@@ -336,7 +337,7 @@ def test_a_head_of_another_size_stays_fresh(copy, bits):
 def test_a_trunk_without_head_is_filled(copy, bits):
     mine = _state(50)
     del mine.params["classifier"]["logits"]
-    state = checkpoint.restore_players(copy, ["classifier"], mine, _quiet)
+    state = transfer.restore_players(copy, ["classifier"], mine, _quiet)
     assert list(state.params["classifier"]) == ["conv"]
     theirs = _state(3).params["classifier"]["conv"]
     assert bits(state.params["classifier"]["conv"]) == bits(theirs)
@@ -346,17 +347,17 @@ def test_players_that_do_not_fit_are_refused(copy, tmp_path):
     with pytest.raises(
         UserError, match=r"conv/kernel is float32\[300, 7\] in .*\[4, 7"
     ):
-        checkpoint.restore_players(copy, ["classifier"], _state(1, width=4), _quiet)
+        transfer.restore_players(copy, ["classifier"], _state(1, width=4), _quiet)
     with pytest.raises(
         UserError, match="no player 'painter'; it has classifier, critic"
     ):
-        checkpoint.restore_players(copy, ["painter"], _state(1), _quiet)
+        transfer.restore_players(copy, ["painter"], _state(1), _quiet)
     other = _state(1)
     other.params["painter"] = other.params["critic"]
     with pytest.raises(UserError, match=r"3 has no player 'painter'"):
-        checkpoint.restore_players(copy, ["painter"], other, _quiet)
+        transfer.restore_players(copy, ["painter"], other, _quiet)
     with pytest.raises(UserError, match="has no checkpoint; train that run first"):
-        checkpoint.restore_players(tmp_path / "none", ["critic"], _state(1), _quiet)
+        transfer.restore_players(tmp_path / "none", ["critic"], _state(1), _quiet)
 
 
 def test_tables_for_people(copy, tmp_path):
@@ -451,6 +452,25 @@ def test_a_save_under_way_is_not_damage(copy):
     assert text.splitlines()[-1] == f"         3  {inventory.UNFINISHED}"
     assert inventory.list_text(copy).endswith(text.splitlines()[-1])
     assert _tree(copy) == before
+
+
+def test_a_save_that_begins_while_steps_are_listed_is_not_damage(copy, monkeypatch):
+    """A run wrote its marker, and Orbax renamed the step, after the first look."""
+    (_folder(copy, 3) / manifest.NAME).unlink()
+    saving, real = copy / "checkpoints" / "saving", pathlib.Path.iterdir
+
+    def iterdir(folder):
+        saving.write_text("3")
+        return real(folder)
+
+    monkeypatch.setattr(pathlib.Path, "iterdir", iterdir)
+    assert checkpoint.steps(copy) == [1, 2]
+
+
+def test_another_run_that_this_process_does_not_see_is_told(tmp_path):
+    """Process 0 found the checkpoint; the folder is not on a disk that all share."""
+    with pytest.raises(UserError, match="a folder on a disk that all processes share"):
+        transfer._read_leaves(tmp_path / "3")
 
 
 def test_the_manifest_lists_every_leaf_and_file(run):

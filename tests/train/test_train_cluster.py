@@ -127,6 +127,25 @@ def test_all_hear_the_choice_from_what_each_says(monkeypatch):
     assert found == [[30, [0, 10, 20, 30]]] * 4
 
 
+def test_none_goes_on_where_one_cannot(monkeypatch):
+    board = Board(monkeypatch, 3)
+
+    def ask(index):
+        def do():
+            if index == 1:
+                raise DriftError("there is no data here")
+            return index
+
+        with pytest.raises(UserError) as caught:
+            cluster.each("x", do)
+        return type(caught.value), str(caught.value)
+
+    told = (UserError, "process 1: there is no data here")
+    assert board.each(ask) == [told, (DriftError, "there is no data here"), told]
+    found = Board(monkeypatch, 3).each(lambda i: cluster.each("x", lambda: [i]))
+    assert found == [[0], [1], [2]]
+
+
 def test_settings_that_differ_are_named_with_the_process(monkeypatch):
     board = Board(monkeypatch, 3)
 
@@ -199,6 +218,9 @@ def test_words_of_jax_that_mean_a_lost_process(monkeypatch, kind, words):
         OSError(28, "No space left on device"),
         TimeoutError(110, "Connection reset"),
         TimeoutError("Timed out after 7201 seconds."),
+        # TensorStore's words where a network disk is gone, or a full one has a name.
+        ValueError("ABORTED: Stale file handle [os_error_code='116']"),
+        ValueError("RESOURCE_EXHAUSTED: writing /gloo/1 [os_error_code='28']"),
     ],
 )
 def test_other_errors_stay_and_are_told_to_the_others(monkeypatch, error):

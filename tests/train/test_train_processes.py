@@ -96,6 +96,15 @@ def test_a_killed_process_ends_the_other_with_a_line(run, tmp_path, faults):
     faults.record("F13", injected=1, survived=1)
 
 
+def test_a_process_without_its_data_is_named(run, tmp_path):
+    """As where a data set was not copied to one of the hosts."""
+    first, second = run(tmp_path / "run", 2, faults={1: {"TINY_MISSING": "1"}})
+    assert (first.code, second.code) == (2, 2)
+    assert first.line == "jaxssl: process 1: there is no data set shades here"
+    assert second.line == "jaxssl: there is no data set shades here"
+    assert not (tmp_path / "run").exists()
+
+
 def test_processes_that_differ_do_not_train(run, tmp_path, faults):
     workdir = tmp_path / "run"
     cache = tmp_path / "cache"

@@ -4,8 +4,9 @@ Variables of the environment hurt the process. Where the online evaluations are:
 ``TINY_KILL=step:seconds`` kills it with signal 9 that long after the step,
 ``TINY_TERM=step`` sends it SIGTERM, ``TINY_FREEZE=step`` SIGSTOP, ``TINY_PACE=seconds``
 lets each of them take that long. Where it reads: ``TINY_STALL=read:seconds`` lets one
-read take that long, and ``read:never`` lets it fail. ``TINY_BARRIER=seconds`` is how
-long processes wait for each other in Orbax.
+read take that long, and ``read:never`` lets it fail; with ``TINY_MISSING=1`` there is
+nothing to read. ``TINY_BARRIER=seconds`` is how long processes wait for each other in
+Orbax.
 """
 
 import os
@@ -181,6 +182,8 @@ def build(config):
     if "TINY_BARRIER" in os.environ:
         limit = int(os.environ["TINY_BARRIER"])
         multihost._DEFAULT_BARRIER_TIMEOUT = limit
+    if "TINY_MISSING" in os.environ:
+        raise UserError("there is no data set shades here")
     kind = StallingSource if "TINY_STALL" in os.environ else ArraySource
     source = make_source(config.data.count, kind)
     task = make_task(
