@@ -40,6 +40,7 @@ class Run(NamedTuple):
       store: checkpoints go here.
       dog: hears what goes on.
       replay: takes a step and the number of steps, and returns what each was given.
+      damaged: how many checkpoints of the folder were set aside, ever.
       first: the step that this start began after.
       began: when it began, in seconds.
     """
@@ -51,6 +52,7 @@ class Run(NamedTuple):
     store: checkpoint.Store
     dog: Watchdog
     replay: Callable[[int, int], list[dict[str, Any]]]
+    damaged: int
     first: int
     began: float
 
@@ -70,6 +72,7 @@ def log(run: Run, step: int, meter: Meter, pace: metrics.Pace, *, num_bad: int) 
     scalars = {
         **means,
         "data/bad_records": float(num_bad),
+        "data/damaged_checkpoints": float(run.damaged),
         "data/skipped_steps": float(skipped),
         **pace.scalars(run.config.batch_size),
         "speed/elapsed_seconds": elapsed,
@@ -154,5 +157,6 @@ def _causes(meter: Meter) -> str:
 
 
 def _kept(run: Run) -> str:
+    run.dog.note("waiting for the save in flight", long=True)
     checkpoint.settle(run.store)
     return f"{storage.kept_text(run.workdir)}; try a smaller learning rate."

@@ -140,10 +140,10 @@ def train(
         stack.enter_context(peers.guard())
         cluster.decide("lock", lambda: stack.enter_context(records.lock(workdir)))
         records.check_shared(workdir)
+        dog = stack.enter_context(watchdog.watch(workdir, hang_seconds))
         out = stack.enter_context(logs.open_log(workdir, stream or sys.stdout))
         say = _make_say(out)
         received = stack.enter_context(preemption.watch())
-        dog = stack.enter_context(watchdog.watch(workdir, hang_seconds))
 
         # What the run goes on from:
         #   1. the newest good checkpoint of this workdir;
@@ -167,6 +167,7 @@ def train(
         store = stack.enter_context(
             checkpoint.open_store(workdir, keep=config.keep_checkpoints)
         )
+        stack.callback(dog.note, "waiting for the save in flight", long=True)
         writer = stack.enter_context(
             metrics.open_writer(
                 workdir,
@@ -186,7 +187,7 @@ def train(
         replay = functools.partial(_replay, rows, seed)
         run = edges.Run(
             *(config, workdir, evals or {}, writer, store, dog, replay),
-            first=first,
+            *(len(checkpoint.set_aside(workdir)), first),
             began=time.monotonic(),
         )
         dog.note("reading the first batch")

@@ -29,6 +29,9 @@ FIRST_SECONDS = 1800.0
 LONG_SECONDS = 7200
 """Allowed for what is long on purpose: compiling, evaluating, saving."""
 
+WRITE_SECONDS = 10.0
+"""For the last words; a disk that takes longer gets none."""
+
 TIMES_MEDIAN = 20.0
 MEASURED = 101
 ON_TIME = 0.1
@@ -154,8 +157,21 @@ def _bark(dog: Watchdog, workdir: Path) -> None:
         },
     }
     path = workdir / f"hang-{jax.process_index()}.json"
-    with contextlib.suppress(OSError):  # A disk that hangs others may refuse this too.
-        files.write_atomically(path, (json.dumps(told, indent=2) + "\n").encode())
-    cluster.end(
-        ExitCode.HANG, f"{words}{behind}. {path} has the stacks of all threads."
-    )
+    written = _write(path, (json.dumps(told, indent=2) + "\n").encode())
+    more = f" {path} has the stacks of all threads." if written else ""
+    cluster.end(ExitCode.HANG, f"{words}{behind}.{more}")
+
+
+def _write(path: Path, data: bytes) -> bool:
+    """Write a file and say whether it is there; the disk may be what hangs."""
+    done = []
+
+    def write() -> None:
+        with contextlib.suppress(OSError):
+            files.write_atomically(path, data)
+            done.append(path)
+
+    writer = threading.Thread(target=write, daemon=True)
+    writer.start()
+    writer.join(WRITE_SECONDS)
+    return bool(done)

@@ -1,5 +1,6 @@
 """Numbers that are not finite: skipped, counted, and never saved."""
 
+import contextlib
 import io
 import json
 import math
@@ -12,7 +13,7 @@ import pytest
 from jaxssl.data import pipeline
 from jaxssl.data.order import epochs
 from jaxssl.data.sources import BadRecord
-from jaxssl.train import checkpoint, edges, metrics, sharding, start, step
+from jaxssl.train import checkpoint, edges, metrics, sharding, start, step, watchdog
 from jaxssl.types import TrainState
 
 WORDS = {"log_every": 1, "num_steps": 12}
@@ -196,6 +197,25 @@ def test_what_bad_steps_were_given_is_told_of_damaged_data(tiny, fit, tmp_path):
     expected = epochs(tiny.make_source(), batch_size=8, seed=3)
     for given in told["steps"]:
         assert given["ids"] == expected(given["step"] - 1).tolist()
+
+
+def test_a_run_that_ends_has_time_for_the_save_in_flight(fit, tmp_path, monkeypatch):
+    """The limit of a step would end it by the watchdog's code instead of its own."""
+    seen, settle, real = [], checkpoint.settle, watchdog.watch
+
+    @contextlib.contextmanager
+    def watch(*args):
+        with real(*args) as dog:
+            monkeypatch.setattr(
+                checkpoint, "settle", lambda s: (seen.append(dog.long), settle(s))
+            )
+            yield dog
+
+    monkeypatch.setattr(watchdog, "watch", watch)
+    with pytest.raises(edges.NonFiniteError, match="Step 8 is kept"):
+        fit(tmp_path, words=["--config.model.nan_at=9"])
+    assert seen
+    assert all(seen)
 
 
 def test_two_in_a_row_go_on_again_and_again(fit, tmp_path):

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import shutil
 import signal
 
 import jax
@@ -158,6 +159,19 @@ def test_steps_without_numbers_count_on_where_a_run_goes_on(fit, cut, tmp_path):
     cut(tmp_path, 11, words=words)
     with pytest.raises(edges.NonFiniteError, match="steps 10 to 12 made no update"):
         fit(tmp_path, words=words, c=RARE)
+
+
+def test_damaged_checkpoints_are_counted_in_the_records(fit, tmp_path):
+    fit(tmp_path)
+    assert {r["data/damaged_checkpoints"] for r in _records(tmp_path)} == {0.0}
+    shutil.rmtree(tmp_path / checkpoint.FOLDER / "20")
+    path = next((tmp_path / checkpoint.FOLDER / "16").rglob("d/*"))
+    path.write_bytes(path.read_bytes()[::-1])
+    fit(tmp_path)
+    after = [
+        r["data/damaged_checkpoints"] for r in _records(tmp_path) if r["step"] > 12
+    ]
+    assert set(after) == {1.0}
 
 
 def test_a_checkpoint_without_a_meter_goes_on(fit, cut, tmp_path, bits):

@@ -6,7 +6,7 @@ import time
 import jax
 import pytest
 
-from jaxssl.train import cluster, peers, watchdog
+from jaxssl.train import cluster, files, peers, watchdog
 from tests.train import processes
 
 
@@ -105,6 +105,22 @@ def test_a_step_on_time_does_not_ask_the_others(pair, monkeypatch):
         dog.note("computing it", step=step)
         wait(6)
     assert (asked, barks) == ([], [])
+
+
+@pytest.mark.parametrize(("seconds", "written"), [(0.0, True), (1.0, False)])
+def test_a_disk_that_hangs_gets_no_last_words(tmp_path, monkeypatch, seconds, written):
+    monkeypatch.setattr(watchdog, "WRITE_SECONDS", 0.3)
+    real = files.write_atomically
+
+    def write(path, data):
+        time.sleep(seconds)
+        real(path, data)
+
+    monkeypatch.setattr(files, "write_atomically", write)
+    path = tmp_path / "hang-0.json"
+    assert watchdog._write(path, b"{}") is written
+    assert path.exists() is written
+    assert not watchdog._write(tmp_path / "no" / "hang-0.json", b"{}")
 
 
 def test_notes_are_never_twice_the_same():
