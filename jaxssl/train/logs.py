@@ -25,9 +25,8 @@ class Log:
 
     def write(self, text: str) -> None:
         """Write whole lines."""
-        now = datetime.datetime.now().isoformat(sep=" ", timespec="milliseconds")
         for line in text.splitlines():
-            self._file.write(f"{now} {line}\n")
+            self._file.write(_stamp(line))
         if self._stream is not None:
             self._stream.write(text)
 
@@ -63,18 +62,28 @@ def open_log(workdir: Path, stream: Stream) -> Iterator[Stream]:
     if not cluster.is_first():
         stream.write(f"process {jax.process_index()} of {cluster.count()}; {path}\n")
         stream.flush()
-    with path.open("a") as file:
-        log = Log(file, stream if cluster.is_first() else None)
-        handler = logging.StreamHandler(log)
-        logger = logging.getLogger("jaxssl")
-        logger.addHandler(handler)
-        try:
-            yield log
-        finally:
-            logger.removeHandler(handler)
-            error = sys.exc_info()[1]
-            Log(file, None).write(
-                f"ended by {type(error).__name__}: {' '.join(str(error).split())}"
-                if error
-                else "ended"
-            )
+    logger = logging.getLogger("jaxssl")
+    try:
+        with path.open("a") as file:
+            log = Log(file, stream if cluster.is_first() else None)
+            handler = logging.StreamHandler(log)
+            logger.addHandler(handler)
+            try:
+                yield log
+            finally:
+                logger.removeHandler(handler)
+    finally:
+        _tell_end(path, sys.exc_info()[1])
+
+
+def _stamp(line: str) -> str:
+    now = datetime.datetime.now().isoformat(sep=" ", timespec="milliseconds")
+    return f"{now} {line}\n"
+
+
+def _tell_end(path: Path, error: BaseException | None) -> None:
+    """Add a last line; a disk that refuses it must not hide what ended the run."""
+    words = " ".join(str(error).split())
+    line = "ended" if error is None else f"ended by {type(error).__name__}: {words}"
+    with contextlib.suppress(OSError), path.open("ab", buffering=0) as file:
+        file.write(_stamp(line).encode())
