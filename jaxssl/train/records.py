@@ -11,8 +11,9 @@ import os
 import platform
 import socket
 import subprocess
+import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ RUN = "run.json"
 LOCK = ".lock"
 SHARED_SECONDS = 30
 """A network disk shows a new file to other hosts after some seconds."""
+
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
+"""Those that decide what a step computes and how it is kept."""
 
 COMPARED = {
     "versions": drift.SOFTWARE,
@@ -102,19 +106,36 @@ def check_all(workdir: Path, wanted: Recipe | None, *, fingerprint: str) -> None
 def _describe_all(wanted: Recipe | None, fingerprint: str) -> dict[str, Any]:
     """Return what has to be the same on all processes, by name."""
     told: dict[str, Any] = {"data": fingerprint, "code": _describe_code()}
-    told |= {name: importlib.metadata.version(name) for name in ("jax", "jaxlib")}
+    told |= _versions()
     if wanted is not None:
         told["variant"] = wanted.variant
-        told["config file"] = hashlib.sha256(wanted.file.read_bytes()).hexdigest()[:16]
+        told["config file"] = _describe_files(_loaded_from(wanted.file))
         told |= recipe.flatten(recipe.to_plain(wanted.config))
     return told
 
 
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
+
+
 def _describe_code() -> str:
     """Return a digest of the package's source."""
-    folder, digest = Path(jaxssl.__file__).parent, hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(f"{path.relative_to(folder)}\n".encode() + path.read_bytes())
+    return _describe_files(Path(jaxssl.__file__).parent.rglob("*.py"))
+
+
+def _loaded_from(config: Path) -> Iterator[Path]:
+    """Yield a config file and what it imports from its folder, as others do."""
+    yield config
+    for module in [*sys.modules.values()]:
+        path = getattr(module, "__file__", None)
+        if path and Path(path) != config and Path(path).parent == config.parent:
+            yield Path(path)
+
+
+def _describe_files(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(paths):
+        digest.update(f"{path.parent.name}/{path.name}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 
 
@@ -166,8 +187,8 @@ def _read_launch(workdir: Path) -> dict[str, Any]:
 def _check_empty(workdir: Path) -> None:
     names = [path.name for path in workdir.iterdir()] if workdir.is_dir() else []
     # A crash may leave the beginning of a config.json under a name of its own, and
-    # many processes write their logs before there is one.
-    ours = (LOCK, f".{CONFIG}.", logs.FOLDER)
+    # logs of many processes and stacks of a hang may be there before there is one.
+    ours = (LOCK, f".{CONFIG}.", logs.FOLDER, "hang-")
     if [name for name in names if not name.startswith(ours)]:
         raise UserError(
             f"--workdir: {workdir} is not empty and holds no {CONFIG}, so it is no run "
@@ -236,17 +257,13 @@ def _compare_launches(last: Mapping[str, Any], now: Mapping[str, Any]) -> list[s
 def describe_launch(command: Sequence[str]) -> dict[str, Any]:
     """Say with which software and hardware this process runs."""
     devices = jax.devices()
-    versions = {
-        name: importlib.metadata.version(name)
-        for name in ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
-    }
     return {
         "command": list(command),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": {
             "jaxssl": jaxssl.__version__,
             "python": platform.python_version(),
-            **versions,
+            **_versions(),
         },
         "git": describe_git(),
         "devices": {
@@ -307,6 +324,13 @@ def lock(workdir: Path) -> Iterator[None]:
                 f"--workdir: {workdir} is being trained by {holder}; wait for it, "
                 "stop it, or give another --workdir."
             ) from None
+        except OSError as error:
+            if error.errno in storage.REFUSALS:
+                raise
+            raise UserError(
+                f"--workdir: the disk of {workdir} has no locks ({error.strerror}); "
+                "mount it with them (docs/pods.md), or give a folder on another disk."
+            ) from error
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()

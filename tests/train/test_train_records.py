@@ -1,9 +1,12 @@
+import errno
+import fcntl
 import functools
 import json
 import multiprocessing
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import jax
@@ -308,6 +311,41 @@ def test_a_lock_of_a_process_that_was_killed_holds_nobody_up(tmp_path, faults):
     with records.lock(tmp_path):
         assert f"process {os.getpid()} " in (tmp_path / ".lock").read_text()
     faults.record("F16", injected=1, survived=1)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO])
+def test_a_disk_without_locks_is_told(tmp_path, monkeypatch, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    kind, told = UserError, "has no locks"
+    if number == errno.EIO:
+        kind, told = OSError, "Input/output"
+    with pytest.raises(kind, match=told), records.lock(tmp_path):
+        pass
+
+
+def test_what_a_hang_left_does_not_keep_a_run_from_beginning(tmp_path):
+    (tmp_path / "hang-0.json").write_text("{}")
+    assert records.check(tmp_path, _load()) == []
+
+
+def test_processes_compare_software_and_what_a_config_imports(tmp_path, monkeypatch):
+    (tmp_path / "base_of_this_test.py").write_text("WIDTH = 1\n")
+    config = tmp_path / "config.py"
+    config.write_text(f"import base_of_this_test\n{Path(TINY).read_text()}")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    wanted = recipe.load(str(config))
+    first = records._describe_all(wanted, "data")
+    assert first.keys() >= {"jax", "optax", "flax", "numpy", "data", "code", "seed"}
+    assert first == records._describe_all(wanted, "data")
+    (tmp_path / "unrelated.py").write_text("")
+    assert first == records._describe_all(wanted, "data")
+    (tmp_path / "base_of_this_test.py").write_text("WIDTH = 2\n")
+    other = records._describe_all(wanted, "data")
+    assert [name for name in first if first[name] != other[name]] == ["config file"]
+    monkeypatch.delitem(sys.modules, "base_of_this_test")
 
 
 def test_a_link_leads_to_the_same_lock(tmp_path, monkeypatch, faults):
