@@ -47,6 +47,7 @@ def words(workdir, codes, *flags):
         ("3,5,75,0", 0, 4),
         ("-9,0", 0, 2),
         ("-6,0", 0, 2),
+        ("-15,0", 0, 2),
         ("1,0", 1, 1),
         ("2,0", 2, 1),
         ("6,0", 6, 1),
@@ -153,6 +154,7 @@ def test_a_killed_supervisor_leaves_no_trainer(waiting, faults):
     [
         (["supervise"], "the command is missing"),
         (["supervise", "--", "jaxssl", "train"], "the command has no --workdir"),
+        (["supervise", "--", "a", f"--workdir={__file__}"], "is a file; give a folder"),
         (
             ["supervise", "--", "no-such-program", "--workdir=runs/a"],
             "no-such-program cannot be started",

@@ -6,6 +6,7 @@ What went wrong is told in one line, and by the exit code (``jaxssl.train.codes`
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 try:
     import absl.logging
@@ -24,6 +25,7 @@ try:
         verify_resume,
     )
     from jaxssl.cli.verb import Verb, is_override
+    from jaxssl.data.pipeline import WorkerLostError
     from jaxssl.train import checkpoint, cluster, edges, preemption, recipe, storage
     from jaxssl.train.codes import ExitCode
     from jaxssl.train.drift import DriftError
@@ -61,8 +63,8 @@ VERBS = {
     "supervise": supervise.VERB,
 }
 
-PATHS = ("workdir", "config", "data_dir", "json")
-"""Flags that are a path."""
+PATHS = {"workdir": "folder", "config": "file", "data_dir": "folder", "json": "file"}
+"""Flags that are a path, and of what."""
 
 
 def main(
@@ -101,7 +103,7 @@ def _run(words: list[str], verbs: Mapping[str, Verb]) -> int:
             raise
         drifted = isinstance(error, DriftError)
         return _fail(error, ExitCode.DRIFT if drifted else ExitCode.MISTAKE)
-    except cluster.PeerLostError as error:
+    except (cluster.PeerLostError, WorkerLostError) as error:
         return _fail(error, ExitCode.PEER_LOST)
     except checkpoint.NoValidCheckpointError as error:
         return _fail(error, ExitCode.NO_CHECKPOINT)
@@ -159,9 +161,28 @@ def _dispatch(words: list[str], verbs: Mapping[str, Verb]) -> int:
                 + settings.nearest(name, values)
             )
     for name in PATHS:
-        if name in values:
-            settings.local_path(f"--{name}", values[name].value or "")
+        if name in values and (given := values[name].value):
+            _check_path(name, given)
     return verb.run(values, rest + inner)
+
+
+def _check_path(name: str, given: str) -> None:
+    """Raise if a flag's path cannot be one, or is something else already.
+
+    Raises:
+      UserError: says what it is.
+      StorageError: the disk cannot be asked.
+    """
+    settings.local_path(f"--{name}", given)
+    path, kind = Path(given), PATHS[name]
+    try:
+        with storage.watch(path):
+            other = path.exists() and path.is_dir() != (kind == "folder")
+    except OSError as error:
+        raise UserError(f"--{name}: {given}: {error.strerror}.") from error
+    if other:
+        found = "file" if kind == "folder" else "folder"
+        raise UserError(f"--{name}: {given} is a {found}; give a {kind}.")
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:

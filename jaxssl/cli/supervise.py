@@ -24,6 +24,7 @@ RESTART = frozenset(
         ExitCode.PREEMPTED,
         128 + signal.SIGABRT,  # jax's client aborts when another process is gone.
         128 + signal.SIGKILL,
+        128 + signal.SIGTERM,  # Before training began: later it has code 75.
     }
 )
 """Codes after which the same command can go on; a shell's number for a signal."""
@@ -93,7 +94,10 @@ def _find_workdir(words: list[str]) -> Path:
     for word, following in zip(words, [*words[1:], ""], strict=True):
         name, equals, value = word.lstrip("-").partition("=")
         if word.startswith("-") and name == "workdir":
-            return Path(value if equals else following)
+            found = Path(value if equals else following)
+            if found.exists() and not found.is_dir():
+                raise UserError(f"--workdir: {found} is a file; give a folder.")
+            return found
     raise UserError(
         "the command has no --workdir, where its progress could be seen; "
         "supervise is for jaxssl train."
@@ -168,8 +172,9 @@ VERB = Verb(
     _define,
     "supervise [--retries=3] -- jaxssl train --config=FILE --workdir=DIR [...]",
     """\
-Run a training command and start it again after codes 3, 5, 75, 134 and 137: another
-process was lost, no progress, preempted, aborted, killed. SIGTERM and Ctrl-C are passed
-on and end the supervisor as well. The exit code is that of the command.
+Run a training command and start it again after codes 3, 5, 75, 134, 137 and 143:
+another process was lost, no progress, preempted, aborted, killed, stopped before it
+trained. SIGTERM and Ctrl-C are passed on and end the supervisor as well. The exit code
+is that of the command.
 """,
 )

@@ -11,6 +11,7 @@ run would see.
 import functools
 import logging
 import os
+import re
 import threading
 import time
 import weakref
@@ -30,6 +31,12 @@ logger = logging.getLogger(__name__)
 MAX_THREADS = 8
 ENDLESS = 1 << 60
 ORPHAN_SECONDS = 1.0
+
+KILLED = re.compile(r"terminated unexpectedly with exit code -(\d+)")  # Grain's words.
+
+
+class WorkerLostError(RuntimeError):
+    """A process that reads was killed, as the system does where memory runs out."""
 
 
 class Rows(NamedTuple):
@@ -125,9 +132,18 @@ class Batches(Iterator[dict[str, np.ndarray]]):
 
         Raises:
           UserError: more than ``max_bad_records`` records cannot be read.
+          WorkerLostError: one of ``num_workers`` processes was killed.
         """
         start = time.perf_counter()
-        rows = next(self._rows)
+        try:
+            rows = next(self._rows)
+        except RuntimeError as error:
+            if not (killed := KILLED.search(str(error))):
+                raise
+            raise WorkerLostError(
+                f"a process that reads data was ended by signal {killed[1]}; if memory "
+                "ran out, take fewer train.num_workers. Repeat the same command."
+            ) from error
         self.wait_seconds += time.perf_counter() - start
         self._bad.add(rows.bad)
         self.step += 1
