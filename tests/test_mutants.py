@@ -152,6 +152,30 @@ MUTANTS = {
         "True",
         f"{TRAIN}_cluster.py::test_words_of_jax_that_mean_a_lost_process",
     ),
+    "a disk that is gone is a lost process": Mutant(
+        "train/peers.py",
+        "files.find_number(error) is not None",
+        "False",
+        f"{TRAIN}_cluster.py::test_other_errors_stay",
+    ),
+    "one goes on where another cannot": Mutant(
+        "train/cluster.py",
+        "lambda said: next(filter(None, said), None)",
+        "lambda said: None",
+        f"{TRAIN}_cluster.py::test_none_goes_on_where_one_cannot",
+    ),
+    "a run that ends has no time for its save": Mutant(
+        "train/loop.py",
+        'stack.callback(dog.note, "waiting for the save in flight", long=True)',
+        "pass",
+        f"{TRAIN}_guard.py::test_a_run_that_ends_has_time",
+    ),
+    "a save under way is listed as a step": Mutant(
+        "train/checkpoint.py",
+        "unfinished = find_unfinished(workdir)",
+        "unfinished = None",
+        f"{TRAIN}_checkpoint.py::test_a_save_that_begins_while",
+    ),
     "evaluations count as steps for the watchdog": Mutant(
         "train/watchdog.py",
         "self._began += now - self._noted",

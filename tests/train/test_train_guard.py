@@ -12,9 +12,9 @@ import pytest
 
 from jaxssl.data import pipeline
 from jaxssl.data.order import epochs
-from jaxssl.data.sources import BadRecord
+from jaxssl.data.sources import ArraySource, BadRecord
 from jaxssl.train import checkpoint, edges, metrics, sharding, start, step, watchdog
-from jaxssl.types import TrainState
+from jaxssl.types import TrainState, UserError
 
 WORDS = {"log_every": 1, "num_steps": 12}
 
@@ -199,22 +199,52 @@ def test_what_bad_steps_were_given_is_told_of_damaged_data(tiny, fit, tmp_path):
         assert given["ids"] == expected(given["step"] - 1).tolist()
 
 
-def test_a_run_that_ends_has_time_for_the_save_in_flight(fit, tmp_path, monkeypatch):
+class _Ends(ArraySource):
+    """Its disk is gone at the eleventh read."""
+
+    reads = 0
+
+    def take(self, indices):
+        self.reads += 1
+        if self.reads == 11:
+            raise UserError("the disk is gone. Step 8 is kept")
+        return super().take(indices)
+
+
+@pytest.mark.parametrize("cause", ["numbers", "data"])
+def test_a_run_that_ends_has_time_for_the_save_in_flight(
+    tiny, fit, tmp_path, monkeypatch, cause
+):
     """The limit of a step would end it by the watchdog's code instead of its own."""
-    seen, settle, real = [], checkpoint.settle, watchdog.watch
+    dogs, seen = [], []
+    settle, watch, open_store = checkpoint.settle, watchdog.watch, checkpoint.open_store
 
     @contextlib.contextmanager
-    def watch(*args):
-        with real(*args) as dog:
-            monkeypatch.setattr(
-                checkpoint, "settle", lambda s: (seen.append(dog.long), settle(s))
-            )
+    def watch_and_keep(*args):
+        with watch(*args) as dog:
+            dogs.append(dog)
             yield dog
 
-    monkeypatch.setattr(watchdog, "watch", watch)
-    with pytest.raises(edges.NonFiniteError, match="Step 8 is kept"):
-        fit(tmp_path, words=["--config.model.nan_at=9"])
-    assert seen
+    @contextlib.contextmanager
+    def open_and_look(*args, **options):
+        with open_store(*args, **options) as store:
+            try:
+                yield store
+            finally:
+                seen.append(dogs[0].long)
+
+    def look_and_settle(store):
+        seen.append(dogs[0].long)
+        settle(store)
+
+    monkeypatch.setattr(watchdog, "watch", watch_and_keep)
+    monkeypatch.setattr(checkpoint, "open_store", open_and_look)
+    monkeypatch.setattr(checkpoint, "settle", look_and_settle)
+    words = ["--config.model.nan_at=9"] if cause == "numbers" else []
+    source = tiny.make_source(kind=ArraySource if cause == "numbers" else _Ends)
+    with pytest.raises((edges.NonFiniteError, UserError), match="Step 8 is kept"):
+        fit(tmp_path, words=words, source=source)
+    assert len(seen) >= 3
     assert all(seen)
 
 
