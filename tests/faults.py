@@ -167,6 +167,9 @@ def _opened(path: Path) -> Iterator[dict]:
 
 
 def _commit() -> str:
-    command = ["git", "describe", "--always", "--dirty", "--exclude=*"]
+    """Name the code that is tested; what a run writes down is no change of it."""
+    unchanged = ["git", "diff", "--quiet", "HEAD", "--", ".", ":!experiments/results"]
+    dirty = subprocess.run(unchanged, cwd=ROOT).returncode
+    command = ["git", "rev-parse", "--short", "HEAD"]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    return found.stdout.strip()
+    return found.stdout.strip() + ("-dirty" if dirty else "")

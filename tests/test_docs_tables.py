@@ -3,12 +3,14 @@
 import functools
 import importlib.util
 import json
+import subprocess
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tests import faults
 from tests.faults import FAULTS, Ledger
 
 ROOT = Path(__file__).parent.parent
@@ -112,6 +114,28 @@ def test_the_ledger_forgets_a_test_that_runs_again(tmp_path):
     }
     Ledger("c::d", path)
     assert [*json.loads(path.read_text())] == ["F1"]
+
+
+def test_the_ledger_calls_code_dirty_but_not_for_what_it_wrote(tmp_path, monkeypatch):
+    def git(*words):
+        subprocess.run(["git", "-C", str(tmp_path), *words], check=True)
+
+    results = tmp_path / "experiments" / "results"
+    results.mkdir(parents=True)
+    table, code = results / "faults.json", tmp_path / "code.py"
+    table.write_text("{}")
+    code.write_text("")
+    git("init", "-q")
+    git("add", ".")
+    git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a")
+    monkeypatch.setattr(faults, "ROOT", tmp_path)
+    Ledger("a::b", table).record("F1", injected=1, survived=1)
+    Ledger("c::d", table).record("F1", injected=1, survived=1)
+    code.write_text("1")
+    Ledger("e::f", table).record("F1", injected=1, survived=1)
+    said = [entry["commit"] for entry in json.loads(table.read_text())["F1"].values()]
+    assert said[0] == said[1]
+    assert said[2] == f"{said[0]}-dirty"
 
 
 def test_the_figure_shows_every_transformation():
