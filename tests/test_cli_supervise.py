@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -92,28 +91,11 @@ def waiting(tmp_path):
     process.communicate()
 
 
-def is_gone(pid):
-    try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rsplit(")", 1)[1].split()[0] == "Z"
-    except OSError:
-        return True
-
-
-def all_gone(pids, seconds=20):
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if all(map(is_gone, pids)):
-            return True
-        time.sleep(0.05)
-    return False
-
-
 def test_sigterm_is_passed_on_and_ends_it(waiting, tmp_path):
     process, below = waiting
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=30) == 75
-    assert all_gone(below)
+    assert processes.outlive(below) == []
     assert (tmp_path / "count").read_text() == "1"
 
 
@@ -143,7 +125,7 @@ def test_each_signal_is_delivered_once():
 def test_a_killed_supervisor_leaves_no_trainer(waiting, faults):
     process, below = waiting
     process.kill()
-    assert all_gone(below[:1])
+    assert processes.outlive(below[:1]) == []
     for pid in below[1:]:  # What the child itself left is not the supervisor's.
         os.kill(pid, signal.SIGKILL)
     faults.record("F11", injected=1, survived=1)

@@ -4,12 +4,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
 from tests.data import readers
+from tests.train import processes
 
 ROOT = Path(readers.__file__).parent.parent.parent
 
@@ -33,25 +33,11 @@ def start():
     yield run
     for child, workers in started:
         child.kill()
-        for pid in filter(_alive, workers):  # They would keep the pipes open.
+        for pid in filter(
+            processes.is_alive, workers
+        ):  # They would keep the pipes open.
             os.kill(pid, signal.SIGKILL)
         child.communicate()
-
-
-def _alive(pid):
-    """Say whether a process runs; one that ended and waits for its parent does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
-def _wait_for_end(pids, seconds=30):
-    deadline = time.monotonic() + seconds
-    while any(map(_alive, pids)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return [pid for pid in pids if _alive(pid)]
 
 
 @pytest.mark.parametrize(
@@ -64,14 +50,14 @@ def test_a_worker_that_fails_ends_the_reader(start, faults, what, told):
     _, err = child.communicate(timeout=30)
     assert child.returncode == 1
     assert told in err
-    assert _wait_for_end(workers) == []
+    assert processes.outlive(workers) == []
     faults.record("F11", injected=1, survived=1)
 
 
 def test_workers_end_with_a_reader_that_is_killed(start, faults):
     child, workers = start("wait")
     assert len(workers) == 2
-    assert all(map(_alive, workers))
+    assert all(map(processes.is_alive, workers))
     child.kill()
-    assert _wait_for_end(workers) == []
+    assert processes.outlive(workers) == []
     faults.record("F11", injected=1, survived=1)

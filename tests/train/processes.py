@@ -148,6 +148,23 @@ def wait_for(path, text="", seconds=PATIENCE):
     raise AssertionError(f"{path} never held {text!r}")
 
 
+def is_alive(pid):
+    """Say whether a process runs; one that ended and waits for its parent does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def outlive(pids, seconds=30):
+    """Return those of some processes that still run after so long."""
+    deadline = time.monotonic() + seconds
+    while any(map(is_alive, pids)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return [pid for pid in pids if is_alive(pid)]
+
+
 def children(pid):
     """Return the processes below one, at any depth."""
     parents = {}

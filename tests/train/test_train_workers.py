@@ -3,7 +3,6 @@
 import os
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -41,7 +40,7 @@ def start(tmp_path, cache_folder):
 
     yield run
     for started, workers in began:
-        for pid in (started.process.pid, *filter(_runs, workers)):
+        for pid in (started.process.pid, *filter(processes.is_alive, workers)):
             try:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
@@ -51,14 +50,6 @@ def start(tmp_path, cache_folder):
 
 def _command(pid):
     return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode()
-
-
-def _runs(pid):
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
 
 
 def _end(started):
@@ -74,13 +65,6 @@ def _end(started):
     return code, [line for line in told if "resource_tracker" not in line]
 
 
-def _nobody_is_left(workers):
-    deadline = time.monotonic() + SECONDS
-    while any(map(_runs, workers)) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return not any(map(_runs, workers))
-
-
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_worker_that_is_killed_ends_the_run(start, faults, count):
     started, workers = start(count)
@@ -88,7 +72,7 @@ def test_a_worker_that_is_killed_ends_the_run(start, faults, count):
     code, (line,) = _end(started)
     assert code == ExitCode.PEER_LOST
     assert "a process that reads data was ended by signal 9; if memory ran out" in line
-    assert _nobody_is_left(workers)
+    assert processes.outlive(workers) == []
     faults.record("F11", injected=1, survived=1)
 
 
@@ -99,7 +83,7 @@ def test_a_worker_that_is_frozen_ends_the_run(start, faults, count):
     code, lines = _end(started)
     assert code == ExitCode.HANG, lines
     assert "reading the batch of the next one" in lines[0]
-    assert _nobody_is_left(workers)
+    assert processes.outlive(workers) == []
     faults.record("F11", injected=1, survived=1)
 
 
@@ -108,7 +92,7 @@ def test_a_worker_that_fails_says_why(start, faults, count):
     started, workers = start(count, TINY_STALL="200:never")
     code, lines = _end(started)
     assert (code, lines[0]) == (ExitCode.MISTAKE, "jaxssl: the disk is gone")
-    assert _nobody_is_left(workers)
+    assert processes.outlive(workers) == []
     faults.record("F11", injected=1, survived=1)
 
 
@@ -116,5 +100,5 @@ def test_a_worker_that_fails_says_why(start, faults, count):
 def test_workers_end_with_a_trainer_that_is_killed(start, faults, count):
     started, workers = start(count)
     started.process.kill()
-    assert _nobody_is_left(workers)
+    assert processes.outlive(workers) == []
     faults.record("F11", injected=1, survived=1)
