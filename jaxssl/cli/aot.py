@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
 from absl import flags
 
 from jaxssl.cli.setup import set_up
-from jaxssl.cli.verb import Verb, get, require
+from jaxssl.cli.verb import Verb, get, given, require
 from jaxssl.settings import choice
 from jaxssl.train import aot, chips, files, recipe, sharding
 from jaxssl.types import UserError
@@ -38,6 +41,7 @@ def _define(values: flags.FlagValues) -> None:
 
 
 def _read_mesh(config: sharding.Config, words: list[str]) -> sharding.Config:
+    """Return the section ``mesh`` with what ``--mesh`` says in its place."""
     changes = {}
     for word in words:
         name, _, value = word.partition("=")
@@ -52,12 +56,51 @@ def _read_mesh(config: sharding.Config, words: list[str]) -> sharding.Config:
 
 
 def _aot(values: flags.FlagValues, rest: list[str]) -> int:
-    spec = require(values, "config", "configs/NAME.py")
+    """Compile in a process of its own: compilers of chips crash, and take theirs along.
+
+    Raises:
+      UserError: a flag is wrong, or the compiler crashed.
+    """
+    require(values, "config", "configs/NAME.py")
     name = require(values, "topology", "v5e:2x4")
     topology = chips.parse(name, get(values, "slices"))
+    _read_mesh(sharding.Config(), get(values, "mesh"))
     target = get(values, "json")
     if target and not Path(target).absolute().parent.is_dir():
         raise UserError(f"--json: there is no folder {Path(target).absolute().parent}.")
+    command = [sys.executable, "-m", "jaxssl.cli.compiler", *given(values), *rest]
+    code = subprocess.run(command).returncode
+    if code < 0:
+        raise UserError(explain_crash(topology, -code))
+    return code
+
+
+def explain_crash(topology: chips.Topology, number: int) -> str:
+    """Say what a compiler's death by a signal means, and what else may be tried."""
+    if number == signal.SIGKILL:
+        why = (
+            "which the system does where memory runs out; close other programs, or try"
+        )
+    else:
+        why = "a fault of its own; try"
+    return (
+        f"the compiler for {topology} was ended by signal {number}, {why} another "
+        "--config.train.batch_size or --mesh."
+    )
+
+
+def compile_here(values: flags.FlagValues, rest: list[str]) -> int:
+    """Compile in this process, and say what the compiler said.
+
+    Args:
+      values: the flags of ``jaxssl aot``.
+      rest: overrides.
+
+    Returns:
+      The exit code.
+    """
+    spec, target = get(values, "config"), get(values, "json")
+    topology = chips.parse(get(values, "topology"), get(values, "slices"))
     # Nothing runs on the accelerators that this machine may have.
     jax.config.update("jax_platforms", "cpu")
     with aot.quiet():
@@ -70,7 +113,8 @@ def _aot(values: flags.FlagValues, rest: list[str]) -> int:
         found = {"program": aot.lower_step(*asked).digest}
         print(f"program: {found['program']}")
     else:
-        print(f"compiling the step of {spec} for {topology}; this takes minutes")
+        words = f"compiling the step of {spec} for {topology}; this takes minutes"
+        print(words, flush=True)
         report = aot.compile_step(*asked)
         print(aot.render(report))
         found = aot.to_json(report)

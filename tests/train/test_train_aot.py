@@ -175,6 +175,23 @@ def test_mistakes_are_one_line_before_any_work(words, told, capsys, monkeypatch)
     assert out == ""
 
 
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [(11, "a fault of its own; try another --config"), (9, "where memory runs out")],
+)
+def test_a_compiler_that_crashes_is_one_line(monkeypatch, capsys, number, told):
+    def die(command):
+        return subprocess.CompletedProcess(command, -number)
+
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(subprocess, "run", die)
+    assert cli.main(["aot", f"--config={TINY}", "--topology=v6e:4x4"]) == 2
+    err = capsys.readouterr().err
+    assert f"the compiler for v6e:4x4 was ended by signal {number}, " in err
+    assert told in err
+    assert err.count("\n") == 1
+
+
 def run(*words):
     done = subprocess.run(
         [sys.executable, "-m", "jaxssl.cli", "aot", f"--config={TINY}", *words],
