@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ import optax
 import pytest
 
 from jaxssl import cli
+from jaxssl.cli import compiler
 from jaxssl.train import aot, chips, flops, hlo, sharding, start, step
 from jaxssl.types import UserError
 from tests.tasks import TASKS
@@ -288,3 +290,19 @@ def test_a_step_that_does_not_fit_gpus_is_refused(faults):
     assert "the step does not fit: it needs" in line
     assert "of the 59.32 GiB of each chip of h100:1x2" in line
     faults.record("F19", injected=1, survived=1)
+
+
+def test_the_compiler_gets_a_deep_stack(monkeypatch):
+    """More than the usual limit, never less, and no more than the hard one."""
+    infinite = resource.RLIM_INFINITY
+    asked = []
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
+    for limits in [
+        (2**23, infinite),
+        (2**23, 2**24),
+        (infinite, infinite),
+        (2**30, -1),
+    ]:
+        monkeypatch.setattr(resource, "getrlimit", lambda _, found=limits: found)
+        compiler.raise_stack_limit()
+    assert asked == [(compiler.STACK, infinite), (2**24, 2**24)]
