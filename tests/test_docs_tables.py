@@ -97,6 +97,7 @@ def test_counted_faults_are_of_tests_that_exist():
     stored = json.loads((ROOT / "experiments/results/faults.json").read_text())
     assert list(stored) == [fault for fault in FAULTS if fault in stored]
     for test in {test for counts in stored.values() for test in counts}:
+        assert "[/" not in test, "the path of a machine"
         file, _, function = test.partition("[")[0].partition("::")
         assert f"def {function}(" in (ROOT / file).read_text(), test
 

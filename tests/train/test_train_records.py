@@ -143,7 +143,7 @@ def _vary(wanted):
             yield name, wanted._replace(config=recipe.from_plain(plain))
 
 
-@pytest.mark.parametrize("spec", [TINY, *CONFIGS])
+@pytest.mark.parametrize("spec", [TINY, *CONFIGS], ids=lambda spec: Path(spec).name)
 def test_every_setting_has_its_class(tmp_path, spec, faults):
     """One by one: refused with both values, or accepted with a line that tells them."""
     wanted = _load(spec=spec)
