@@ -1,10 +1,13 @@
 """``jaxssl aot``."""
 
+import contextlib
 import dataclasses
 import json
+import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import jax
@@ -69,10 +72,30 @@ def _aot(values: flags.FlagValues, rest: list[str]) -> int:
     if target and not Path(target).absolute().parent.is_dir():
         raise UserError(f"--json: there is no folder {Path(target).absolute().parent}.")
     command = [sys.executable, "-m", "jaxssl.cli.compiler", *given(values), *rest]
-    code = subprocess.run(command).returncode
+    with _deep_stack():
+        child = subprocess.Popen(command)
+    try:
+        code = child.wait()
+    finally:
+        child.kill()  # It hears no Ctrl-C while it compiles.
     if code < 0:
         raise UserError(explain_crash(topology, -code))
     return code
+
+
+@contextlib.contextmanager
+def _deep_stack() -> Iterator[None]:
+    """Let a process that is started in the block have a stack without limit.
+
+    libtpu ends with signal 11 on ResNet-34 for v6e:4x4 under the usual eight MiB. A
+    limit that a process raises for itself comes too late: memory is laid out by then.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    resource.setrlimit(resource.RLIMIT_STACK, (hard, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
 
 
 def explain_crash(topology: chips.Topology, number: int) -> str:

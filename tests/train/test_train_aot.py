@@ -14,7 +14,7 @@ import optax
 import pytest
 
 from jaxssl import cli
-from jaxssl.cli import compiler
+from jaxssl.cli import aot as command
 from jaxssl.train import aot, chips, flops, hlo, sharding, start, step
 from jaxssl.types import UserError
 from tests.tasks import TASKS
@@ -182,11 +182,13 @@ def test_mistakes_are_one_line_before_any_work(words, told, capsys, monkeypatch)
     [(11, "a fault of its own; try another --config"), (9, "where memory runs out")],
 )
 def test_a_compiler_that_crashes_is_one_line(monkeypatch, capsys, number, told):
-    def die(command):
-        return subprocess.CompletedProcess(command, -number)
+    class Dead(subprocess.Popen):
+        def __init__(self, words):
+            assert words[1:3] == ["-m", "jaxssl.cli.compiler"]
+            super().__init__(["sh", "-c", f"kill -{number} $$"])
 
     monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(subprocess, "run", die)
+    monkeypatch.setattr(subprocess, "Popen", Dead)
     assert cli.main(["aot", f"--config={TINY}", "--topology=v6e:4x4"]) == 2
     err = capsys.readouterr().err
     assert f"the compiler for v6e:4x4 was ended by signal {number}, " in err
@@ -292,17 +294,12 @@ def test_a_step_that_does_not_fit_gpus_is_refused(faults):
     faults.record("F19", injected=1, survived=1)
 
 
-def test_the_compiler_gets_a_deep_stack(monkeypatch):
-    """More than the usual limit, never less, and no more than the hard one."""
-    infinite = resource.RLIM_INFINITY
-    asked = []
-    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
-    for limits in [
-        (2**23, infinite),
-        (2**23, 2**24),
-        (infinite, infinite),
-        (2**30, -1),
-    ]:
-        monkeypatch.setattr(resource, "getrlimit", lambda _, found=limits: found)
-        compiler.raise_stack_limit()
-    assert asked == [(compiler.STACK, infinite), (2**24, 2**24)]
+def test_the_compiler_gets_a_deep_stack():
+    """As far as the system allows, and this process keeps its own limit."""
+    before = resource.getrlimit(resource.RLIMIT_STACK)
+    with command._deep_stack():
+        shown = subprocess.check_output(["sh", "-c", "ulimit -s"], text=True).strip()
+    assert resource.getrlimit(resource.RLIMIT_STACK) == before
+    hard = before[1]
+    wanted = "unlimited" if hard == resource.RLIM_INFINITY else str(hard // 1024)
+    assert shown == wanted
