@@ -298,10 +298,10 @@ def normalize(
 
 
 def computed(image: Array, *values) -> tuple[Array, ...]:
-    """Return the image and the values in the dtype to compute in."""
-    arrays = [jnp.asarray(value) for value in values]
-    dtype = accumulator(image, *arrays)
-    return image.astype(dtype), *(array.astype(dtype) for array in arrays)
+    """Return the image and the values as JAX's arrays, in the dtype to compute in."""
+    arrays = [jnp.asarray(value) for value in (image, *values)]
+    dtype = accumulator(*arrays)
+    return tuple(array.astype(dtype) for array in arrays)
 
 
 def finished(values: Array, image: Array, value_range: ValueRange) -> Array:

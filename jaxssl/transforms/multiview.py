@@ -196,6 +196,7 @@ def flip_pose(
         )
     for left, right in pairs:
         order[left], order[right] = right, left
+    pose = jnp.asarray(pose)
     swapped = pose[..., order, :]
     mirrored = jnp.concatenate([-swapped[..., :1], swapped[..., 1:]], axis=-1)
     return jnp.where(jnp.asarray(flip), mirrored, pose)
