@@ -46,6 +46,10 @@ def main(what):
                 workers = [child.pid for child in multiprocessing.active_children()]
                 print(*workers, flush=True)
                 if what == "kill":
+                    # A worker killed with one of Grain's locks in hand leaves the
+                    # reader waiting, which is the watchdog's matter. Once its buffer
+                    # is full, it hardly ever has one.
+                    time.sleep(1)
                     os.kill(workers[0], signal.SIGKILL)
                 if what == "wait":
                     time.sleep(600)

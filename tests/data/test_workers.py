@@ -47,7 +47,7 @@ def start():
 def test_a_worker_that_fails_ends_the_reader(start, faults, what, told):
     child, workers = start(what)
     assert len(workers) == 2
-    _, err = child.communicate(timeout=30)
+    _, err = child.communicate(timeout=120)
     assert child.returncode == 1
     assert told in err
     assert processes.outlive(workers) == []
