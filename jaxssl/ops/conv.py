@@ -1,4 +1,4 @@
-"""Convolution and transposed convolution, fast on CPU and stock elsewhere."""
+"""Convolution and transposed convolution: fast on CPU, divided among GPUs."""
 
 import functools
 from collections.abc import Sequence
@@ -31,7 +31,9 @@ def conv_general_dilated(
 
     Fits the ``conv_general_dilated`` of ``flax.linen.Conv`` and ``flax.nnx.Conv``. Over
     one, two or three spatial axes. Values and derivatives of any order and mode differ
-    from the stock ones by rounding only; on GPU and TPU the program is the stock one.
+    from the stock ones by rounding only; on TPU and one GPU the program is the stock
+    one. Where ``jax.jit`` divides a program among GPUs, up to eight groups are
+    convolutions of their own: XLA would let each GPU convolve the whole batch.
     Checkpoint policies that look for convolutions by their primitive
     (``dots_saveable``) do not see these. On CPU:
 

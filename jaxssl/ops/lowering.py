@@ -1,4 +1,4 @@
-"""Convolutions in the forms that XLA:CPU runs fast.
+"""Convolutions in the forms that XLA:CPU runs fast, and that it divides among GPUs.
 
 XLA:CPU has one fast convolution: images (batch, ..., channels) with a kernel (...,
 channels, features), in one group. It rewrites others into that layout, but only in the
@@ -7,10 +7,15 @@ as naive loops, 15 to 100 times slower. It also exchanges images and kernel wher
 kernel has more places, *after* that rewriting, and never splits groups. So all three
 are done here, in the program that it is given. ``docs/cpu.md`` holds the measurements.
 
+XLA does not divide the images of a convolution in groups among devices: each gathers
+the whole batch and convolves all of it. Compilers of TPUs take the groups apart first;
+for GPUs it is done here.
+
 Values are those of ``jax.lax.conv_general_dilated`` but for rounding; nothing here is
 ever differentiated, as the program is lowered after all derivatives are taken.
 """
 
+import functools
 import math
 from typing import Any
 
@@ -28,7 +33,7 @@ MULTIPLIER = 4
 """Features for each channel up to which XLA's naive depthwise loops are the faster."""
 
 UNROLLED = 8
-"""Groups that are written out one by one; more of them run in a loop."""
+"""Groups that are written out one by one; more run in a loop, and as one on GPUs."""
 
 
 def lower_on_cpu(
@@ -56,6 +61,50 @@ def lower_on_cpu(
     y = _by_group(x, kernel, **parameters)
     places = {axis: i for i, axis in enumerate((out[0], *out[2:], out[1]))}
     return jnp.transpose(y, [places[axis] for axis in range(y.ndim)])
+
+
+def lower_on_gpus(
+    x: Array,
+    kernel: Array,
+    *,
+    dimension_numbers: Any,
+    feature_group_count: int,
+    batch_group_count: int,
+    **parameters: Any,
+) -> Array:
+    """Convolve group by group, where a program is divided among GPUs.
+
+    Args:
+      x: images of any layout.
+      kernel: in any layout.
+      dimension_numbers: the layouts, a ``jax.lax.ConvDimensionNumbers``.
+      feature_group_count: groups that the channels fall into.
+      batch_group_count: groups that the batch falls into.
+      **parameters: the others of ``jax.lax.conv_general_dilated_p``.
+
+    Returns:
+      The convolved images.
+    """
+    convolve = functools.partial(
+        lax.conv_general_dilated_p.bind,
+        dimension_numbers=dimension_numbers,
+        **parameters,
+    )
+    groups = max(feature_group_count, batch_group_count)
+    explicit = _has_explicit_axes(x) or _has_explicit_axes(kernel)
+    if groups > UNROLLED or explicit:
+        return convolve(
+            x,
+            kernel,
+            feature_group_count=feature_group_count,
+            batch_group_count=batch_group_count,
+        )
+    images, taps, out = dimension_numbers
+    parted = images[1] if feature_group_count > 1 else images[0]
+    slices = jnp.split(x, groups, parted), jnp.split(kernel, groups, taps[0])
+    alone = {"feature_group_count": 1, "batch_group_count": 1}
+    parts = [convolve(*one, **alone) for one in zip(*slices, strict=True)]
+    return jnp.concatenate(parts, out[1])
 
 
 def _has_explicit_axes(x: Array) -> bool:

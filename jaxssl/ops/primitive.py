@@ -1,9 +1,10 @@
-"""A twin of JAX's convolution: the same operation, lowered otherwise on CPU.
+"""A twin of JAX's convolution: the same operation, lowered otherwise on CPU and GPUs.
 
 The twin takes the parameters of ``jax.lax.conv_general_dilated_p``. Its derivatives and
 its batching are traced from those of the stock primitive with the twin in its place, so
 derivatives of any order, forward and reverse, and ``vmap`` are made of twins again. On
-CPU it is lowered by ``jaxssl.ops.lowering``; on any other platform as the stock one.
+CPU, and on GPUs that share a program, ``jaxssl.ops.lowering`` lowers it; anywhere else
+it is the stock one.
 """
 
 import functools
@@ -16,7 +17,7 @@ from jax.extend import core
 from jax.interpreters import ad, batching, mlir
 from jax.typing import ArrayLike
 
-from jaxssl.ops.lowering import lower_on_cpu
+from jaxssl.ops.lowering import lower_on_cpu, lower_on_gpus
 from jaxssl.types import Array
 
 _stock_p = lax.conv_general_dilated_p
@@ -94,6 +95,14 @@ def _batch(arguments, axes, *, dimension_numbers: Any, **parameters: Any):
     return substitute(jax.vmap(stock, axes, axis), *arguments), axis
 
 
+def _lower_on_gpu(context: mlir.LoweringRuleContext, *operands, **parameters: Any):
+    """Keep the stock form unless XLA is to divide the program among devices."""
+    devices = context.module_context.axis_context
+    several = isinstance(devices, mlir.ShardingContext) and devices.num_devices > 1
+    form = mlir.lower_fun(lower_on_gpus if several else _stock, multiple_results=False)
+    return form(context, *operands, **parameters)
+
+
 convolution_p.def_impl(_evaluate)
 convolution_p.def_effectful_abstract_eval(_stock_p.abstract_eval)
 ad.defbilinear(convolution_p, _images_cotangent, _kernel_cotangent)
@@ -104,3 +113,5 @@ mlir.register_lowering(
     mlir.lower_fun(lower_on_cpu, multiple_results=False),
     platform="cpu",
 )
+for _platform in ("cuda", "rocm"):
+    mlir.register_lowering(convolution_p, _lower_on_gpu, platform=_platform)

@@ -208,9 +208,7 @@ def batched(f, x, kernel):
     return first, second, third, jax.vmap(f)(images, kernels)
 
 
-@pytest.mark.parametrize("results", [derivatives, batched])
-@pytest.mark.parametrize(("ours", "stock", "x", "kernel"), list(pairs()))
-def test_values_and_derivatives_are_the_stock_ones(ours, stock, x, kernel, results):
+def check_values(ours, stock, x, kernel, results):
     found, expected = (
         jax.jit(lambda x, k, f=f: results(f, x, k))
         .lower(x, kernel)
@@ -222,13 +220,40 @@ def test_values_and_derivatives_are_the_stock_ones(ours, stock, x, kernel, resul
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * max(scale, 1.0))
 
 
+@pytest.mark.parametrize("results", [derivatives, batched])
 @pytest.mark.parametrize(("ours", "stock", "x", "kernel"), list(pairs()))
-def test_other_platforms_get_the_stock_program(ours, stock, x, kernel):
+def test_values_and_derivatives_are_the_stock_ones(ours, stock, x, kernel, results):
+    check_values(ours, stock, x, kernel, results)
+
+
+GROUPED = (
+    "all-at-once",
+    "grouped",
+    "batch-grouped",
+    "groups-in-a-loop",
+    "mixed-layout",
+)
+
+
+@pytest.mark.parametrize("results", [derivatives, batched])
+@pytest.mark.parametrize(
+    ("ours", "stock", "x", "kernel"), [one for one in pairs() if one.id in GROUPED]
+)
+def test_values_for_several_gpus_are_the_stock_ones(
+    lowered_as_on_gpus, ours, stock, x, kernel, results
+):
+    """Batching makes groups of layouts that have none."""
+    check_values(ours, stock, x, kernel, results)
+
+
+@pytest.mark.parametrize(("ours", "stock", "x", "kernel"), list(pairs()))
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_other_platforms_get_the_stock_program(ours, stock, x, kernel, platform):
     """Derivatives of both orders and all batched ones, to the letter."""
 
     def program(f):
         step = jax.jit(lambda x, k: (derivatives(f, x, k), batched(f, x, k)))
-        return step.trace(x, kernel).lower(lowering_platforms=("tpu",)).as_text()
+        return step.trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
 
     assert program(ours) == program(stock)
 

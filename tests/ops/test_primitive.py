@@ -14,6 +14,7 @@ from jax.sharding import AxisType
 
 from jaxssl import ops
 from jaxssl.ops.primitive import convolution_p, substitute
+from jaxssl.train import hlo
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -49,6 +50,23 @@ def test_programs_for_several_platforms_hold_both_forms():
         (value, grads),
         step(*arguments),
     )
+
+
+@pytest.mark.parametrize(("devices", "groups"), [(1, 2), (8, 1)])
+def test_a_program_for_several_gpus_has_no_groups(devices, groups):
+    mesh = jax.make_mesh(
+        (devices,), ("d",), (AxisType.Auto,), devices=jax.devices()[:devices]
+    )
+    over, whole = (jax.NamedSharding(mesh, spec) for spec in (jax.P("d"), jax.P()))
+
+    def loss(x, kernel):
+        return jnp.square(convolve(x, kernel, feature_group_count=2)).mean()
+
+    step = jax.jit(jax.grad(loss, (0, 1)), in_shardings=(over, whole))
+    exported = jax.export.export(step, platforms=("cuda",))
+    module = exported(draw(8, 8, 8, 8), draw(3, 3, 4, 8)).mlir_module()
+    found = re.findall(r"(?:batch|feature)_group_count = (\d)", module)
+    assert max(map(int, found)) == groups
 
 
 def test_scan_and_remat_and_shard_map_take_it():
@@ -195,21 +213,33 @@ def test_shard_map_takes_a_kernel_that_all_devices_share(check_vma):
     np.testing.assert_allclose(gradient(kernel, x), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_sharded_images_need_one_sum_over_devices():
-    """As with the stock form, no device asks for the images of another."""
+def exchanges_of_a_step(groups):
+    """Return the collectives of a gradient step on images that 8 devices share."""
     mesh = jax.make_mesh((8,), ("d",), axis_types=(AxisType.Auto,))
     over, whole = (jax.NamedSharding(mesh, spec) for spec in (jax.P("d"), jax.P()))
 
     def loss(kernels, x):
-        return jnp.square(convolve(convolve(x, kernels[0]), kernels[1])).mean()
+        x = convolve(x, kernels[0], feature_group_count=groups)
+        x = convolve(x, kernels[1], feature_group_count=groups)
+        return jnp.square(x).mean()
 
-    kernels = draw(3, 3, 4, 6), draw(3, 3, 6, 6, seed=1)
+    kernels = draw(3, 3, 4 // groups, 6), draw(3, 3, 6 // groups, 6, seed=1)
     step = jax.jit(
         jax.grad(loss), in_shardings=(whole, over), out_shardings=whole
     ).lower(kernels, draw(8, 8, 8, 4))
-    program = step.compile().as_text()
-    exchanges = r"\b(all-reduce|all-gather|all-to-all|collective-permute)(?:-start)?\("
-    assert set(re.findall(exchanges, program)) == {"all-reduce"}
+    return set(hlo.collectives(step.compile().as_text()))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_sharded_images_need_one_sum_over_devices(groups):
+    """No device asks for the images of another."""
+    assert exchanges_of_a_step(groups) == {"all-reduce"}
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_sharded_images_need_one_sum_over_gpus(lowered_as_on_gpus, groups):
+    """The partitioner that divides a program is the same for CPUs and GPUs."""
+    assert exchanges_of_a_step(groups) == {"all-reduce"}
 
 
 def test_meshes_with_explicit_axes_get_the_stock_form():
