@@ -27,6 +27,7 @@ BRANCHES = re.compile(r"branch_computations=\{([^}]*)\}")
 CONDITION = re.compile(r"condition=%?([^\s,)}]+)")
 TRIPS = re.compile(r"known_trip_count\D*(\d+)")
 CONSTANT = re.compile(r"[su]\d+\[\][^=]* constant\((\d+)\)")
+CHAIN = re.compile(r'channel_id=(\d+),.* frontend_attributes=\{[^}]*chain_id="(\d+)"')
 
 
 class Traffic(NamedTuple):
@@ -56,7 +57,9 @@ def collectives(text: str) -> dict[str, Traffic]:
     """Add up the collectives of a program.
 
     Loops are multiplied out where the text says how often they run, or where their
-    condition compares with one constant; else their body counts once.
+    condition compares with one constant; else their body counts once. A collective that
+    a TPU does bit by bit beside other work is written in each of these works, as links
+    of a chain; it counts once.
 
     Args:
       text: from ``compiled.as_text()``.
@@ -67,12 +70,18 @@ def collectives(text: str) -> dict[str, Traffic]:
     bodies = _computations(text)
     times = _times(bodies)
     found: dict[str, Traffic] = {}
+    chains: set[tuple[str, ...]] = set()
     for computation, instructions in bodies.items():
         sizes = {one.name: sum(one.sizes) for one in instructions}
         for one in instructions:
             kind = one.operation.removesuffix("-start")
             if kind not in KINDS:
                 continue
+            if chain := CHAIN.search(one.line):
+                link = kind, *chain.groups()
+                if link in chains:
+                    continue
+                chains.add(link)
             if kind == "all-reduce" and "all-reduce-scatter" in computation:
                 kind = "reduce-scatter"  # How TPUs write it.
             size = _moved(kind, one, sizes)

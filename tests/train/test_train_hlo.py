@@ -76,6 +76,34 @@ def test_a_loop_of_unknown_length_counts_once():
     assert hlo.collectives(text)["all-reduce"].count == 1 + 1
 
 
+CHAIN = """
+%first (p: f32[2,16]) -> f32[8,16] {
+  %p = f32[2,16]{1,0} parameter(0)
+  ROOT %g.1 = f32[8,16]{1,0} all-gather(%p), channel_id=76, FRONT, backend_config={}
+}
+
+%second (q: f32[2,16]) -> f32[8,16] {
+  %q = f32[2,16]{1,0} parameter(0)
+  ROOT %g.2 = f32[8,16]{1,0} all-gather(%q), channel_id=76, FRONT, backend_config={}
+}
+
+ENTRY %main (a: f32[2,16]) -> f32[8,16] {
+  %a = f32[2,16]{1,0} parameter(0)
+  %b = f32[8,16]{1,0} fusion(%a), kind=kCustom, calls=%first
+  ROOT %c = f32[8,16]{1,0} fusion(%a), kind=kOutput, calls=%second
+}
+"""
+
+
+def test_a_collective_that_is_done_bit_by_bit_counts_once():
+    """As libtpu writes it: one channel and chain in each piece of work beside it."""
+    chained = 'dimensions={0}, frontend_attributes={chain_id="1"}'
+    text = CHAIN.replace("FRONT", chained)
+    assert hlo.collectives(text) == {"all-gather": (1, 8 * 16 * 4)}
+    text = CHAIN.replace("FRONT", "dimensions={0}")
+    assert hlo.collectives(text) == {"all-gather": (2, 2 * 8 * 16 * 4)}
+
+
 def compiled_text(function, *shapes, out):
     mesh = sharding.make_mesh(sharding.Config())
     rows, whole = sharding.split(mesh), sharding.replicated(mesh)
