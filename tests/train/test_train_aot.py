@@ -285,6 +285,20 @@ def test_a_step_for_eight_gpus(tmp_path, faults):
 
 
 @needs("jax_cuda12_plugin", "gpu")
+def test_gpus_divide_grouped_convolutions():
+    """One sum of gradients and statistics, as everywhere; no image is gathered."""
+    task, batch = TASKS["classify"](lambda _: optax.sgd(1e-2), 16)
+    spec = {n: jax.ShapeDtypeStruct(x.shape, x.dtype) for n, x in batch.items()}
+    layout, eight = sharding.Config(data=8), chips.parse("h100:8")
+    report = aot.compile_step(task, spec, layout, eight)
+    assert report.traffic.keys() == {"all-reduce"}
+    state = jax.eval_shape(task.init, jax.random.key(0), batch)
+    leaves = jax.tree.leaves((state.params, state.stats))
+    wanted = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
+    assert wanted <= report.traffic["all-reduce"].size <= 1.05 * wanted
+
+
+@needs("jax_cuda12_plugin", "gpu")
 def test_a_step_that_does_not_fit_gpus_is_refused(faults):
     huge = "--config.train.batch_size=2000000000"
     code, _, (line,) = run("--topology=h100:2", "--mesh=data=2", huge)
