@@ -56,6 +56,16 @@ same("pose", lambda x: T.flip_pose(x, pairs=[(0, 1)]), reals[0])
 same("average", T.local_average, reals)
 same("damage", T.damage, reals, rng.random((24, 24)) > 0.5)
 same("mixup", lambda a, b: T.mixup(a, b, 0.5), reals, reals[::-1])
+same("normalize", lambda x: T.normalize(x, (0.4, 0.5, 0.6), (0.1, 0.2, 0.3)), reals)
+same("smooth", T.smooth_labels, reals[0])
+same("tile", T.tile, pixels)
+same("untile", lambda x: T.untile(x, grid=2), pixels[None].repeat(4, axis=0))
+same("upsample", T.upsample_mask, pixels[..., 0] > 9)
+same("foreground", lambda x, b: T.foreground_mask(x, b, threshold=9), pixels, pixels)
+replace = lambda x, b, s: T.substitute_background(x, b, s, threshold=9)
+same("replace", replace, pixels, pixels, pixels[::-1])
+bend = T.warp_params(key)
+same("points", lambda x: T.warp_points(x, bend, size=24), place)
 noise = T.label_noise_params(key, jnp.asarray(labels), num_classes=3, rate=0.5)
 same("noise", lambda y: T.label_noise(y, noise), labels)
 """
@@ -71,7 +81,7 @@ def test_numpy_arrays_need_no_conversion() -> None:
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
     )
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.split()) == 33
+    assert len(done.stdout.split()) == 41
 
 
 MISFITS = """
