@@ -2,6 +2,7 @@
 
     python docs/make_pods.py --compile      # what is missing, minutes a program
     python docs/make_pods.py --refresh      # forget programs that have changed since
+                                            # (not that jaxssl reads them otherwise)
     python docs/make_pods.py                # the tables, from docs/pods_aot.json
     python docs/make_pods.py --check        # exit code 1 if pods.md is not up to date
 

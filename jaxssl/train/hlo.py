@@ -58,8 +58,8 @@ def collectives(text: str) -> dict[str, Traffic]:
 
     Loops are multiplied out where the text says how often they run, or where their
     condition compares with one constant; else their body counts once. A collective that
-    a TPU does bit by bit beside other work is written in each of these works, as links
-    of a chain; it counts once.
+    a TPU does piece by piece beside other work is written in each fusion that it runs
+    beside, with one channel and chain; it counts once.
 
     Args:
       text: from ``compiled.as_text()``.
@@ -78,10 +78,10 @@ def collectives(text: str) -> dict[str, Traffic]:
             if kind not in KINDS:
                 continue
             if chain := CHAIN.search(one.line):
-                link = kind, *chain.groups()
-                if link in chains:
+                piece_of = kind, *chain.groups()
+                if piece_of in chains:
                     continue
-                chains.add(link)
+                chains.add(piece_of)
             if kind == "all-reduce" and "all-reduce-scatter" in computation:
                 kind = "reduce-scatter"  # How TPUs write it.
             size = _moved(kind, one, sizes)

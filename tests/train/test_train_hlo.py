@@ -95,13 +95,26 @@ ENTRY %main (a: f32[2,16]) -> f32[8,16] {
 """
 
 
-def test_a_collective_that_is_done_bit_by_bit_counts_once():
+def test_a_collective_that_is_done_piece_by_piece_counts_once():
     """As libtpu writes it: one channel and chain in each piece of work beside it."""
     chained = 'dimensions={0}, frontend_attributes={chain_id="1"}'
     text = CHAIN.replace("FRONT", chained)
     assert hlo.collectives(text) == {"all-gather": (1, 8 * 16 * 4)}
     text = CHAIN.replace("FRONT", "dimensions={0}")
     assert hlo.collectives(text) == {"all-gather": (2, 2 * 8 * 16 * 4)}
+
+
+def test_pieces_in_a_loop_count_once_a_round():
+    chained = 'dimensions={0}, frontend_attributes={chain_id="1"}'
+    pieces = CHAIN.replace("FRONT", chained).replace("ENTRY %main", "%body")
+    loop = """
+ENTRY %main (p: f32[2,16]) -> f32[8,16] {
+  %p = f32[2,16]{1,0} parameter(0)
+  ROOT %w = f32[8,16]{1,0} while(%p), condition=%c, body=%body, "known_trip_count":"7"
+}
+"""
+    text = pieces + loop
+    assert hlo.collectives(text) == {"all-gather": (7, 7 * 8 * 16 * 4)}
 
 
 def compiled_text(function, *shapes, out):
