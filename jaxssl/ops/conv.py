@@ -32,8 +32,9 @@ def conv_general_dilated(
     Fits the ``conv_general_dilated`` of ``flax.linen.Conv`` and ``flax.nnx.Conv``. Over
     one, two or three spatial axes. Values and derivatives of any order and mode differ
     from the stock ones by rounding only; on TPU and one GPU the program is the stock
-    one. Where ``jax.jit`` divides a program among GPUs, up to eight groups are
-    convolutions of their own: XLA would let each GPU convolve the whole batch.
+    one. Where ``jax.jit`` divides a program among GPUs, up to eight groups, also those
+    that ``vmap`` makes, are convolutions of their own: XLA would let each GPU convolve
+    the whole batch.
     Checkpoint policies that look for convolutions by their primitive
     (``dots_saveable``) do not see these. On CPU:
 
@@ -62,7 +63,7 @@ def conv_general_dilated(
       precision: as in ``jax.lax.conv_general_dilated``.
       preferred_element_type: as in ``jax.lax.conv_general_dilated``.
       out_sharding: as in ``jax.lax.conv_general_dilated``; where a mesh has explicit
-        axes, the program is the stock one on CPU, too.
+        axes, the program is the stock one on every platform.
 
     Returns:
       The convolved images.

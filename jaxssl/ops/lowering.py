@@ -33,7 +33,7 @@ MULTIPLIER = 4
 """Features for each channel up to which XLA's naive depthwise loops are the faster."""
 
 UNROLLED = 8
-"""Groups that are written out one by one; more run in a loop, and as one on GPUs."""
+"""Groups that are written out one by one; more run in a loop, on GPUs in one piece."""
 
 
 def lower_on_cpu(
@@ -92,7 +92,7 @@ def lower_on_gpus(
     )
     groups = max(feature_group_count, batch_group_count)
     explicit = _has_explicit_axes(x) or _has_explicit_axes(kernel)
-    if groups > UNROLLED or explicit:
+    if groups == 1 or groups > UNROLLED or explicit:
         return convolve(
             x,
             kernel,

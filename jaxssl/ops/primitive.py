@@ -96,9 +96,17 @@ def _batch(arguments, axes, *, dimension_numbers: Any, **parameters: Any):
 
 
 def _lower_on_gpu(context: mlir.LoweringRuleContext, *operands, **parameters: Any):
-    """Keep the stock form unless XLA is to divide the program among devices."""
+    """Keep the stock form unless XLA is to divide the program among devices.
+
+    Under ``jax.shard_map`` over all axes of a mesh each has a program of its own.
+    """
     devices = context.module_context.axis_context
-    several = isinstance(devices, mlir.ShardingContext) and devices.num_devices > 1
+    if isinstance(devices, mlir.ShardingContext):
+        several = devices.num_devices > 1
+    elif isinstance(devices, mlir.SPMDAxisContext):
+        several = devices.manual_axes != set(devices.mesh.axis_names)
+    else:
+        several = False
     form = mlir.lower_fun(lower_on_gpus if several else _stock, multiple_results=False)
     return form(context, *operands, **parameters)
 

@@ -52,21 +52,61 @@ def test_programs_for_several_platforms_hold_both_forms():
     )
 
 
-@pytest.mark.parametrize(("devices", "groups"), [(1, 2), (8, 1)])
-def test_a_program_for_several_gpus_has_no_groups(devices, groups):
-    mesh = jax.make_mesh(
-        (devices,), ("d",), (AxisType.Auto,), devices=jax.devices()[:devices]
-    )
+def gradients_for_gpus(form, groups, mesh, wrap=lambda loss: loss):
+    """Return the program of a gradient step, lowered for GPUs in the place of CPUs."""
     over, whole = (jax.NamedSharding(mesh, spec) for spec in (jax.P("d"), jax.P()))
 
     def loss(x, kernel):
-        return jnp.square(convolve(x, kernel, feature_group_count=2)).mean()
+        y = form(x, kernel, feature_group_count=groups)
+        return jnp.square(y).mean(keepdims=True)
 
-    step = jax.jit(jax.grad(loss, (0, 1)), in_shardings=(over, whole))
-    exported = jax.export.export(step, platforms=("cuda",))
-    module = exported(draw(8, 8, 8, 8), draw(3, 3, 4, 8)).mlir_module()
+    def gradients(x, kernel):
+        return jax.grad(lambda *both: wrap(loss)(*both).sum(), (0, 1))(x, kernel)
+
+    step = jax.jit(gradients, in_shardings=(over, whole))
+    shapes = (8, 8, 8, 8), (3, 3, 8 // groups, 8)
+    traced = step.trace(*(jax.ShapeDtypeStruct(shape, jnp.float32) for shape in shapes))
+    return traced.lower(lowering_platforms=("cuda",)).as_text()
+
+
+def gpus(data, model=1):
+    devices = jax.devices()[: data * model]
+    types = (AxisType.Auto, AxisType.Auto)
+    return jax.make_mesh((data, model), ("d", "m"), types, devices=devices)
+
+
+def most_groups(module):
     found = re.findall(r"(?:batch|feature)_group_count = (\d)", module)
-    assert max(map(int, found)) == groups
+    return max(map(int, found))
+
+
+def test_a_program_for_several_gpus_has_no_groups():
+    assert most_groups(gradients_for_gpus(convolve, 2, gpus(1))) == 2
+    assert most_groups(gradients_for_gpus(convolve, 2, gpus(8))) == 1
+
+
+def test_a_program_for_several_gpus_is_else_the_stock_one():
+    ours, theirs = (gradients_for_gpus(f, 1, gpus(8)) for f in (convolve, stock))
+    assert ours == theirs
+
+
+@pytest.mark.parametrize(("axes", "groups"), [({"d"}, 1), ({"d", "m"}, 2)])
+def test_groups_stay_where_each_gpu_has_a_program_of_its_own(axes, groups):
+    mesh, over = gpus(4, 2), jax.P("d")
+    mapped = functools.partial(
+        jax.shard_map,
+        mesh=mesh,
+        in_specs=(over, jax.P()),
+        out_specs=over,
+        axis_names=axes,
+    )
+    assert most_groups(gradients_for_gpus(convolve, 2, mesh, mapped)) == groups
+
+
+def test_more_than_eight_groups_stay_together_on_gpus(lowered_as_on_gpus):
+    step = jax.jit(functools.partial(convolve, feature_group_count=10))
+    lowered = step.lower(draw(1, 4, 4, 20), draw(3, 3, 2, 20))
+    assert "feature_group_count = 10" in lowered.as_text()
 
 
 def test_scan_and_remat_and_shard_map_take_it():
