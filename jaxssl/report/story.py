@@ -110,10 +110,17 @@ def facts(run: Run) -> dict[str, Any]:
             rows.append((key.replace("_", " ").capitalize(), plain(value)))
     return {
         "command": again,
+        "processes": _num_processes(run),
         "rows": rows,
         "missing": "" if run.info else command(run, "train"),
         "config": list(flat(run.config)),
     }
+
+
+def _num_processes(run: Run) -> int:
+    devices = run.info.get("devices")
+    found = devices.get("processes", 1) if isinstance(devices, dict) else 1
+    return found if isinstance(found, int) else 1
 
 
 def _hardware(devices: Mapping[str, Any]) -> str:

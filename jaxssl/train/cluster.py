@@ -28,6 +28,9 @@ from jaxssl.train.manifest import NoValidCheckpointError
 from jaxssl.train.rendezvous import Place
 from jaxssl.types import UserError
 
+AGAIN = "Repeat all commands to go on from the newest checkpoint."
+"""What to do where a process is lost; ``jaxssl supervise`` does it by itself."""
+
 LEAVE_SECONDS = 10
 TICK = 1.0
 """Seconds between two notes of a process, and between two looks at those of others."""
@@ -119,7 +122,7 @@ def join(
         raise UserError(rendezvous.cannot_listen(place, first_line(error))) from error
     finally:
         signal.signal(signal.SIGINT, heard)
-    _state.behind = "; most often another process is lost."
+    _state.behind = f"; most often another process is lost. {AGAIN}"
 
 
 def _end_on_abort() -> None:
@@ -359,7 +362,8 @@ def compare(mine: Mapping[str, Any]) -> None:
     """Raise on every process unless all of them said the same.
 
     Args:
-      mine: settings, fingerprint of the data, version of the code, by name.
+      mine: settings, fingerprint of the data, version of the code, by name. How many
+        processes this one was told that there are is compared as well.
 
     Raises:
       DriftError: names the first process that differs from process 0, and in what.
@@ -382,7 +386,9 @@ def compare(mine: Mapping[str, Any]) -> None:
                     "version of jaxssl."
                 )
 
-    gather("compare", dict(mine), check)
+    # jax itself believes process 0.
+    asked = {"--num_processes": distributed.global_state.num_processes}
+    gather("compare", asked | dict(mine), check)
 
 
 def _client() -> Any:

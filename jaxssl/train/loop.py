@@ -142,7 +142,7 @@ def train(
         records.check_shared(workdir)
         dog = stack.enter_context(watchdog.watch(workdir, hang_seconds))
         out = stack.enter_context(logs.open_log(workdir, stream or sys.stdout))
-        say = _make_say(out)
+        say = functools.partial(metrics.tell, out)
         received = stack.enter_context(preemption.watch())
 
         # What the run goes on from:
@@ -235,14 +235,6 @@ def _read_spec(
     return start.make_spec(
         source, batch_size=config.batch_size, max_bad_records=config.max_bad_records
     )
-
-
-def _make_say(stream: metrics.Stream) -> checkpoint.Say:
-    def say(line: str) -> None:
-        stream.write(f"{line}\n")
-        stream.flush()
-
-    return say
 
 
 def _introduce(

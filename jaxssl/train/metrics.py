@@ -104,7 +104,8 @@ def open_writer(
     cut = repair(path, first_step)
     if cut:
         stream.write(
-            f"{path}: {cut} records after step {max(first_step, 0)} cut off.\n"
+            f"{path}: cut off what came after step {max(first_step, 0)} (records: "
+            f"{cut}).\n"
         )
     bar = None
     if stream.isatty():
@@ -115,6 +116,9 @@ def open_writer(
             file=stream,
             dynamic_ncols=True,
             smoothing=0.1,
+            # Short, so that 80 columns hold the speed and a loss behind it.
+            bar_format="{percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} "
+            "{remaining} left{postfix}",
         )
     with (
         path.open("a") as jsonl,
@@ -174,13 +178,18 @@ def write(writer: Writer, step: int, scalars: Mapping[str, float]) -> None:
     board.write(writer.board, step, scalars)
 
 
-def say(writer: Writer, line: str) -> None:
+def tell(stream: Stream, line: str) -> None:
     """Show one line to a person, above the progress bar if there is one."""
-    if writer.bar is not None:
-        writer.bar.write(line, file=writer.stream)
+    if stream.isatty():
+        tqdm.write(line, file=stream)
     else:
-        writer.stream.write(line + "\n")
-        writer.stream.flush()
+        stream.write(line + "\n")
+        stream.flush()
+
+
+def say(writer: Writer, line: str) -> None:
+    """Show one line where the others of a run go; see `tell`."""
+    tell(writer.stream, line)
 
 
 def advance(writer: Writer) -> None:

@@ -70,7 +70,8 @@ def guard() -> Iterator[None]:
             _say_goodbye(error)
             raise
         raise cluster.PeerLostError(
-            f"another process is lost ({cluster.first_line(error)}){find_behind()}"
+            f"another process is lost{find_behind()}. {cluster.AGAIN} "
+            f"(jax: {cluster.first_line(error)})"
         ) from error
 
 

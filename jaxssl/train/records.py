@@ -149,16 +149,17 @@ def check_shared(workdir: Path) -> None:
         return
     held = cluster.decide("holder", (workdir / LOCK).read_text)
 
-    def check(seen: list[str]) -> None:
-        apart = [i for i, text in enumerate(seen) if text != held]
+    def check(seen: list[tuple[str, str]]) -> None:
+        apart = [i for i, (_, text) in enumerate(seen) if text != held]
         if apart:
+            where = [f"{seen[i][0]} on process {i}" for i in (0, *apart)]
             raise UserError(
-                f"--workdir: {workdir} is another folder on process "
-                f"{', '.join(map(str, apart))} than on process 0; give a folder on a "
-                "disk that all of them share."
+                f"--workdir is not one folder: {', '.join(where)}; give all the same "
+                "one, on a disk that they share."
             )
 
-    cluster.gather("shared", _await(workdir / LOCK, held), check)
+    mine = str(workdir.absolute()), _await(workdir / LOCK, held)
+    cluster.gather("shared", mine, check)
 
 
 def _await(path: Path, text: str) -> str:

@@ -58,5 +58,5 @@ def cannot_listen(place: Place, why: str) -> str:
     """Return the line about a port that cannot be had."""
     return (
         f"--coordinator: process 0 cannot listen at {place.coordinator} ({why}); give "
-        "another port."
+        "another port, or another --process_id if this is not process 0."
     )

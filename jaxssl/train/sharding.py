@@ -112,7 +112,8 @@ def make_mesh(config: Config, devices: Sequence[Any] | None = None) -> Mesh:
 
 def _shape(config: Config, devices: Sequence[Any]) -> tuple[int, int]:
     count, model = len(devices), config.model
-    there = f"there are {count} {devices[0].platform} devices"
+    kind, many = devices[0].platform, count > 1
+    there = f"there {'are' if many else 'is'} {count} {kind} device{'s' * many}"
     if config.data == -1:
         if count % model:
             raise UserError(

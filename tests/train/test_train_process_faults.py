@@ -293,7 +293,9 @@ def test_folders_that_are_not_shared_are_noticed(tmp_path, cache_folder):
     done = processes.finish(started)
     assert [d.code for d in done] == [2, 2]
     assert all(
-        "is another folder on process 1 than on process 0" in d.line for d in done
+        f"--workdir is not one folder: {tmp_path}/host0/run on process 0, "
+        f"{tmp_path}/host1/run on process 1; give all the same one" in d.line
+        for d in done
     )
 
 

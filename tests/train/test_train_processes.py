@@ -105,21 +105,33 @@ def test_a_process_without_its_data_is_named(run, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_processes_that_differ_do_not_train(run, tmp_path, faults):
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (
+            [f"--config.optim.learning_rate={rate}" for rate in (0.01, 0.02)],
+            "optim.learning_rate is 0.01 on process 0 and 0.02 on process 1",
+        ),
+        (
+            ["--num_processes=2", "--num_processes=3"],
+            "--num_processes is 2 on process 0 and 3 on process 1",
+        ),
+    ],
+)
+def test_processes_that_differ_do_not_train(run, tmp_path, faults, words, told):
     workdir = tmp_path / "run"
     cache = tmp_path / "cache"
     place = f"127.0.0.1:{processes.free_port()}"
     started = []
-    for i, rate in enumerate((0.01, 0.02)):
+    for i, word in enumerate(words):
         command = [
             *(*processes.TRAIN, f"--config={processes.TINY}", f"--workdir={workdir}"),
             *(f"--coordinator={place}", "--num_processes=2", f"--process_id={i}"),
-            *("--config.mesh.data=-1", f"--config.optim.learning_rate={rate}"),
+            *("--config.mesh.data=-1", word),
         ]
         env = processes.environment(cache)
         started.append(processes.launch(tmp_path / "output", str(i), command, env))
     done = processes.finish(started)
-    told = "optim.learning_rate is 0.01 on process 0 and 0.02 on process 1"
     assert [d.code for d in done] == [7, 7]
     assert all(told in d.line for d in done)
     assert not workdir.exists()
