@@ -29,8 +29,6 @@ from jaxssl.train.rendezvous import Place
 from jaxssl.types import UserError
 
 AGAIN = "Repeat all commands to go on from the newest checkpoint."
-"""What to do where a process is lost; ``jaxssl supervise`` does it by itself."""
-
 LEAVE_SECONDS = 10
 TICK = 1.0
 """Seconds between two notes of a process, and between two looks at those of others."""
