@@ -28,7 +28,7 @@ from jaxssl.train.manifest import NoValidCheckpointError
 from jaxssl.train.rendezvous import Place
 from jaxssl.types import UserError
 
-AGAIN = "Repeat all commands to go on from the newest checkpoint."
+AGAIN = "Repeat all commands; a run goes on from its newest checkpoint."
 LEAVE_SECONDS = 10
 TICK = 1.0
 """Seconds between two notes of a process, and between two looks at those of others."""

@@ -112,13 +112,11 @@ def open_writer(
         bar = tqdm(
             total=total,
             initial=max(first_step, 0),
-            unit="step",
             file=stream,
             dynamic_ncols=True,
             smoothing=0.1,
             # Short, so that 80 columns hold the speed and a loss behind it.
-            bar_format="{percentage:3.0f}%|{bar:10}| {n_fmt}/{total_fmt} "
-            "{remaining} left{postfix}",
+            bar_format="|{bar:5}| {n_fmt}/{total_fmt} {remaining} left{postfix}",
         )
     with (
         path.open("a") as jsonl,

@@ -152,10 +152,10 @@ def check_shared(workdir: Path) -> None:
     def check(seen: list[tuple[str, str]]) -> None:
         apart = [i for i, (_, text) in enumerate(seen) if text != held]
         if apart:
-            where = [f"{seen[i][0]} on process {i}" for i in (0, *apart)]
+            first = f"process {apart[0]}" + " and others" * (len(apart) > 1)
             raise UserError(
-                f"--workdir is not one folder: {', '.join(where)}; give all the same "
-                "one, on a disk that they share."
+                f"--workdir: {seen[apart[0]][0]} on {first} is another folder than "
+                f"{seen[0][0]} on process 0; give one on a disk that all of them share."
             )
 
     mine = str(workdir.absolute()), _await(workdir / LOCK, held)

@@ -100,10 +100,14 @@ def test_a_terminal_gets_a_bar(tmp_path):
 
 def test_a_narrow_terminal_still_shows_the_speed(tmp_path):
     out = _Terminal()
-    scalars = SCALARS | {f"acc/rot{i}": 0.5 for i in range(9)}
-    with metrics.open_writer(tmp_path, first_step=5, total=10, stream=out) as writer:
+    scalars = {name: x for name, x in SCALARS.items() if not name.startswith("loss")}
+    scalars |= {"loss/classifier": 1.25} | {f"acc/rot{i}": 0.5 for i in range(9)}
+    with metrics.open_writer(tmp_path, first_step=5, total=1200, stream=out) as writer:
+        writer.bar.dynamic_ncols = lambda _: (80, 24)
         metrics.show(writer, 6, scalars, 3.0)
-        assert writer.bar.postfix.startswith("812 img/s  input wait 1%  loss: a 1.250")
+        shown = str(writer.bar)
+    assert "812 img/s  input wait 1%  loss: classifier 1.250" in shown
+    assert len(shown) <= 80
 
 
 def test_numbers_in_names_count_as_numbers():

@@ -293,8 +293,8 @@ def test_folders_that_are_not_shared_are_noticed(tmp_path, cache_folder):
     done = processes.finish(started)
     assert [d.code for d in done] == [2, 2]
     assert all(
-        f"--workdir is not one folder: {tmp_path}/host0/run on process 0, "
-        f"{tmp_path}/host1/run on process 1; give all the same one" in d.line
+        f"--workdir: {tmp_path}/host1/run on process 1 is another folder than "
+        f"{tmp_path}/host0/run on process 0; give one" in d.line
         for d in done
     )
 

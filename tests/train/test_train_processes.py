@@ -89,7 +89,10 @@ def test_a_killed_process_ends_the_other_with_a_line(run, tmp_path, faults):
     first, second = run(tmp_path / "run", 2, EVERY, faults=kill)
     assert second.code == -signal.SIGKILL
     assert first.code == 3
-    assert first.line.startswith("jaxssl: ")
+    assert first.line.startswith("jaxssl: another process is lost")
+    assert (
+        "Repeat all commands; a run goes on from its newest checkpoint." in first.line
+    )
     log = (tmp_path / "run" / "logs" / "process_0.log").read_text()
     assert f" ended by PeerLostError: {first.line.removeprefix('jaxssl: ')}\n" in log
     assert checkpoint.steps(tmp_path / "run")[0] == 4
