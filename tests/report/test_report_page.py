@@ -171,6 +171,17 @@ def test_equal_input_gives_an_equal_file(workdir):
     ]
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_run_of_several_processes_says_how_to_start_them(workdir, count):
+    path = workdir / "run.json"
+    info = json.loads(path.read_text())
+    info["devices"]["processes"] = count
+    path.write_text(json.dumps(info))
+    _, seen = read(page.write(workdir))
+    assert ("It was one of 2 processes" in seen.text) == (count == 2)
+    assert ("--process_id" in seen.text) == (count == 2)
+
+
 def test_half_a_run_names_the_command_for_each_missing_piece(tmp_path):
     workdir = start(tmp_path / "run")
     _, seen = read(page.write(workdir))

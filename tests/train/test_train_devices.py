@@ -121,6 +121,8 @@ def test_impossible_meshes_are_named(data):
 def test_more_devices_than_there_are():
     with pytest.raises(UserError, match=r"mesh.data is 9, but there are 8 cpu devices"):
         sharding.make_mesh(sharding.Config(data=9))
+    with pytest.raises(UserError, match=r"data is 2, but there is 1 cpu device"):
+        sharding.make_mesh(sharding.Config(data=2), jax.devices()[:1])
 
 
 def test_a_batch_must_divide():
