@@ -46,7 +46,7 @@ test: $(VENV)/.test check  ## Lint, types, layers and the default test suite.
 test-slow: $(COMPILERS)/.done  ## The long suites: accuracy gates, full-size configs, kill -9.
 	$(BIN)/python -m pytest -m "slow or fault" --fault-table=$(FAULTS) $(PYTEST_ARGS)
 	$(if $(PYTEST_ARGS),,PYTHONPATH=$(COMPILERS) $(BIN)/python -m pytest --fault-table=$(FAULTS) \
-		tests/train/test_train_aot.py)
+		tests/aot/test_aot_compile.py)
 
 check: $(VENV)/.test  ## Lint, types and the import layers.
 	$(BIN)/ruff check .

@@ -14,12 +14,12 @@ from ml_collections import ConfigDict
 
 from jaxssl import builders
 from jaxssl import transforms as T  # noqa: N812
+from jaxssl.config.section import from_config
 from jaxssl.methods import transformations
 from jaxssl.methods import transformed_views as views
 from jaxssl.models.alexnet import alexnet
 from jaxssl.models.critic import critic
 from jaxssl.models.inpainter import inpainter
-from jaxssl.settings import from_config
 from jaxssl.types import Task, TrainState
 
 CONFIGS = Path(__file__).parent.parent / "configs"

@@ -26,8 +26,9 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from jaxssl.checkpoint import manifest
+from jaxssl.checkpoint import store as checkpoints
 from jaxssl.cli import setup
-from jaxssl.train import checkpoint, manifest
 from jaxssl.types import TrainState
 
 LEAVES = 16
@@ -48,9 +49,9 @@ def make_state(megabytes: float) -> TrainState:
 
 def save(folder: Path, state: TrainState) -> None:
     """Save with the manifest, to the end."""
-    with checkpoint.open_store(folder, keep=2) as store:
-        checkpoint.save(store, state)
-        checkpoint.settle(store)
+    with checkpoints.open_store(folder, keep=2) as store:
+        checkpoints.save(store, state)
+        checkpoints.settle(store)
 
 
 def save_plainly(folder: Path, state: TrainState) -> None:
@@ -63,14 +64,14 @@ def save_plainly(folder: Path, state: TrainState) -> None:
 
 def restore(folder: Path, abstract: TrainState) -> TrainState:
     """Verify and restore."""
-    state = checkpoint.restore_newest(folder, abstract, print)
+    state = checkpoints.restore_newest(folder, abstract, print)
     assert state is not None
     return jax.block_until_ready(state)
 
 
 def restore_plainly(folder: Path, abstract: TrainState) -> TrainState:
     """Restore the same files without a look at the manifest."""
-    item = folder / checkpoint.FOLDER / "1" / checkpoint.ITEM
+    item = folder / checkpoints.FOLDER / "1" / checkpoints.ITEM
     with ocp.StandardCheckpointer() as checkpointer:
         return jax.block_until_ready(checkpointer.restore(item, abstract))
 
@@ -102,7 +103,7 @@ def compare(place: Path, state: TrainState, num_rounds: int) -> dict[str, list[f
         "restore": lambda: timed(lambda: restore(ours, abstract)),
         "restore, Orbax alone": lambda: timed(lambda: restore_plainly(ours, abstract)),
         "checksums": lambda: timed(
-            lambda: manifest.find_damage(ours / checkpoint.FOLDER / "1")
+            lambda: manifest.find_damage(ours / checkpoints.FOLDER / "1")
         ),
     }
     names = list(calls)
@@ -120,11 +121,11 @@ def compare(place: Path, state: TrainState, num_rounds: int) -> dict[str, list[f
 def wait_of_a_save(place: Path, state: TrainState, num_rounds: int) -> float:
     """Return the median seconds that ``save`` holds a loop up."""
     waits = []
-    with checkpoint.open_store(place, keep=2) as store:
+    with checkpoints.open_store(place, keep=2) as store:
         for number in range(num_rounds + 1):
             now = state._replace(step=jnp.int32(number + 1))
-            waits.append(timed(lambda now=now: checkpoint.save(store, now)))
-            checkpoint.settle(store)
+            waits.append(timed(lambda now=now: checkpoints.save(store, now)))
+            checkpoints.settle(store)
     return statistics.median(waits[1:])
 
 

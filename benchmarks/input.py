@@ -18,14 +18,15 @@ import numpy as np
 import rounds
 from PIL import Image
 
-from jaxssl.data import pipeline, sources
+from jaxssl.data import pipeline, registry
+from jaxssl.data import source as source_lib
 
 NUM_FILES = 512
 FILE_SIDE = 96
 BATCHES = 20
 
 
-def write_npz(folder: Path, source: sources.Source) -> None:
+def write_npz(folder: Path, source: source_lib.Source) -> None:
     """Store the images of a source in memory as ``train.npz``."""
     np.savez(folder / "train.npz", image=source.images, label=source.labels)
 
@@ -41,20 +42,22 @@ def write_jpeg(folder: Path) -> None:
         large.save(name, quality=90)
 
 
-def load_all(folder: Path, preset: str) -> dict[str, sources.Source]:
+def load_all(folder: Path, preset: str) -> dict[str, source_lib.Source]:
     """Return the sources by name."""
-    memory = sources.load("fashion_on_photos", split="train", preset=preset)
+    memory = registry.load("fashion_on_photos", split="train", preset=preset)
     write_npz(folder, memory)
     write_jpeg(folder)
     stored = {"split": "train", "data_dir": str(folder)}
     return {
         "fashion_on_photos, in memory": memory,
-        "npz": sources.load("npz", **stored),
-        f"folder of JPEG, {FILE_SIDE} px": sources.load("folder", **stored),
+        "npz": registry.load("npz", **stored),
+        f"folder of JPEG, {FILE_SIDE} px": registry.load("folder", **stored),
     }
 
 
-def measure_loader(source: sources.Source, batch_size: int, num_rounds: int) -> float:
+def measure_loader(
+    source: source_lib.Source, batch_size: int, num_rounds: int
+) -> float:
     """Return the images a second that the pipeline gives, alone."""
     with pipeline.batches(source, batch_size=batch_size, seed=0) as rows:
         cost = rounds.measure(

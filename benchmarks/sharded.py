@@ -14,7 +14,8 @@ import chapter4
 import jax
 import rounds
 
-from jaxssl.train import sharding, start, step
+from jaxssl.distributed import mesh as meshes
+from jaxssl.train import state_init, step
 
 
 class Trainer:
@@ -33,12 +34,12 @@ class Trainer:
 
 def make_trainers(case: chapter4.Case) -> dict[str, Trainer]:
     """Return the step on a mesh, and the plain one."""
-    mesh = sharding.make_mesh(sharding.Config(data=1))
+    mesh = meshes.make_mesh(meshes.MeshConfig(data=1))
     batch = jax.device_get(case.batch)
     spec = {n: jax.ShapeDtypeStruct(x.shape, x.dtype) for n, x in batch.items()}
-    abstract = start.make_abstract(case.task, spec, mesh)
-    key = start.make_keys(0)[1]
-    first = functools.partial(start.init, case.task, spec, abstract, seed=0)
+    abstract = state_init.make_abstract(case.task, spec, mesh)
+    key = state_init.make_keys(0)[1]
+    first = functools.partial(state_init.init, case.task, spec, abstract, seed=0)
     program = step.make_program(case.task, abstract, spec, mesh)
     advance, empty = step.make_advance(case.task, abstract, spec)
     device = jax.devices()[0]
@@ -47,8 +48,8 @@ def make_trainers(case: chapter4.Case) -> dict[str, Trainer]:
             program.compile(),
             first(),
             program.empty,
-            sharding.to_devices(batch, mesh),
-            jax.device_put(key, sharding.replicated(mesh)),
+            meshes.to_devices(batch, mesh),
+            jax.device_put(key, meshes.replicated(mesh)),
         ),
         "plain": Trainer(
             jax.jit(advance, donate_argnums=0),

@@ -15,9 +15,9 @@ Expected (Table 8.4): with clean labels sgd 57.4, bilevel 58.2; with noise 50.75
 from ml_collections import ConfigDict
 
 from jaxssl import builders, sections
+from jaxssl.config.checks import choice
 from jaxssl.experiment import Experiment
 from jaxssl.models.alexnet import original_alexnet
-from jaxssl.settings import choice
 
 IMAGES, BATCH, EPOCHS = 1_281_167, 128, 90
 TEST_IMAGES = 50_000

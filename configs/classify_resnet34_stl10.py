@@ -30,7 +30,7 @@ def get_config() -> ConfigDict:
     config.compute = sections.compute()
     config.eval = sections.supervised_evals(crop_size=64, views="ten")
     config.eval.test.batch_size = 16  # Times ten crops; 256 need more than 22 GB.
-    config.eval.knn.tap = config.eval.retrieval.tap = "stage4"
+    config.eval.knn.endpoint = config.eval.retrieval.endpoint = "stage4"
     config.init_from = ConfigDict({"classifier": ""})
     return config.lock()
 

@@ -17,10 +17,10 @@ Objects that the annotators marked as difficult do not count as present;
 from ml_collections import ConfigDict
 
 from jaxssl import builders, sections
+from jaxssl.config.checks import choice
+from jaxssl.errors import UserError
 from jaxssl.experiment import Experiment
 from jaxssl.models.alexnet import original_alexnet
-from jaxssl.settings import choice
-from jaxssl.types import UserError
 
 IMAGES, BATCH, EPOCHS = 5_011, 64, 1_000
 

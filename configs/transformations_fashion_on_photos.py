@@ -18,9 +18,9 @@ About two minutes on two cores. Variants: ``rot_warp`` (default), ``rot`` (RotNe
 from ml_collections import ConfigDict
 
 from jaxssl import builders, sections
+from jaxssl.config.checks import choice
 from jaxssl.experiment import Experiment
 from jaxssl.models.alexnet import alexnet
-from jaxssl.settings import choice
 
 ROTATIONS = ("rot90", "rot180", "rot270")
 VARIANTS = {
@@ -44,7 +44,7 @@ SMALL_ALEXNET = {
     "init": "he",
     "bn_momentum": 0.95,
 }
-"""0.56 million parameters; taps of 16, 8, 4, 4 and 4 pixels at crops of 32."""
+"""0.56 million parameters; endpoints of 16, 8, 4, 4 and 4 pixels at crops of 32."""
 
 
 def get_config(variant: str = "rot_warp") -> ConfigDict:

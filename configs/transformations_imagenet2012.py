@@ -17,9 +17,9 @@ import transformations_stl10
 from ml_collections import ConfigDict
 
 from jaxssl import builders, sections
+from jaxssl.config.checks import choice
 from jaxssl.experiment import Experiment
 from jaxssl.models.alexnet import alexnet
-from jaxssl.settings import choice
 
 EPOCHS, IMAGES, BATCH = 200, 1_281_167, 96  # Sec. 4.4.2
 

@@ -18,9 +18,9 @@ import transformations_stl10
 from ml_collections import ConfigDict
 
 from jaxssl import builders
+from jaxssl.config.checks import choice
 from jaxssl.experiment import Experiment
 from jaxssl.models.resnet import resnet
-from jaxssl.settings import choice
 
 
 def get_config(variant: str = "released") -> ConfigDict:
@@ -28,7 +28,7 @@ def get_config(variant: str = "released") -> ConfigDict:
     choice("variant", variant, transformations_stl10.SIDES)
     config = transformations_stl10.get_config(f"rot_warp_lci,{variant}").unlock()
     config.model = ConfigDict({"depth": 34, "stem": "small", "width": 64})
-    config.eval.knn.tap = config.eval.retrieval.tap = "stage4"
+    config.eval.knn.endpoint = config.eval.retrieval.endpoint = "stage4"
     return config.lock()
 
 

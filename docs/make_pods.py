@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jaxssl.train import recipe
+from jaxssl.run import config_file
 
 ROOT = Path(__file__).parent.parent
 STORE = ROOT / "docs" / "pods_aot.json"
@@ -60,7 +60,7 @@ SMALLEST = 8
 
 def batch_of(config: str, chips: int) -> int:
     """Return the config's own batch where ``chips`` can share it, else a scaled one."""
-    values = recipe.load(str(ROOT / "configs" / config)).config
+    values = config_file.load(str(ROOT / "configs" / config)).config
     own, learner = values.train.batch_size, values.get("learner")
     parts = 1 if learner is None or learner.name == "sgd" else learner.k
     return own if own % (chips * parts) == 0 else own * chips // SMALLEST
@@ -69,7 +69,7 @@ def batch_of(config: str, chips: int) -> int:
 def command(config: str, target: str) -> list[str]:
     """Return the words of ``jaxssl aot`` for one program."""
     chips, words = TARGETS[target]
-    values = recipe.load(str(ROOT / "configs" / config)).config
+    values = config_file.load(str(ROOT / "configs" / config)).config
     data = values.data.name.replace("tfds:", "generated:")
     found = [
         f"--config=configs/{config}",
@@ -147,7 +147,7 @@ def table(target: str, found: dict[str, Any]) -> str:
     ]
     for config in CONFIGS:
         entry = found.get(f"{config} on {target}")
-        own = recipe.load(str(ROOT / "configs" / config)).config.train.batch_size
+        own = config_file.load(str(ROOT / "configs" / config)).config.train.batch_size
         rows.append(f"| `{config.removesuffix('.py')}` {_cells(entry, own)} |")
     return "\n".join(rows)
 

@@ -27,7 +27,7 @@ README = ROOT / "README.md"
 FAULTS = ROOT / "docs" / "faults.md"
 BILEVEL = ROOT / "docs" / "bilevel.md"
 RESULTS = ROOT / "experiments" / "results"
-TAPS = ("conv1", "conv2", "conv3", "conv4", "conv5")
+ENDPOINTS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 NOT_RUN = "not run"
 
 THESIS = (
@@ -100,19 +100,22 @@ def _seeds(counts: Sequence[int]) -> str:
     return f"{' or '.join(map(str, counts))} seed{'s' if max(counts) > 1 else ''}"
 
 
-def cpu_table(results: Path, table: str, taps: Sequence[str]) -> str:
+def cpu_table(results: Path, table: str, endpoints: Sequence[str]) -> str:
     """Return a CPU-sized table with every row of its script, measured or not."""
     result = read(results, f"{table}_cpu")
     if result is None:
         return provenance(result, table)
     found = {row["name"]: row for row in result["rows"]}
     lines = [
-        f"| row | {' | '.join(taps)} | pretext | steps | minutes |",
-        "|---|" + "---|" * (len(taps) + 3),
+        f"| row | {' | '.join(endpoints)} | pretext | steps | minutes |",
+        "|---|" + "---|" * (len(endpoints) + 3),
     ]
     for row in expected_rows(table):
         got = found.get(row.name)
-        cells = [percent(got["linear_probe"].get(tap) if got else None) for tap in taps]
+        cells = [
+            percent(got["linear_probe"].get(endpoint) if got else None)
+            for endpoint in endpoints
+        ]
         if got is None:
             cells += [NOT_RUN] * 3
         else:
@@ -170,8 +173,8 @@ def _shown(table: str, row: Mapping[str, Any]) -> str:
     if "accuracy" in row:
         last, fit = row["accuracy"]["last"][0], row["accuracy"]["labels"][0]
         return f"{100 * (fit - last if table == '8.2' else last):.1f}"
-    taps = ("conv5",) if table == "4.1" else TAPS
-    return " ".join(f"{100 * row['linear_probe'][t][0]:.1f}" for t in taps)
+    endpoints = ("conv5",) if table == "4.1" else ENDPOINTS
+    return " ".join(f"{100 * row['linear_probe'][t][0]:.1f}" for t in endpoints)
 
 
 def fault_table(results: Path) -> str:
@@ -196,7 +199,7 @@ def fault_table(results: Path) -> str:
 
 
 TABLES: dict[str, Callable[[Path], str]] = {
-    "table_4_2_cpu": lambda results: cpu_table(results, "table_4_2", TAPS),
+    "table_4_2_cpu": lambda results: cpu_table(results, "table_4_2", ENDPOINTS),
     "table_4_1_cpu": lambda results: cpu_table(results, "table_4_1", ("conv5",)),
     "table_8_1_cpu": lambda results: labels_table(results, "table_8_1"),
     "figure_8_3_cpu": lambda results: labels_table(results, "figure_8_3"),

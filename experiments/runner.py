@@ -27,7 +27,7 @@ import provenance
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
-TAPS = ("conv1", "conv2", "conv3", "conv4", "conv5")
+ENDPOINTS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
 
 class Row(NamedTuple):
@@ -140,7 +140,7 @@ def write(
     return result
 
 
-def markdown(result: Mapping[str, Any], layers: Sequence[str] = TAPS) -> str:
+def markdown(result: Mapping[str, Any], layers: Sequence[str] = ENDPOINTS) -> str:
     """Return the table, ours beside the thesis', labelled as what they are."""
     lines = [
         f"Measured on {result['hardware']}, {result['date']}, size {result['size']}; "
@@ -150,7 +150,7 @@ def markdown(result: Mapping[str, Any], layers: Sequence[str] = TAPS) -> str:
         "|---|" + "---|" * (len(layers) + 3),
     ]
     for row in result["rows"]:
-        cells = [percent(row["linear_probe"].get(tap)) for tap in layers]
+        cells = [percent(row["linear_probe"].get(endpoint)) for endpoint in layers]
         thesis = " ".join(f"{value:.1f}" for value in row["thesis"].values())
         told = percent(row["pretext"]) if row["pretext"] else "-"
         steps = row["steps"]
@@ -328,7 +328,9 @@ def collect_layers(row: Row, seeds: Sequence[int], ledger: Path) -> dict[str, An
     return {
         "name": row.name,
         "seeds": list(seeds),
-        "linear_probe": {tap: mean_sd([p[tap] for p in probes]) for tap in TAPS},
+        "linear_probe": {
+            endpoint: mean_sd([p[endpoint] for p in probes]) for endpoint in ENDPOINTS
+        },
         "each_seed": probes,
         "pretext": None if row.untrained or not pretexts else mean_sd(pretexts),
         "steps": 0 if row.untrained else first["config"]["train"]["num_steps"],

@@ -40,7 +40,7 @@ def rows(size: str) -> list[runner.Row]:
     side = "" if size == "cpu" else ",released"
 
     def row(name, variant, *, untrained=False):
-        thesis = dict(zip(runner.TAPS, TABLE_4_2[name], strict=True))
+        thesis = dict(zip(runner.ENDPOINTS, TABLE_4_2[name], strict=True))
         spec = f"{FILES[size]}:{variant}{side}"
         return runner.Row(name, spec, overrides, untrained=untrained, thesis=thesis)
 

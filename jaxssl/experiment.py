@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from jaxssl.data.order import Order
-from jaxssl.data.sources import Source
+from jaxssl.data.source import Source
 from jaxssl.types import Eval, Task
 
 
@@ -19,6 +19,7 @@ class Experiment(NamedTuple):
         steps.
       init_from: player to the workdir of another run; that run's newest checkpoint
         gives the player its first parameters and statistics.
+      heads: player to `Network.head`, the layers that ``init_from`` may leave behind.
       order: which records make up each step; by default every record once an epoch.
       minibatches: how many a step takes one after the other; devices should be able to
         share each of them evenly.
@@ -31,3 +32,4 @@ class Experiment(NamedTuple):
     init_from: Mapping[str, str]
     order: Order | None = None
     minibatches: int = 1
+    heads: Mapping[str, tuple[str, ...]] = {}

@@ -6,8 +6,11 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from jaxssl import settings
+from jaxssl.config import checks
+from jaxssl.config import compute as compute_config
+from jaxssl.config.checks import choice
 from jaxssl.data import corruption
+from jaxssl.distributed import mesh as meshes
 from jaxssl.evals import (
     answers,
     classification,
@@ -19,8 +22,7 @@ from jaxssl.evals import (
 from jaxssl.methods import classify, transformations
 from jaxssl.methods import probe as probes
 from jaxssl.optim import adam, sgd
-from jaxssl.settings import choice
-from jaxssl.train import loop, sharding
+from jaxssl.train import config as train_config
 
 
 def split_variant(
@@ -66,36 +68,12 @@ class FitConfig:
 
     def __post_init__(self) -> None:
         """Raise UserError for less than one image."""
-        settings.at_least_one(num_images=self.num_images)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class ComputeConfig:
-    """The section ``compute``: how a step is computed, for less memory or more speed.
-
-    Attributes:
-      dtype: of the maps inside of networks, ``float32`` or ``bfloat16``. Parameters,
-        statistics, losses, gradients and optimizers are float32 in both.
-      remat: compute norms, activations and pools a second time for the gradient instead
-        of keeping them: less memory, more time, the same values.
-      micro_batches: parts of the batch that go through the networks one after the
-        other; the update is that of the mean gradient. Batch norm and mixup see one
-        part at a time, so with them it is another training than with 1.
-    """
-
-    dtype: str = "float32"
-    remat: bool = False
-    micro_batches: int = 1
-
-    def __post_init__(self) -> None:
-        """Raise UserError for a type that is not offered, or less than one part."""
-        choice("dtype", self.dtype, ("float32", "bfloat16"))
-        settings.at_least_one(micro_batches=self.micro_batches)
+        checks.at_least_one(num_images=self.num_images)
 
 
 def compute(**changes: Any) -> ConfigDict:
     """Return the section ``compute``: its defaults with some changes."""
-    return ConfigDict(dataclasses.asdict(ComputeConfig(**changes)))
+    return ConfigDict(dataclasses.asdict(compute_config.ComputeConfig(**changes)))
 
 
 def method(**changes: Any) -> ConfigDict:
@@ -158,12 +136,12 @@ def optim(*, critic_rate: float = 8e-4, **classifier: Any) -> ConfigDict:
 
 def train(**changes: Any) -> ConfigDict:
     """Return the section ``train``: the loop's defaults with some changes."""
-    return ConfigDict(dataclasses.asdict(loop.Config(**changes)))
+    return ConfigDict(dataclasses.asdict(train_config.TrainConfig(**changes)))
 
 
 def mesh(**changes: Any) -> ConfigDict:
     """Return the section ``mesh``: all devices share the batch, or some changes."""
-    return ConfigDict(dataclasses.asdict(sharding.Config(**changes)))
+    return ConfigDict(dataclasses.asdict(meshes.MeshConfig(**changes)))
 
 
 def recognition_evals(*, crop_size: int) -> ConfigDict:

@@ -1,4 +1,4 @@
-"""The contracts: array aliases, Batch, Metrics, Network, TrainState, Task.
+"""The contracts: Record, Batch, Network, TrainState, Task, Metric, EvalResult.
 
 Everything else in jaxssl is written against these few names. A *player* is a network
 that is trained with its own loss and optimizer ("classifier", "inpainter", "critic").
@@ -25,6 +25,7 @@ else:
         Bool = Float = Int = Key = Num = Shaped = UInt8 = _Unchecked
 
 __all__ = [
+    "SHARE",
     "Array",
     "Batch",
     "Bool",
@@ -33,17 +34,20 @@ __all__ = [
     "Float",
     "Int",
     "Key",
+    "Metric",
     "Metrics",
     "Network",
     "Num",
     "Outputs",
     "Params",
+    "Record",
     "Shaped",
+    "Spec",
     "Stats",
+    "StepHalves",
     "Task",
     "TrainState",
     "UInt8",
-    "UserError",
 ]
 
 Params = Any
@@ -52,27 +56,57 @@ Params = Any
 Stats = Any
 """A pytree of arrays that a forward pass moves: batch-norm averages and the like."""
 
-Batch = Mapping[str, Any]
-"""``image`` uint8 (b, h, w, c), ``label`` int32 (b,) or (b, k), ``id`` int32 (b,).
+Record = Mapping[str, np.ndarray]
+"""One sample as its source declares it in ``Source.spec``: name to array.
 
-``id`` is the index of the sample in its data set: randomness that belongs to a sample
-is folded in by it, so the sample gets the same views on any number of devices. Records
-may hold more: ``true_label`` like ``label``, where ``label`` may be wrong on purpose.
+Conventions: ``image`` uint8 (h, w, c); ``clip`` uint8 (t, h, w, c) with ``num_frames``
+int32 (); ``views`` uint8 (v, h, w, c); ``pose`` float32; ``label`` int32 (), or (k,)
+for k attributes; ``true_label`` like ``label``, where ``label`` is wrong on purpose.
+Only what wants an ``image`` or a ``label`` assumes that there is one.
 """
 
+Batch = Mapping[str, Any]
+"""The records of a step, stacked: ``(b, ...)`` for each name of ``Source.spec``.
+
+The pipeline changes neither shape nor dtype, and adds ``id`` int32 (b,), the index of
+each sample in its data set. Randomness that belongs to a sample is folded in by its
+``id``, so the sample gets the same views on any number of devices.
+"""
+
+Spec = Mapping[str, jax.ShapeDtypeStruct]
+"""Name to shape and dtype, of a record or of a batch."""
+
 Metrics = dict[str, Array]
-"""Flat, scalar, global means; keys are ``group/thing``, as in ``loss/critic``."""
+"""What a step measured: flat, scalar, global means.
+
+Keys are ``group/thing``, as in ``loss/critic``. The group ``acc`` holds shares in
+[0, 1], which are shown in percent; other groups have no unit.
+"""
 
 Outputs = dict[str, Array]
-"""What a network returns: feature taps (``conv1`` ... ``conv5``) and ``logits``."""
+"""What a network returns: endpoints such as ``conv1`` ... ``conv5`` and ``logits``."""
+
+SHARE = "share"
+"""The unit of a metric in [0, 1] that is shown in percent."""
 
 
-class UserError(ValueError):
-    """A mistake in what the user asked for, told in one line.
+class Metric(NamedTuple):
+    """One number that an evaluation found, with all that is needed to show it.
 
-    The line names what was given, what is allowed and what to do. The command line
-    prints it and exits with code 2; from Python it is an ordinary ValueError.
+    Attributes:
+      value: the number.
+      unit: `SHARE` for a value in [0, 1] that is shown in percent; any other unit is
+        written behind the number; empty for a number without a unit.
+      higher_is_better: None where neither direction is better.
+      chance: the value that guessing reaches, where it is known.
+      spread: standard deviation over repetitions, where there were some.
     """
+
+    value: float
+    unit: str = ""
+    higher_is_better: bool | None = None
+    chance: float | None = None
+    spread: float | None = None
 
 
 class EvalResult(NamedTuple):
@@ -93,13 +127,16 @@ class Network(NamedTuple):
     Attributes:
       init: ``init(key, x) -> (params, stats)``.
       apply: ``apply(params, stats, x, *, train, key=None) -> (outputs, new_stats)``.
-        ``outputs`` is a dict of feature taps. ``new_stats`` equals ``stats`` unless
+        ``outputs`` is a dict of endpoints. ``new_stats`` equals ``stats`` unless
         ``train``; ``key`` feeds dropout, which is active wherever a key is given;
         training may omit it where there is no dropout.
+      head: names of the layers that a transfer to another task leaves behind, because
+        their size depends on the task: the layers behind the last shared endpoint.
     """
 
     init: Callable[..., tuple[Params, Stats]]
     apply: Callable[..., tuple[Outputs, Stats]]
+    head: tuple[str, ...] = ()
 
 
 class TrainState(NamedTuple):
@@ -108,14 +145,30 @@ class TrainState(NamedTuple):
     Attributes:
       step: int32 scalar, the number of finished steps.
       params: trainable arrays by player.
-      stats: batch-norm averages and power iterates by player.
+      stats: by player, what a forward pass moves: batch-norm averages, power iterates.
       opt_state: optimizer states by player.
+      extra: by player or by name, what neither gradients nor forward passes own, such
+        as averaged weights or a history buffer. It is not averaged over micro-batches,
+        and filling the statistics of an untrained network does not touch it.
     """
 
     step: Array
     params: dict[str, Params]
     stats: dict[str, Stats]
     opt_state: dict[str, Any]
+    extra: dict[str, Any] = {}  # noqa: RUF012 (a default of a NamedTuple, never changed)
+
+
+class StepHalves(NamedTuple):
+    """The two halves of a step whose players move together.
+
+    Attributes:
+      gradients: ``gradients(state, batch, key)``, an object with ``grads`` by player.
+      update: ``update(state, gradients) -> (TrainState, Metrics)``.
+    """
+
+    gradients: Callable[[TrainState, Batch, Key[Array, ""]], Any]
+    update: Callable[[TrainState, Any], tuple[TrainState, Metrics]]
 
 
 class Task(NamedTuple):
@@ -124,15 +177,19 @@ class Task(NamedTuple):
     Attributes:
       init: ``init(key, batch) -> TrainState``; reads only shapes of ``batch``.
       step: ``step(state, batch, key) -> (TrainState, Metrics)``; ``key`` already
-        belongs to this step; the returned state's ``step`` is one higher.
-      readouts: named pure functions ``(state, batch, ...) -> arrays`` that evaluations
-        ask for: ``features`` (dict of taps), ``logits``, ``pretext``; and what the step
-        is made of, ``gradients`` and ``update`` (`jaxssl.methods.update.make_task`).
+        belongs to this step; the returned state's ``step`` is one higher. Three players
+        may move at once, or one after the other, several times in one step.
+      predict_fns: named pure functions ``(state, inputs, ...) -> arrays`` that
+        evaluations ask for: ``features`` (a dict of endpoints), ``logits``,
+        ``samples``, ``pretext``. A task declares those that it has.
+      halves: the step as gradients and update, for those who look between the two
+        (`jaxssl.verify.device_equivalence`); None where a step has no such halves.
     """
 
     init: Callable[[Key[Array, ""], Batch], TrainState]
     step: Callable[[TrainState, Batch, Key[Array, ""]], tuple[TrainState, Metrics]]
-    readouts: Mapping[str, Callable[..., Any]]
+    predict_fns: Mapping[str, Callable[..., Any]]
+    halves: StepHalves | None = None
 
 
 Eval = Callable[[TrainState], EvalResult]

@@ -10,6 +10,8 @@ import pytest
 
 from tests.faults import Ledger
 
+pytest_plugins = ["tests.runs"]
+
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

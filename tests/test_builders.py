@@ -9,11 +9,12 @@ from ml_collections import ConfigDict
 
 from jaxssl import builders, sections
 from jaxssl.data import corruption
-from jaxssl.data.sources import ArraySource, BadRecord
+from jaxssl.data.source import ArraySource
+from jaxssl.errors import BadRecord, UserError
 from jaxssl.evals import suite
 from jaxssl.models.alexnet import alexnet
 from jaxssl.models.mlp import mlp
-from jaxssl.types import EvalResult, UserError
+from jaxssl.types import EvalResult
 
 SMALL = {"canvas_size": 24, "crop_size": 20, "patch_size": 16, "border": 2}
 

@@ -37,12 +37,12 @@ def test_features_beat_random_ones_for_every_seed(tmp_path):
         assert 0.30 <= random["conv5"] <= 0.47
         assert trained["conv4"] >= 0.56
         assert trained["conv5"] >= 0.53
-        for tap, least in (("conv4", 0.11), ("conv5", 0.10)):
-            gaps[tap].append(trained[tap] - random[tap])
-            assert gaps[tap][-1] >= least, (tap, seed)
+        for endpoint, least in (("conv4", 0.11), ("conv5", 0.10)):
+            gaps[endpoint].append(trained[endpoint] - random[endpoint])
+            assert gaps[endpoint][-1] >= least, (endpoint, seed)
         assert 0.60 <= scalars(workdir, "pretext")["accuracy"] <= 0.95
-    for tap, found in gaps.items():
-        assert statistics.fmean(found) >= 0.13, tap
+    for endpoint, found in gaps.items():
+        assert statistics.fmean(found) >= 0.13, endpoint
 
 
 @pytest.mark.slow

@@ -17,9 +17,10 @@ import pytest
 from ml_collections import ConfigDict
 from PIL import Image
 
-from jaxssl import cli
-from jaxssl.data import pipeline, sources
-from jaxssl.train import chips, recipe
+from jaxssl import cli, trees
+from jaxssl.aot import accelerators
+from jaxssl.data import pipeline, registry
+from jaxssl.run import config_file
 
 ROOT = Path(__file__).parent.parent
 CONFIGS = ROOT / "configs"
@@ -81,7 +82,7 @@ def settings():
     """Every setting and section of every config, as ``train.num_steps``."""
     found = set()
     for path in CONFIGS.glob("*.py"):
-        for name in recipe.flatten(recipe.load(str(path)).config.to_dict()):
+        for name in trees.flatten(config_file.load(str(path)).config.to_dict()):
             parts = name.split(".")
             found |= {".".join(parts[: i + 1]) for i in range(len(parts))}
     return found
@@ -121,7 +122,7 @@ def is_there(name):
         return has_test(file if test else HERE, test or name)
     path, _, variant = name.partition(":")
     if variant and path.endswith(".py"):
-        return recipe.load(f"{ROOT / path}:{variant}") is not None
+        return config_file.load(f"{ROOT / path}:{variant}") is not None
     if "/" in name or re.search(r"\.(py|md|json|txt|png|toml)$", name):
         return (ROOT / name).exists()
     if DOTTED.fullmatch(name):
@@ -146,7 +147,7 @@ def test_every_name_exists(name):
         "optim.no_such_player",
         "jax.no_such_name",
         "test_nothing",
-        "tests/test_cli.py::test_nothing",
+        "tests/cli/test_cli.py::test_nothing",
     ],
 )
 def test_a_missing_name_is_noticed(name):
@@ -163,15 +164,15 @@ def test_links_lead_to_files():
 
 def test_settings_of_a_row_are_those_of_the_config():
     sides = {
-        side: recipe.flatten(
-            recipe.load(
+        side: trees.flatten(
+            config_file.load(
                 f"{CONFIGS / 'transformations_stl10.py'}:rot_warp_lci,{side}"
             ).config.to_dict()
         )
         for side in ("paper", "released")
     }
-    probe = recipe.flatten(
-        recipe.load(str(CONFIGS / "probe_stl10.py")).config.to_dict()
+    probe = trees.flatten(
+        config_file.load(str(CONFIGS / "probe_stl10.py")).config.to_dict()
     )
     rows = [
         [cell.strip().strip("`") for cell in line.strip("|").split("|")]
@@ -187,7 +188,7 @@ def test_settings_of_a_row_are_those_of_the_config():
 def test_every_difference_of_the_two_sides_is_in_the_table():
     module = load_script(CONFIGS / "transformations_stl10.py")
     paper, released = (
-        recipe.flatten(module.get_config(f"lci,{side}").to_dict())
+        trees.flatten(module.get_config(f"lci,{side}").to_dict())
         for side in ("paper", "released")
     )
     text = page("deviations.md")
@@ -231,13 +232,13 @@ def test_a_config_for_own_photos_builds(workplace):
         for i in range(5):
             pixels = rng.integers(0, 256, (48, 56, 3), np.uint8)
             Image.fromarray(pixels).save(f"photos/{folder}/{i}.png")
-    chosen = recipe.load("configs/my_photos.py", ["--config.train.batch_size=4"])
-    experiment = recipe.build(chosen)
+    chosen = config_file.load("configs/my_photos.py", ["--config.train.batch_size=4"])
+    experiment = config_file.build(chosen)
     assert experiment.train_set.class_names == ("cat", "dog")
     batch, _ = next(pipeline.epoch(experiment.train_set, batch_size=4))
     state = jax.eval_shape(experiment.task.init, jax.random.key(0), batch)
     assert list(state.params) == ["classifier"]
-    namespace = vars(recipe.load_module(Path("configs/my_photos.py")))
+    namespace = vars(config_file.load_module(Path("configs/my_photos.py")))
     exec(blocks(page("configuration.md"), "python")[1], namespace)
     plain = namespace["build"](chosen.config)
     assert sorted(plain.evals) == ["filters", "pretext"]
@@ -255,15 +256,15 @@ def test_a_config_for_own_noisy_labels_builds(workplace, variant):
                 pixels = rng.integers(0, 256, (40, 48, 3), np.uint8)
                 Image.fromarray(pixels).save(folder / f"{i}.png")
     config = f"configs/my_labels.py:{variant}"
-    chosen = recipe.load(config, ["--config.train.batch_size=16"])
+    chosen = config_file.load(config, ["--config.train.batch_size=16"])
     arrays = chosen.config.copy_and_resolve_references().unlock()
     arrays.data = ConfigDict({"name": "npz", "data_dir": "arrays"})
     Path("arrays").mkdir()
     for split in ("train", "test"):
         images = rng.integers(0, 256, (16, 28, 28, 3), np.uint8)
         np.savez(f"arrays/{split}.npz", image=images, label=np.arange(16) % 2)
-    module = recipe.load_module(Path("configs/my_labels.py"))
-    for experiment in (recipe.build(chosen), module.build(arrays)):
+    module = config_file.load_module(Path("configs/my_labels.py"))
+    for experiment in (config_file.build(chosen), module.build(arrays)):
         record = experiment.train_set[0]
         assert "true_label" not in record  # No label was made worse.
         order = experiment.order
@@ -317,16 +318,16 @@ def check_jaxssl(words, monkeypatch):
         return
     flags = {name: values[name].value for name in values}
     if flags.get("config"):
-        recipe.load(flags["config"], [word for word in rest if "config." in word])
+        config_file.load(flags["config"], [word for word in rest if "config." in word])
     if verb == "data":
         assert rest[0] in ("list", "prepare", "doctor")
         for name in rest[1:]:
-            sources.check_name(name)
+            registry.check_name(name)
     elif verb == "verify":
         assert rest[0] in ("resume", "devices")
         assert flags["config"]
     elif verb == "aot":
-        chips.parse(flags["topology"], flags["slices"])
+        accelerators.parse(flags["topology"], flags["slices"])
     else:
         assert flags["workdir"]
         assert verb == "train" or rest in ([], ["list"], ["verify"])

@@ -38,11 +38,11 @@ def test_tables_are_those_of_the_stored_results():
 
 
 def test_a_stored_result_fills_its_rows_and_leaves_the_others(tmp_path):
-    taps = {f"conv{i}": [0.5 + i / 100, 0.002] for i in range(1, 6)}
+    endpoints = {f"conv{i}": [0.5 + i / 100, 0.002] for i in range(1, 6)}
     row = {
         "name": "Rot",
         "seeds": [0, 1, 2],
-        "linear_probe": taps,
+        "linear_probe": endpoints,
         "pretext": [0.8, 0.01],
         "steps": 3000,
         "train_seconds": [60.0, 120.0, 180.0],

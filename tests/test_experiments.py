@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from jaxssl.report import labels as report_labels
-from jaxssl.train import recipe
+from jaxssl.run import config_file
 
 ROOT = Path(__file__).parent.parent
 RESULTS = sorted(
@@ -69,7 +69,7 @@ def test_every_row_resolves_to_a_config_at_equal_budget(table, size):
     budgets = {}
     for row in rows:
         overrides = [*row.overrides, "--config.seed=1"]
-        chosen = recipe.load(str(ROOT / row.config), overrides)
+        chosen = config_file.load(str(ROOT / row.config), overrides)
         assert chosen.config.seed == 1
         train = chosen.config.train
         if row.name != "Supervised":
@@ -90,8 +90,8 @@ def test_every_row_of_cpu_size_builds_and_has_its_evaluations(table, tmp_path):
         values = {"noise.file": tmp_path / "labels.npz"}
         words = [*row.overrides]
         words += [f"--config.{key}={values.get(key, 'random')}" for key in row.needs]
-        chosen = recipe.load(str(ROOT / row.config), words)
-        experiment = recipe.build(chosen)
+        chosen = config_file.load(str(ROOT / row.config), words)
+        experiment = config_file.build(chosen)
         assert set(row.evals) <= set(experiment.evals), row.name
         assert {curve.split("/")[0] for curve in row.curves} <= set(
             experiment.online_evals
@@ -192,7 +192,7 @@ def test_rows_are_run_once_and_every_finished_row_is_kept(tmp_path, monkeypatch)
             (workdir / "metrics.jsonl").write_text(log)
             (workdir / "run.json").write_text(json.dumps(launch(launch(cpus=2))))
             return
-        scalars = {"scalars": {"accuracy": 0.5, **dict.fromkeys(runner.TAPS, 0.4)}}
+        scalars = {"scalars": {"accuracy": 0.5, **dict.fromkeys(runner.ENDPOINTS, 0.4)}}
         for name in flags["--evals"].split(","):
             both = "--random_init" in words
             for place in ("evals", "evals/random_init")[: 1 + both]:
@@ -296,7 +296,9 @@ def test_the_curve_is_measured_on_the_whole_test_set():
     for table in CHAPTER_8:
         for size in ("cpu", "paper"):
             for row in load(table).rows(size):
-                config = recipe.load(str(ROOT / row.config), [*row.overrides]).config
+                config = config_file.load(
+                    str(ROOT / row.config), [*row.overrides]
+                ).config
                 assert config.eval.online.num_images >= sizes[config.data.name]
 
 

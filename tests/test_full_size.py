@@ -13,7 +13,7 @@ import pytest
 
 from jaxssl import builders
 from jaxssl.data import generated, pipeline
-from jaxssl.train import recipe
+from jaxssl.run import config_file
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 GENERATED = 192
@@ -32,8 +32,8 @@ def generate(section, *splits):
 
 def build(name, monkeypatch, *overrides):
     monkeypatch.setattr(builders, "load_splits", generate)
-    chosen = recipe.load(str(CONFIGS / name), overrides)
-    return chosen.config, recipe.build(chosen)
+    chosen = config_file.load(str(CONFIGS / name), overrides)
+    return chosen.config, config_file.build(chosen)
 
 
 def first_rows(experiment, size):
@@ -152,8 +152,8 @@ def test_every_config_builds(path, monkeypatch):
     overrides = []
     if path.stem.startswith("probe"):
         overrides = ["--config.init_from.classifier=random"]
-    chosen = recipe.load(str(path), overrides)
-    experiment = recipe.build(chosen)
+    chosen = config_file.load(str(path), overrides)
+    experiment = config_file.build(chosen)
     assert experiment.evals
     record = experiment.train_set[0]
     size = chosen.config.train.batch_size

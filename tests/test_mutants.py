@@ -10,7 +10,7 @@ from typing import NamedTuple
 import pytest
 
 ROOT = Path(__file__).parent.parent
-PARTS = ("jaxssl", "tests", "configs", "docs", "experiments", "pyproject.toml")
+PARTS = ("jaxssl", "tests", "tools", "configs", "docs", "experiments", "pyproject.toml")
 
 
 class Mutant(NamedTuple):
@@ -29,80 +29,78 @@ class Mutant(NamedTuple):
     test: str
 
 
-TRAIN = "tests/train/test_train"
-
 MUTANTS = {
     "bytes are not compared": Mutant(
-        "train/manifest.py",
+        "checkpoint/manifest.py",
         "if described != expected[name]:",
         "if False:",
-        f"{TRAIN}_checkpoint.py::test_every_flipped_bit_is_found",
+        "tests/checkpoint/test_checkpoint_store.py::test_every_flipped_bit_is_found",
     ),
     "the manifest is not checked itself": Mutant(
-        "train/manifest.py",
+        "checkpoint/manifest.py",
         "if digest is None or digest != _digest(body):",
         "if digest is None:",
-        f"{TRAIN}_checkpoint.py::test_a_manifest_with_other_words",
+        "tests/checkpoint/test_checkpoint_store.py::test_a_manifest_with_other_words",
     ),
     "damaged checkpoints stay where they are": Mutant(
-        "train/checkpoint.py",
+        "checkpoint/store.py",
         "folder.rename(aside)",
         "pass",
-        f"{TRAIN}_checkpoint.py::test_damaged_checkpoints_are_set_aside",
+        "tests/checkpoint/test_checkpoint_store.py::test_damaged_checkpoints_are_set_aside",
     ),
     "a save under way is not marked": Mutant(
-        "train/checkpoint.py",
-        "files.write_atomically(store.folder / SAVING, str(step).encode())",
+        "checkpoint/store.py",
+        "atomic_write.write(store.folder / SAVING, str(step).encode())",
         "(store.folder / SAVING).touch()",
-        f"{TRAIN}_checkpoint.py::test_a_save_under_way_is_known_by_its_step",
+        "tests/checkpoint/test_checkpoint_store.py::test_a_save_under_way_is_known_by_its_step",
     ),
     "other settings go on": Mutant(
-        "train/records.py",
+        "run/workdir.py",
         "if changes.refused:",
         "if False:",
-        f"{TRAIN}_records.py::test_another_config_is_refused",
+        "tests/run/test_workdir.py::test_another_config_is_refused",
     ),
     "another dtype is cast": Mutant(
-        "train/checkpoint.py",
+        "checkpoint/store.py",
         "if stored.get(path) != wanted.get(path):",
         "if stored.get(path, [0, 0])[1] != wanted.get(path, [0, 0])[1]:",
-        f"{TRAIN}_checkpoint.py::test_another_architecture_is_named",
+        "tests/checkpoint/test_checkpoint_store.py::test_another_architecture_is_named",
     ),
     "a step without numbers counts": Mutant(
         "train/step.py",
         "jnp.where(skip, old, now)",
         "jnp.where(skip, now, now)",
-        f"{TRAIN}_guard.py::test_bad_steps_leave_no_trace_but_a_count",
+        "tests/train/test_train_guard.py::test_bad_steps_leave_no_trace_but_a_count",
     ),
     "a run that goes on forgets its meter": Mutant(
         "train/loop.py",
         "_begin_meter(workdir, first, program.empty, say)",
         "program.empty",
-        f"{TRAIN}_loop.py::test_records_miss_no_step_where_a_run_goes_on",
+        "tests/train/test_train_loop.py::test_records_miss_no_step_where_a_run_goes_on",
     ),
     "bad steps never stop the run": Mutant(
         "train/step.py",
         "(streak >= MAX_SKIPS)",
         "(streak >= 10**6)",
-        f"{TRAIN}_guard.py::test_three_in_a_row_stop_before_a_save",
+        "tests/train/test_train_guard.py::test_three_in_a_row_stop_before_a_save",
     ),
     "states without numbers are saved": Mutant(
-        "train/edges.py",
+        "train/hooks.py",
         "if not is_finite(state):",
         "if False:",
-        f"{TRAIN}_guard.py::test_a_first_state_without_numbers_is_never_saved",
+        "tests/train/test_train_guard.py::test_a_first_state_without_numbers_is_never_saved",
     ),
     "two trainers share a folder": Mutant(
-        "train/records.py",
+        "run/workdir.py",
         "fcntl.LOCK_EX",
         "fcntl.LOCK_SH",
-        f"{TRAIN}_records.py::test_two_trainers_cannot_share_a_folder",
+        "tests/run/test_workdir.py::test_two_trainers_cannot_share_a_folder",
     ),
     "records of repeated steps stay": Mutant(
-        "train/metrics.py",
+        "run/metrics.py",
         'record["step"] <= last_step',
         'record["step"] <= 2**62',
-        f"{TRAIN}_metrics.py::test_records_after_a_step_are_cut_off",
+        "tests/run/test_metrics.py::test_records_after_a_step_are_cut_off",
     ),
     "the data begin anew after a restart": Mutant(
         "data/pipeline.py",
@@ -117,28 +115,28 @@ MUTANTS = {
         "tests/data/test_pipeline.py::test_hosts_share_each_epoch_exactly_once",
     ),
     "nobody watches": Mutant(
-        "train/watchdog.py",
+        "distributed/watchdog.py",
         "if dog.idle > dog.limit():",
         "if False:",
-        f"{TRAIN}_watchdog.py::test_a_stuck_read_ends_the_run",
+        "tests/distributed/test_watchdog.py::test_a_stuck_read_ends_the_run",
     ),
     "who waited for an evaluation has no time for the step": Mutant(
-        "train/watchdog.py",
+        "distributed/watchdog.py",
         "dog.idle = 0.0",
         "dog.idle = 0.5 * dog.limit()",
-        f"{TRAIN}_watchdog.py::test_the_limit_begins_when_nobody_takes_long",
+        "tests/distributed/test_watchdog.py::test_the_limit_begins_when_nobody_takes_long",
     ),
     "processes with other settings train": Mutant(
-        "train/cluster.py",
+        "distributed/coordination.py",
         "n for n in {**said[0], **theirs} if said[0].get(n) != theirs.get(n)",
         "n for n in {**said[0], **theirs} if False",
-        f"{TRAIN}_cluster.py::test_settings_that_differ_are_named_with_the_process",
+        "tests/distributed/test_coordination.py::test_settings_that_differ_are_named_with_the_process",
     ),
     "each process stops where it hears of a signal": Mutant(
-        "train/preemption.py",
+        "distributed/preemption.py",
         'cluster.gather("stop", self.asked, max) + 1',
         "self.asked + 1",
-        f"{TRAIN}_cluster.py::test_all_stop_at_the_question_after_the_furthest",
+        "tests/distributed/test_coordination.py::test_all_stop_at_the_question_after_the_furthest",
     ),
     "workers outlive their trainer": Mutant(
         "data/pipeline.py",
@@ -147,40 +145,40 @@ MUTANTS = {
         "tests/data/test_workers.py::test_workers_end_with_a_reader_that_is_killed",
     ),
     "a lost process is any error": Mutant(
-        "train/peers.py",
+        "distributed/peers.py",
         "not (_is_jaxs(error) and LOST.search(str(error)))",
         "True",
-        f"{TRAIN}_cluster.py::test_words_of_jax_that_mean_a_lost_process",
+        "tests/distributed/test_coordination.py::test_words_of_jax_that_mean_a_lost_process",
     ),
     "a disk that is gone is a lost process": Mutant(
-        "train/peers.py",
+        "distributed/peers.py",
         "files.find_number(error) is not None",
         "False",
-        f"{TRAIN}_cluster.py::test_other_errors_stay",
+        "tests/distributed/test_coordination.py::test_other_errors_stay",
     ),
     "one goes on where another cannot": Mutant(
-        "train/cluster.py",
+        "distributed/coordination.py",
         "lambda said: next(filter(None, said), None)",
         "lambda said: None",
-        f"{TRAIN}_cluster.py::test_none_goes_on_where_one_cannot",
+        "tests/distributed/test_coordination.py::test_none_goes_on_where_one_cannot",
     ),
     "a run that ends has no time for its save": Mutant(
         "train/loop.py",
         'stack.callback(dog.note, "waiting for the save in flight", long=True)',
         "pass",
-        f"{TRAIN}_guard.py::test_a_run_that_ends_has_time",
+        "tests/train/test_train_guard.py::test_a_run_that_ends_has_time",
     ),
     "a save under way is listed as a step": Mutant(
-        "train/checkpoint.py",
+        "checkpoint/store.py",
         "unfinished = find_unfinished(workdir)",
         "unfinished = None",
-        f"{TRAIN}_checkpoint.py::test_a_save_that_begins_while",
+        "tests/checkpoint/test_checkpoint_store.py::test_a_save_that_begins_while",
     ),
     "evaluations count as steps for the watchdog": Mutant(
-        "train/watchdog.py",
+        "distributed/watchdog.py",
         "self._began += now - self._noted",
         "pass",
-        f"{TRAIN}_watchdog.py::test_what_is_long_on_purpose_is_no_part_of_a_step",
+        "tests/distributed/test_watchdog.py::test_what_is_long_on_purpose_is_no_part_of_a_step",
     ),
     "supervise sees no progress": Mutant(
         "cli/supervise.py",

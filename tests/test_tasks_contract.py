@@ -13,7 +13,7 @@ import optax
 import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
-from jaxssl.train import checkpoint
+from jaxssl.checkpoint import store as checkpoints
 from tests.tasks import TASKS
 
 KEY = jax.random.key(7)
@@ -120,12 +120,12 @@ def test_each_optimizer_moves_its_player_and_no_other(name):
 def test_saved_and_restored_training_goes_on_bit_equal(name, tmp_path):
     states, _ = three_steps(name)
     _, batch, _, step = start(name)
-    with checkpoint.open_store(tmp_path, keep=2) as store:
-        checkpoint.save(store, states[1])
-    found, damage = checkpoint.find_newest(tmp_path)
+    with checkpoints.open_store(tmp_path, keep=2) as store:
+        checkpoints.save(store, states[1])
+    found, damage = checkpoints.find_newest(tmp_path)
     assert found == 1
     assert not damage
-    state = checkpoint.restore(tmp_path, 1, jax.eval_shape(lambda: states[1]))
+    state = checkpoints.restore(tmp_path, 1, jax.eval_shape(lambda: states[1]))
     for _ in range(2):
         state, _ = step(state, batch)
     assert _equal(state, states[3])
@@ -157,8 +157,8 @@ def test_one_and_eight_devices_agree(name):
 def test_readouts_leave_the_state_alone_and_are_finite(name):
     task, batch, state, _ = start(name)
     before = _leaves(state)
-    for readout in ("features", "logits"):
-        for leaf in _leaves(task.readouts[readout](state, batch["image"])):
+    for predict_fn in ("features", "logits"):
+        for leaf in _leaves(task.predict_fns[predict_fn](state, batch["image"])):
             assert np.isfinite(leaf).all()
             assert len(leaf) == len(batch["image"])
     for a, b in zip(before, _leaves(state), strict=True):

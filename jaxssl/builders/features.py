@@ -6,11 +6,11 @@ import numpy as np
 
 from jaxssl import sections
 from jaxssl.builders.parts import Section, check_classes, check_crop
-from jaxssl.data import sources
-from jaxssl.data.sources import Source
+from jaxssl.config.section import from_config
+from jaxssl.data import source as source_lib
+from jaxssl.data.source import Source
 from jaxssl.data.subset import Part, subset
 from jaxssl.evals import classification, features, knn, retrieval, suite
-from jaxssl.settings import from_config
 from jaxssl.types import Eval, Task
 
 
@@ -20,7 +20,7 @@ def feature_evals(
     """Return the evaluations on frozen features, and the first layer's filters.
 
     Args:
-      task: its readout ``features`` is asked.
+      task: its predict_fn ``features`` is asked.
       train: labelled images to learn from.
       test: labelled images to test on.
       section: the config's ``eval``, with one section an evaluation.
@@ -41,7 +41,7 @@ def feature_evals(
     check_crop("eval.features", look.crop_size, train, test)
     if look.train_images:
         train = Part(train, look.train_images)
-    bank = features.FeatureBank(task.readouts["features"], look)
+    bank = features.FeatureBank(task.predict_fns["features"], look)
     fit = read(classification.LinearProbeConfig, "linear_probe")
     filters = suite.filters_eval("classifier", ("conv1", "conv", "kernel"))
     label = subset(test, 1)[0]["label"]
@@ -50,7 +50,7 @@ def feature_evals(
             "attributes": suite.attributes_eval(bank, train, test, fit),
             "filters": filters,
         }
-    if label == sources.NO_LABEL:
+    if label == source_lib.NO_LABEL:
         return {"filters": filters}
     few = read(classification.FewShotConfig, "few_shot")
     found = read(retrieval.RetrievalConfig, "retrieval")
@@ -69,7 +69,7 @@ def online_probe(
     """Return the few-shot probe on a part of the data, cheap enough for training.
 
     Args:
-      task: its readout ``features`` is asked.
+      task: its predict_fn ``features`` is asked.
       train: labelled images to learn from.
       test: labelled images to test on.
       section: the config's ``eval``.
@@ -78,7 +78,7 @@ def online_probe(
       One evaluation, ``probe``; none for images with several labels or without any.
     """
     label = subset(test, 1)[0]["label"]
-    if label.ndim or label == sources.NO_LABEL:
+    if label.ndim or label == source_lib.NO_LABEL:
         return {}
     online = from_config(sections.OnlineConfig, section.online, where="eval.online")
     look = from_config(features.FeatureConfig, section.features, where="eval.features")
@@ -89,5 +89,5 @@ def online_probe(
     labels = [int(train[i]["label"]) for i in range(len(train))]
     shots = min(online.shots, *np.unique(labels, return_counts=True)[1].tolist())
     few_shot = dataclasses.replace(few_shot, shots=shots, num_draws=1)
-    bank = features.FeatureBank(task.readouts["features"], look)
+    bank = features.FeatureBank(task.predict_fns["features"], look)
     return {"probe": suite.few_shot_eval(bank, train, test, few_shot)}

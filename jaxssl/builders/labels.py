@@ -18,15 +18,16 @@ from jaxssl.builders.parts import (
     make_txs,
     read_compute,
 )
+from jaxssl.config.section import from_config
 from jaxssl.data import corruption
 from jaxssl.data.order import Order
-from jaxssl.data.sources import Source
+from jaxssl.data.source import Source
 from jaxssl.data.subset import Part
+from jaxssl.errors import UserError
 from jaxssl.evals import answers
 from jaxssl.experiment import Experiment
 from jaxssl.methods import classify, probe
-from jaxssl.settings import from_config
-from jaxssl.types import Eval, Network, Task, UserError
+from jaxssl.types import Eval, Network, Task
 
 
 def supervised(
@@ -58,7 +59,7 @@ def supervised(
     evals = feature_evals(task, train, test, config.eval)
     accuracy = from_config(answers.LogitsConfig, config.eval.test, where="eval.test")
     check_crop("eval.test", accuracy.crop_size, test)
-    evals["accuracy"] = answers.accuracy_eval(task.readouts, test, accuracy)
+    evals["accuracy"] = answers.accuracy_eval(task.predict_fns, test, accuracy)
     return Experiment(
         task=task,
         train_set=train,
@@ -163,7 +164,7 @@ def linear_probes(
     ask = from_config(answers.LogitsConfig, config.eval.test, where="eval.test")
     check_crop("eval.test", ask.crop_size, test)
     measure = {"classes": answers.accuracy_eval, "attributes": answers.precision_eval}
-    found = measure[method.labels](task.readouts, test, ask)
+    found = measure[method.labels](task.predict_fns, test, ask)
     return Experiment(
         task=task,
         train_set=train,
@@ -208,7 +209,7 @@ def _predictions(task: Task, train: Source, config: Section) -> Eval:
     ask = from_config(
         answers.LogitsConfig, config.eval.predictions, where="eval.predictions"
     )
-    return answers.predictions_eval(task.readouts, train, ask, seed=config.seed)
+    return answers.predictions_eval(task.predict_fns, train, ask, seed=config.seed)
 
 
 def _accuracies(
@@ -221,12 +222,12 @@ def _accuracies(
     if method.labels == "attributes":
         measure = answers.precision_eval
         return {
-            "test": measure(task.readouts, test, ask),
-            "train": measure(task.readouts, train, ask),
+            "test": measure(task.predict_fns, test, ask),
+            "train": measure(task.predict_fns, train, ask),
         }
     return {
-        "test": answers.accuracy_eval(task.readouts, test, ask),
-        "train": answers.fit_eval(task.readouts, train, ask),
+        "test": answers.accuracy_eval(task.predict_fns, test, ask),
+        "train": answers.fit_eval(task.predict_fns, train, ask),
     }
 
 

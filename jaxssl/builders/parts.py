@@ -5,13 +5,15 @@ from typing import Any
 
 import optax
 
-from jaxssl import sections
-from jaxssl.data import sources
-from jaxssl.data.sources import Source
+from jaxssl.config import compute as compute_config
+from jaxssl.config.checks import choice
+from jaxssl.config.section import from_config
+from jaxssl.data import registry
+from jaxssl.data.source import Source
+from jaxssl.errors import UserError
 from jaxssl.models.network import compute_in, rematerialized
 from jaxssl.optim import adam, sgd
-from jaxssl.settings import choice, from_config
-from jaxssl.types import Network, UserError
+from jaxssl.types import Network
 
 Section = Any
 """An ``ml_collections.ConfigDict``; its fields are known at run time only."""
@@ -35,16 +37,16 @@ def load_splits(section: Section, *splits: str) -> list[Source]:
     name = options.pop("name")
     if not options.get("data_dir"):
         options.pop("data_dir", None)
-    return [sources.load(name, split=split, **options) for split in splits]
+    return [registry.load(name, split=split, **options) for split in splits]
 
 
-def read_compute(config: Section) -> sections.ComputeConfig:
+def read_compute(config: Section) -> compute_config.ComputeConfig:
     """Read the section ``compute``; a config without one has its defaults."""
     section = config.get("compute", {})
-    return from_config(sections.ComputeConfig, section, where="compute")
+    return from_config(compute_config.ComputeConfig, section, where="compute")
 
 
-def computed(network: Network, compute: sections.ComputeConfig) -> Network:
+def computed(network: Network, compute: compute_config.ComputeConfig) -> Network:
     """Return the network as the section ``compute`` asks for it."""
     if compute.dtype != "float32":
         network = compute_in(network, compute.dtype)

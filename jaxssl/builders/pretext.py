@@ -11,14 +11,14 @@ from jaxssl.builders.parts import (
     make_txs,
     read_compute,
 )
-from jaxssl.data.sources import Source
+from jaxssl.config.section import from_config
+from jaxssl.data.source import Source
+from jaxssl.errors import UserError
 from jaxssl.evals import pretext, suite
 from jaxssl.experiment import Experiment
 from jaxssl.methods import transformations
 from jaxssl.models.critic import critic
 from jaxssl.models.inpainter import inpainter
-from jaxssl.settings import from_config
-from jaxssl.types import UserError
 
 
 def recognition(
@@ -68,10 +68,10 @@ def recognition(
     )
     look = from_config(pretext.PretextConfig, config.eval.pretext, where="eval.pretext")
     evals = feature_evals(task, labelled, test, config.eval)
-    evals["pretext"] = suite.pretext_eval(task.readouts, test, method.classes, look)
+    evals["pretext"] = suite.pretext_eval(task.predict_fns, test, method.classes, look)
     if shortcut and len(set(method.classes) & set(suite.ROTATIONS)) > 1:
         evals["shortcut"] = suite.shortcut_eval(
-            task.readouts, shortcut, method.classes, look
+            task.predict_fns, shortcut, method.classes, look
         )
     return Experiment(
         task=task,

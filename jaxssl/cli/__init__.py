@@ -1,6 +1,6 @@
 """The command ``jaxssl``; ``jaxssl --help`` lists its verbs.
 
-What went wrong is told in one line, and by the exit code (``jaxssl.train.codes``).
+What went wrong is told in one line, and by the exit code (``jaxssl.errors``).
 """
 
 import sys
@@ -13,23 +13,23 @@ try:
     from absl import flags
 
     import jaxssl
-    from jaxssl import settings
+    from jaxssl import trees
+    from jaxssl.checkpoint import disk_errors
     from jaxssl.cli import (
         aot,
+        checkpoint,
         data,
         evaluate,
-        inspect,
+        report,
         supervise,
         train,
         verify,
-        verify_resume,
     )
     from jaxssl.cli.verb import Verb, is_override
-    from jaxssl.data.pipeline import WorkerLostError
-    from jaxssl.train import checkpoint, cluster, edges, preemption, recipe, storage
-    from jaxssl.train.codes import ExitCode
-    from jaxssl.train.drift import DriftError
-    from jaxssl.types import UserError
+    from jaxssl.config import checks
+    from jaxssl.distributed import coordination
+    from jaxssl.errors import ExitCode, ExpectedError, UserError
+    from jaxssl.run import config_file
 except ModuleNotFoundError as error:
     if str(error.name).startswith("jaxssl"):
         raise
@@ -55,9 +55,9 @@ jaxssl VERB --help tells more. The shortest start:
 VERBS = {
     "train": train.VERB,
     "evaluate": evaluate.VERB,
-    "report": inspect.REPORT,
+    "report": report.VERB,
     "data": data.VERB,
-    "checkpoint": inspect.CHECKPOINT,
+    "checkpoint": checkpoint.VERB,
     "verify": verify.VERB,
     "aot": aot.VERB,
     "supervise": supervise.VERB,
@@ -88,9 +88,9 @@ def main(
     try:
         code = _run(words, VERBS if verbs is None else verbs)
     finally:
-        if sys.exc_info()[0] is not None and cluster.is_joined():
+        if sys.exc_info()[0] is not None and coordination.is_joined():
             traceback.print_exc()
-        cluster.leave(code)
+        coordination.leave(code)
     return code
 
 
@@ -98,23 +98,10 @@ def _run(words: list[str], verbs: Mapping[str, Verb]) -> int:
     """Run one command; what is known to go wrong becomes one line and a code."""
     try:
         return _dispatch(words, verbs)
-    except UserError as error:
-        if "--traceback" in words:
+    except ExpectedError as error:
+        if "--traceback" in words and isinstance(error, UserError):
             raise
-        drifted = isinstance(error, DriftError)
-        return _fail(error, ExitCode.DRIFT if drifted else ExitCode.MISTAKE)
-    except (cluster.PeerLostError, WorkerLostError) as error:
-        return _fail(error, ExitCode.PEER_LOST)
-    except checkpoint.NoValidCheckpointError as error:
-        return _fail(error, ExitCode.NO_CHECKPOINT)
-    except edges.NonFiniteError as error:
-        return _fail(error, ExitCode.NOT_FINITE)
-    except storage.StorageError as error:
-        return _fail(error, ExitCode.STORAGE)
-    except verify_resume.FailedError as error:
-        return _fail(error, error.code)
-    except preemption.PreemptedError as error:
-        return _fail(error, ExitCode.PREEMPTED)
+        return _fail(error, error.exit_code)
     except KeyboardInterrupt:
         return _fail("interrupted", ExitCode.INTERRUPTED)
 
@@ -131,7 +118,7 @@ def _dispatch(words: list[str], verbs: Mapping[str, Verb]) -> int:
     if words[0] == "--version":
         print(jaxssl.__version__)
         return 0
-    settings.choice("the verb", words[0], verbs)
+    checks.choice("the verb", words[0], verbs)
     verb = verbs[words[0]]
     values = flags.FlagValues()
     flags.DEFINE_bool("help", False, "show this text", flag_values=values)
@@ -158,7 +145,7 @@ def _dispatch(words: list[str], verbs: Mapping[str, Verb]) -> int:
             known = ", ".join(f"--{known}" for known in values)
             raise UserError(
                 f"--{name} is not a flag of {words[0]}; it has: {known}."
-                + settings.nearest(name, values)
+                + checks.nearest(name, values)
             )
     for name in PATHS:
         if name in values and (given := values[name].value):
@@ -173,10 +160,10 @@ def _check_path(name: str, given: str) -> None:
       UserError: says what it is.
       StorageError: the disk cannot be asked.
     """
-    settings.local_path(f"--{name}", given)
+    checks.local_path(f"--{name}", given)
     path, kind = Path(given), PATHS[name]
     try:
-        with storage.watch(path):
+        with disk_errors.watch(path):
             other = path.exists() and path.is_dir() != (kind == "folder")
     except OSError as error:
         raise UserError(f"--{name}: {given}: {error.strerror}.") from error
@@ -199,7 +186,7 @@ def _show_help(verb: Verb, values: flags.FlagValues) -> None:
         default = f" (default: {flag.default})" if flag.default else ""
         print(f"  {shown:<20} {flag.help}{default}")
     if "config" in values and values["config"].value:
-        chosen = recipe.load(values["config"].value)
+        chosen = config_file.load(values["config"].value)
         print(f"\nsettings of {chosen.file.name}:")
-        for name, value in recipe.flatten(chosen.config.to_dict()).items():
+        for name, value in trees.flatten(chosen.config.to_dict()).items():
             print(f"  --config.{name}={value}")

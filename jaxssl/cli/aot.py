@@ -13,11 +13,15 @@ from pathlib import Path
 import jax
 from absl import flags
 
-from jaxssl.cli.setup import set_up
+from jaxssl import atomic_write
+from jaxssl.aot import accelerators
+from jaxssl.aot import compile as aot
 from jaxssl.cli.verb import Verb, get, given, require
-from jaxssl.settings import choice
-from jaxssl.train import aot, chips, files, recipe, sharding
-from jaxssl.types import UserError
+from jaxssl.config.checks import choice
+from jaxssl.distributed import mesh as meshes
+from jaxssl.errors import UserError
+from jaxssl.run import config_file
+from jaxssl.train.setup import set_up
 
 
 def _define(values: flags.FlagValues) -> None:
@@ -43,7 +47,7 @@ def _define(values: flags.FlagValues) -> None:
     )
 
 
-def _read_mesh(config: sharding.Config, words: list[str]) -> sharding.Config:
+def _read_mesh(config: meshes.MeshConfig, words: list[str]) -> meshes.MeshConfig:
     """Return the section ``mesh`` with what ``--mesh`` says in its place."""
     changes = {}
     for word in words:
@@ -66,8 +70,8 @@ def _aot(values: flags.FlagValues, rest: list[str]) -> int:
     """
     require(values, "config", "configs/NAME.py")
     name = require(values, "topology", "v5e:2x4")
-    topology = chips.parse(name, get(values, "slices"))
-    _read_mesh(sharding.Config(), get(values, "mesh"))
+    topology = accelerators.parse(name, get(values, "slices"))
+    _read_mesh(meshes.MeshConfig(), get(values, "mesh"))
     target = get(values, "json")
     if target and not Path(target).absolute().parent.is_dir():
         raise UserError(f"--json: there is no folder {Path(target).absolute().parent}.")
@@ -98,7 +102,7 @@ def _deep_stack() -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_STACK, (soft, hard))
 
 
-def explain_crash(topology: chips.Topology, number: int) -> str:
+def explain_crash(topology: accelerators.Topology, number: int) -> str:
     """Say what a compiler's death by a signal means, and what else may be tried."""
     if number == signal.SIGKILL:
         why = (
@@ -123,12 +127,12 @@ def compile_here(values: flags.FlagValues, rest: list[str]) -> int:
       The exit code.
     """
     spec, target = get(values, "config"), get(values, "json")
-    topology = chips.parse(get(values, "topology"), get(values, "slices"))
+    topology = accelerators.parse(get(values, "topology"), get(values, "slices"))
     # Nothing runs on the accelerators that this machine may have.
     jax.config.update("jax_platforms", "cpu")
     with aot.quiet():
         jax.devices()
-    chosen = recipe.load(spec, rest)
+    chosen = config_file.load(spec, rest)
     setup = set_up(chosen)
     layout = _read_mesh(setup.mesh, get(values, "mesh"))
     asked = (setup.experiment.task, setup.spec(), layout, topology)
@@ -143,7 +147,7 @@ def compile_here(values: flags.FlagValues, rest: list[str]) -> int:
         found = aot.to_json(report)
     if target:
         text = json.dumps({"config": spec, **found}, indent=2)
-        files.write_atomically(Path(target), f"{text}\n".encode())
+        atomic_write.write(Path(target), f"{text}\n".encode())
     return 0
 
 

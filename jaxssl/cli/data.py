@@ -2,12 +2,12 @@
 
 from absl import flags
 
-from jaxssl import settings
-from jaxssl.cli.setup import set_up
 from jaxssl.cli.verb import Verb, get, is_override, refuse_words
+from jaxssl.config import checks
 from jaxssl.data import doctor
-from jaxssl.train import recipe
-from jaxssl.types import UserError
+from jaxssl.errors import UserError
+from jaxssl.run import config_file
+from jaxssl.train.setup import set_up
 
 
 def _define_data(values: flags.FlagValues) -> None:
@@ -20,7 +20,7 @@ def _define_data(values: flags.FlagValues) -> None:
 
 def _data(values: flags.FlagValues, rest: list[str]) -> int:
     what = [word for word in rest if not is_override(word)]
-    settings.choice(
+    checks.choice(
         "the word after data", what[0] if what else "", ("list", "prepare", "doctor")
     )
     data_dir, config = get(values, "data_dir"), get(values, "config")
@@ -31,7 +31,7 @@ def _data(values: flags.FlagValues, rest: list[str]) -> int:
     if what[0] == "doctor" and config:
         refuse_words(what[1:])
         overrides = [word for word in rest if is_override(word)]
-        setup = set_up(recipe.load(config, overrides))
+        setup = set_up(config_file.load(config, overrides))
         print(doctor.render(doctor.doctor(setup.experiment.train_set)))
         return 0
     if len(what) != 2:

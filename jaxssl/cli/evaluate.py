@@ -4,24 +4,18 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxssl import settings
-from jaxssl.cli.setup import (
-    Setup,
-    keep_freed_memory,
-    set_up,
-    use_compilation_cache,
-)
+from jaxssl.checkpoint import disk_errors
+from jaxssl.checkpoint import store as checkpoints
 from jaxssl.cli.verb import Verb, define_workdir, get, require
-from jaxssl.train import (
-    checkpoint,
-    evaluation,
-    recipe,
-    records,
-    sharding,
-    start,
-    storage,
-)
-from jaxssl.types import TrainState, UserError
+from jaxssl.config import checks
+from jaxssl.distributed import mesh as meshes
+from jaxssl.errors import UserError
+from jaxssl.run import config_file, evaluation
+from jaxssl.run import workdir as workdirs
+from jaxssl.train import state_init
+from jaxssl.train.process_settings import keep_freed_memory, use_compilation_cache
+from jaxssl.train.setup import Setup, set_up
+from jaxssl.types import TrainState
 
 
 def _define_evaluate(values: flags.FlagValues) -> None:
@@ -46,10 +40,10 @@ def _evaluate(values: flags.FlagValues, rest: list[str]) -> int:
     setup = set_up(chosen)
     available = setup.experiment.evals
     for name in get(values, "evals"):
-        settings.choice("--evals", name, available)
+        checks.choice("--evals", name, available)
     evals = {n: available[n] for n in get(values, "evals") or available}
     folder = workdir / evaluation.FOLDER
-    with storage.watch(workdir):
+    with disk_errors.watch(workdir):
         state = _restore(setup, workdir)
         print(f"step {int(state.step)} of {setup.train.num_steps}")
         trained = evaluation.run(evals, state, folder, print, words=rest)
@@ -64,9 +58,9 @@ def _evaluate(values: flags.FlagValues, rest: list[str]) -> int:
     return 0
 
 
-def _choose(workdir: Path, moved: str | None, words: list[str]) -> recipe.Recipe:
+def _choose(workdir: Path, moved: str | None, words: list[str]) -> config_file.Recipe:
     """Read the run's recipe; settings of its evaluations may differ from training."""
-    chosen = records.read(workdir)
+    chosen = workdirs.read(workdir)
     if moved:
         chosen = chosen._replace(file=Path(moved).absolute())
     for word in words:
@@ -75,28 +69,28 @@ def _choose(workdir: Path, moved: str | None, words: list[str]) -> recipe.Recipe
                 f"{word!r} is not expected; evaluate takes --config.eval.KEY=VALUE, "
                 "all else is as the run was trained."
             )
-    values = recipe.to_plain(recipe.override(chosen.config, words))
-    return chosen._replace(config=recipe.from_plain(values))
+    values = config_file.to_plain(config_file.override(chosen.config, words))
+    return chosen._replace(config=config_file.from_plain(values))
 
 
 def _restore(setup: Setup, workdir: Path) -> TrainState:
     """Restore the newest good checkpoint on one device; nothing on disk changes."""
-    step, damage = checkpoint.find_newest(workdir)
+    step, damage = checkpoints.find_newest(workdir)
     if step is None:
         raise UserError(f"--workdir: {workdir} has no checkpoint yet; train it first.")
     for bad, wrong in damage.items():
         print(f"CHECKPOINT {bad} IS DAMAGED: {wrong}. Using step {step}.")
-    mesh = sharding.make_mesh(sharding.Config(data=1))
-    abstract = start.make_abstract(setup.experiment.task, setup.spec(), mesh)
-    return checkpoint.restore(workdir, step, abstract)
+    mesh = meshes.make_mesh(meshes.MeshConfig(data=1))
+    abstract = state_init.make_abstract(setup.experiment.task, setup.spec(), mesh)
+    return checkpoints.restore(workdir, step, abstract)
 
 
 def _make_untrained(setup: Setup) -> TrainState:
-    return start.make_untrained(
+    return state_init.make_untrained(
         setup.experiment.task,
         setup.experiment.train_set,
         setup.spec(),
-        sharding.make_mesh(sharding.Config(data=1)),
+        meshes.make_mesh(meshes.MeshConfig(data=1)),
         batches=setup.batches,
         seed=setup.seed,
     )

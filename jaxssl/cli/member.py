@@ -13,10 +13,10 @@ import jax
 from absl import flags
 
 from jaxssl import cli
-from jaxssl.cli import verify_devices
-from jaxssl.cli.setup import use_compilation_cache
 from jaxssl.cli.verb import Verb
-from jaxssl.train import agreement, cluster, rendezvous
+from jaxssl.distributed import address, coordination
+from jaxssl.train.process_settings import use_compilation_cache
+from jaxssl.verify import device_equivalence, devices
 
 
 def main(argv: Sequence[str]) -> int:
@@ -44,11 +44,11 @@ def main(argv: Sequence[str]) -> int:
 
 def _repeat(how: dict[str, Any], words: list[str]) -> None:
     jax.config.update("jax_platforms", "cpu")
-    cluster.join(rendezvous.Place(*how["place"]), join_seconds=how["seconds"])
+    coordination.join(address.Place(*how["place"]), join_seconds=how["seconds"])
     use_compilation_cache()
-    setting = verify_devices.read_setting(how["config"], words)
-    found = agreement.repeat(setting, Path(how["folder"]), how["name"])
-    if cluster.is_first():
+    setting = devices.read_setting(how["config"], words)
+    found = device_equivalence.repeat(setting, Path(how["folder"]), how["name"])
+    if coordination.is_first():
         Path(how["result"]).write_text(json.dumps(found))
 
 

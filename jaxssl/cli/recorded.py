@@ -13,7 +13,7 @@ from pathlib import Path
 
 from jaxssl import cli
 from jaxssl.cli import train
-from jaxssl.train import replay
+from jaxssl.verify import recording
 
 
 def main(argv: Sequence[str]) -> int:
@@ -27,8 +27,10 @@ def main(argv: Sequence[str]) -> int:
       The exit code.
     """
     how = json.loads(argv[0])
-    strike = replay.Strike(**how["strike"]) if how["strike"] else None
-    around = functools.partial(replay.recorded, path=Path(how["record"]), strike=strike)
+    strike = recording.Strike(**how["strike"]) if how["strike"] else None
+    around = functools.partial(
+        recording.recorded, path=Path(how["record"]), strike=strike
+    )
     verb = train.VERB._replace(run=functools.partial(train.run, around=around))
     return cli.main(argv[1:], verbs={"train": verb})
 

@@ -12,10 +12,9 @@ from pathlib import Path
 
 from absl import flags
 
+from jaxssl.checkpoint import store as checkpoints
 from jaxssl.cli.verb import Verb, get
-from jaxssl.train import checkpoint
-from jaxssl.train.codes import ExitCode
-from jaxssl.types import UserError
+from jaxssl.errors import ExitCode, UserError
 
 RESTART = frozenset(
     {
@@ -79,7 +78,7 @@ def _supervise(values: flags.FlagValues, rest: list[str]) -> int:
     try:
         return _repeat(
             lambda: _run(rest, child, waiting),
-            lambda: max(checkpoint.steps(workdir), default=-1),
+            lambda: max(checkpoints.steps(workdir), default=-1),
             stopped,
             retries=get(values, "retries"),
             wait_seconds=get(values, "wait_seconds"),

@@ -5,11 +5,17 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxssl.cli.setup import keep_freed_memory, set_up, use_compilation_cache
+from jaxssl.checkpoint import store as checkpoints
 from jaxssl.cli.verb import Verb, define_workdir, get, given, require
-from jaxssl.train import cluster, loop, recipe, records, rendezvous, sharding
-from jaxssl.train.start import Pipeline
-from jaxssl.types import UserError
+from jaxssl.data.pipeline import Pipeline
+from jaxssl.distributed import address, coordination
+from jaxssl.distributed import mesh as meshes
+from jaxssl.errors import UserError
+from jaxssl.run import config_file
+from jaxssl.run import workdir as workdirs
+from jaxssl.train import loop
+from jaxssl.train.process_settings import keep_freed_memory, use_compilation_cache
+from jaxssl.train.setup import set_up
 
 
 def _define_train(values: flags.FlagValues) -> None:
@@ -31,7 +37,7 @@ def _define_train(values: flags.FlagValues) -> None:
         "find the other processes through TPU, Slurm, MPI or Kubernetes",
         flag_values=values,
     )
-    waits = cluster.Limits()
+    waits = coordination.Limits()
     for name, seconds, what in (
         ("join_seconds", waits.join, "how long to wait until all processes are there"),
         ("peer_seconds", waits.peer, "a process that is silent so long is dead"),
@@ -43,7 +49,7 @@ def _define_train(values: flags.FlagValues) -> None:
 def _join(values: flags.FlagValues) -> None:
     """Connect to the other processes that the flags speak of, if any."""
     names = ("coordinator", "num_processes", "process_id")
-    place = rendezvous.Place(*(get(values, name) for name in names))
+    place = address.Place(*(get(values, name) for name in names))
     missing = [f"--{n}" for n, value in place._asdict().items() if value is None]
     by_itself = get(values, "distributed")
     if len(missing) == len(names) and not by_itself:
@@ -54,7 +60,7 @@ def _join(values: flags.FlagValues) -> None:
                 f"{' and '.join(missing)} missing; give --coordinator, "
                 "--num_processes and --process_id together."
             )
-        rendezvous.check(place)
+        address.check(place)
     elif len(missing) < len(names):
         raise UserError(
             "--distributed finds the other processes by itself; leave it out, or "
@@ -67,7 +73,7 @@ def _join(values: flags.FlagValues) -> None:
             f"others at {place.coordinator}, {seconds[0]} s at most",
             flush=True,
         )
-    cluster.join(place, *seconds)
+    coordination.join(place, *seconds)
 
 
 def run(
@@ -88,17 +94,19 @@ def run(
     """
     spec = require(values, "config", "configs/NAME.py")
     workdir = Path(require(values, "workdir", "runs/NAME"))
-    chosen = recipe.load(spec, rest)
+    chosen = config_file.load(spec, rest)
     keep_freed_memory()
     _join(values)
-    cluster.decide("early", lambda: records.check(workdir, chosen))
+    has_checkpoint = checkpoints.exists(workdir)
+    coordination.decide(
+        "early",
+        lambda: workdirs.check(workdir, chosen, has_checkpoint=has_checkpoint),
+    )
     use_compilation_cache()
-    setup = cluster.each("set-up", lambda: set_up(chosen))
-    mesh = sharding.make_mesh(setup.mesh)
+    setup = coordination.each("set-up", lambda: set_up(chosen))
+    mesh = meshes.make_mesh(setup.mesh)
     parts = setup.experiment.minibatches
-    if note := sharding.describe_uneven_minibatches(
-        setup.train.batch_size, parts, mesh
-    ):
+    if note := meshes.describe_uneven_minibatches(setup.train.batch_size, parts, mesh):
         print(note)
     loop.train(
         setup.experiment.task,
@@ -114,7 +122,7 @@ def run(
         batches=around(setup.batches),
         hang_seconds=get(values, "hang_seconds"),
     )
-    if cluster.is_first():
+    if coordination.is_first():
         print(f"finished; next: jaxssl evaluate --workdir={workdir}")
     return 0
 

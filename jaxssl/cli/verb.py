@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 from absl import flags
 
-from jaxssl.train import recipe
-from jaxssl.types import UserError
+from jaxssl.errors import UserError
+from jaxssl.run import config_file
 
 
 class Verb(NamedTuple):
@@ -27,7 +27,7 @@ class Verb(NamedTuple):
 
 def is_override(word: str) -> bool:
     """Say whether a word sets a field of the config, as ``--config.seed=1`` does."""
-    return recipe.OVERRIDE.match(word) is not None
+    return config_file.OVERRIDE.match(word) is not None
 
 
 def get(values: flags.FlagValues, name: str) -> Any:

@@ -4,8 +4,6 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxssl import settings
-from jaxssl.cli import verify_devices, verify_resume
 from jaxssl.cli.verb import (
     Verb,
     define_workdir,
@@ -14,6 +12,8 @@ from jaxssl.cli.verb import (
     refuse_words,
     require,
 )
+from jaxssl.config import checks
+from jaxssl.verify import devices, resume
 
 STEPS = 3
 """Of ``verify devices``, unless more are asked for."""
@@ -45,28 +45,28 @@ def _define_verify(values: flags.FlagValues) -> None:
 
 def _verify(values: flags.FlagValues, rest: list[str]) -> int:
     what = [word for word in rest if not is_override(word)]
-    settings.choice(
+    checks.choice(
         "the word after verify", what[0] if what else "", ("resume", "devices")
     )
     refuse_words(what[1:])
     spec = require(values, "config", "configs/NAME.py")
     words = [word for word in rest if is_override(word)]
     if what[0] == "devices":
-        devices, processes = (
-            verify_devices.read_counts(get(values, name), name)
+        counts = {
+            name: devices.read_counts(get(values, name), name)
             for name in ("devices", "processes")
-        )
-        return verify_devices.verify(
+        }
+        return devices.verify(
             spec,
             words,
-            devices=devices,
-            processes=processes,
+            devices=counts["devices"],
+            processes=counts["processes"],
             steps=get(values, "steps") or STEPS,
         )
     if steps := get(values, "steps"):
-        words = [*verify_resume.shortened(steps), *words]
+        words = [*resume.shortened(steps), *words]
     workdir = get(values, "workdir")
-    return verify_resume.verify(
+    return resume.verify(
         spec,
         words,
         kills=get(values, "kills"),

@@ -1,5 +1,6 @@
 """Data sets with random access, and batches whose position is one integer."""
 
-from jaxssl.data.sources import ArraySource, Source, load
+from jaxssl.data.registry import load
+from jaxssl.data.source import ArraySource, Source
 
 __all__ = ["ArraySource", "Source", "load"]

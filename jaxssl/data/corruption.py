@@ -14,12 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxssl import transforms
+from jaxssl.config.checks import choice, nearest
 from jaxssl.data import npz
-from jaxssl.data.sources import ArraySource, BadRecord, Source, digest, label_of
+from jaxssl.data.source import ArraySource, Source, digest, label_of
 from jaxssl.data.subset import MAX_BAD, subset
-from jaxssl.settings import choice, nearest
+from jaxssl.errors import BadRecord, UserError
 from jaxssl.transforms.labels import COUNTS, REPLACEMENTS
-from jaxssl.types import Array, Int, Key, UInt8, UserError
+from jaxssl.types import Array, Int, Key, UInt8
 
 KINDS = ("none", "symmetric", "asymmetric", "predicted")
 CIFAR10_PAIRS = (
@@ -176,7 +177,7 @@ class Relabelled:
     """A data set on disk with other labels; images are read when they are asked for.
 
     Attributes:
-      name: see `jaxssl.data.sources.Source`.
+      name: see `jaxssl.data.source.Source`.
       class_names: those of the source.
       image_shape: that of the source.
       fingerprint: of the source and the labels.

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxssl.data import fashion_mnist, images, sources
+from jaxssl.data import fashion_mnist, images, registry
+from jaxssl.data import source as source_lib
 from jaxssl.data.generated import FORMS
-from jaxssl.data.sources import BadRecord, Source
-from jaxssl.types import UserError
+from jaxssl.data.source import Source
+from jaxssl.errors import BadRecord, UserError
 
 SHOWN = 20
 """Corrupt records and sizes that the text names; the rest is counted."""
@@ -132,7 +133,7 @@ def doctor_text(
     Raises:
       UserError: it cannot be opened.
     """
-    source = sources.load(name, split=split, data_dir=data_dir, **options)
+    source = registry.load(name, split=split, data_dir=data_dir, **options)
     return render(doctor(source))
 
 
@@ -201,7 +202,7 @@ def prepare(name: str, *, data_dir: str | None = None) -> str:
     if family != "tfds" or not rest:
         if name == "fashion_mnist":
             return f"{name} is in {fashion_mnist.find(data_dir)}"
-        sources.check_name(name)
+        registry.check_name(name)
         return f"{name} needs no preparation: {where(name)}"
     if data_dir:
         os.makedirs(data_dir, exist_ok=True)
@@ -231,7 +232,7 @@ def _names(source: Source, label: np.ndarray) -> list[str]:
         return [n for n, on in zip(source.class_names, label, strict=True) if on > 0]
     if 0 <= label < len(source.class_names):
         return [source.class_names[int(label)]]
-    return ["unlabelled" if label == sources.NO_LABEL else f"label {int(label)}"]
+    return ["unlabelled" if label == source_lib.NO_LABEL else f"label {int(label)}"]
 
 
 def _some(items: list[str], limit: int = SHOWN) -> str:

@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
+from jaxssl.config.checks import choice
 from jaxssl.data import idx
 from jaxssl.data.order import epoch_order
-from jaxssl.data.sources import ArraySource
-from jaxssl.settings import choice
-from jaxssl.types import UserError
+from jaxssl.data.source import ArraySource
+from jaxssl.errors import UserError
 
 CLASS_NAMES = (
     "T-shirt/top",

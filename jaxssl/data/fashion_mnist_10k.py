@@ -4,11 +4,11 @@ The garments of Fashion-on-Photos as they are, without photos. Small enough for 
 noise and overfitting on two cores; its numbers compare with no one's Fashion-MNIST.
 """
 
+from jaxssl.config.checks import choice
 from jaxssl.data.fashion_mnist import CLASS_NAMES
 from jaxssl.data.fashion_on_photos import PHOTOS, PRESETS, asset, garments
-from jaxssl.data.sources import ArraySource, digest
-from jaxssl.settings import choice
-from jaxssl.types import UserError
+from jaxssl.data.source import ArraySource, digest
+from jaxssl.errors import UserError
 
 
 def load(

@@ -14,10 +14,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from jaxssl.config.checks import choice
 from jaxssl.data.fashion_mnist import CLASS_NAMES
-from jaxssl.data.sources import ArraySource, digest
-from jaxssl.settings import choice
-from jaxssl.types import Float, Int, UInt8, UserError
+from jaxssl.data.source import ArraySource, digest
+from jaxssl.errors import UserError
+from jaxssl.types import Float, Int, UInt8
 
 RECIPE = "fashion_on_photos 1"
 TRAIN_PHOTOS = (

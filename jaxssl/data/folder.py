@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from jaxssl.data import images
-from jaxssl.data.sources import NO_LABEL, BadRecord, digest
-from jaxssl.types import Int, UserError
+from jaxssl.data.source import NO_LABEL, digest
+from jaxssl.errors import BadRecord, UserError
+from jaxssl.types import Int
 
 
 class FolderSource:

@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxssl.data.sources import Source, digest
-from jaxssl.settings import at_least_one, choice
-from jaxssl.types import Int, UInt8, UserError
+from jaxssl.config.checks import at_least_one, choice
+from jaxssl.data.source import Source, digest
+from jaxssl.errors import UserError
+from jaxssl.types import Int, UInt8
 
 CELL = 8
 """Side of the squares of one colour, in pixels."""

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxssl.types import UInt8, UserError
+from jaxssl.errors import UserError
+from jaxssl.types import UInt8
 
 FILES = {"train": "train", "test": "t10k"}
 MAX_BYTES = 1 << 30

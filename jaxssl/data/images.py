@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from jaxssl.data.sources import BadRecord
+from jaxssl.errors import BadRecord
 from jaxssl.types import UInt8
 
 SUFFIXES = (".jpg", ".jpeg", ".png")

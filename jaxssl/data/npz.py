@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxssl.data.sources import NO_LABEL, ArraySource
-from jaxssl.settings import nearest
-from jaxssl.types import Shaped, UserError
+from jaxssl.config.checks import nearest
+from jaxssl.data.source import NO_LABEL, ArraySource
+from jaxssl.errors import UserError
+from jaxssl.types import Shaped
 
 MAX_BYTES = 32 << 30
 

@@ -5,8 +5,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jaxssl.data.sources import Source
-from jaxssl.types import Int, UserError
+from jaxssl.data.source import Source
+from jaxssl.errors import UserError
+from jaxssl.types import Int
 
 Order = Callable[[int], Int[np.ndarray, " b"]]
 """Global step -> indices of the records of that step's global batch, over all hosts.

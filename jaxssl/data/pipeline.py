@@ -15,7 +15,7 @@ import re
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import grain
@@ -23,8 +23,9 @@ import numpy as np
 from absl import flags
 
 from jaxssl.data.order import Order, checked, epochs
-from jaxssl.data.sources import ArraySource, BadRecord, Source
-from jaxssl.types import Bool, Int, UserError
+from jaxssl.data.source import ArraySource, Source
+from jaxssl.errors import BadRecord, UserError, WorkerLostError
+from jaxssl.types import Bool, Int
 
 logger = logging.getLogger(__name__)
 
@@ -33,10 +34,6 @@ ENDLESS = 1 << 60
 ORPHAN_SECONDS = 1.0
 
 KILLED = re.compile(r"terminated unexpectedly with exit code -(\d+)")  # Grain's words.
-
-
-class WorkerLostError(RuntimeError):
-    """A process that reads was killed, as the system does where memory runs out."""
 
 
 class Rows(NamedTuple):
@@ -49,6 +46,10 @@ class Rows(NamedTuple):
 
     batch: dict[str, np.ndarray]
     bad: dict[int, str]
+
+
+Pipeline = Callable[..., "Batches"]
+"""`batches` or a function like it."""
 
 
 class BadRecords:

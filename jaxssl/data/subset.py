@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from jaxssl.data import pipeline
-from jaxssl.data.sources import ArraySource, Source, digest, label_of
-from jaxssl.types import UserError
+from jaxssl.data.source import ArraySource, Source, digest, label_of
+from jaxssl.errors import UserError
 
 MAX_BAD = 16
 
@@ -70,7 +70,7 @@ class Part:
         return len(self.indices)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Read a record; see `jaxssl.data.sources.Source`."""
+        """Read a record; see `jaxssl.data.source.Source`."""
         return self._source[int(self.indices[index])]
 
     def label(self, index: int) -> Any:

@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
+from jaxssl.config.checks import nearest
 from jaxssl.data import images
-from jaxssl.data.sources import NO_LABEL, BadRecord, Source, digest
-from jaxssl.settings import nearest
-from jaxssl.types import UserError
+from jaxssl.data.source import NO_LABEL, Source, digest
+from jaxssl.errors import BadRecord, UserError
 
 FORMAT = "array_record"
 LABELS = ("label", "labels", "attributes")

@@ -8,15 +8,15 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxssl import settings
+from jaxssl.config import checks
 from jaxssl.data import pipeline
-from jaxssl.data.sources import Source
+from jaxssl.data.source import Source
 from jaxssl.evals import classification
 from jaxssl.evals.features import VIEWS, crop_views
 from jaxssl.evals.placement import place
 from jaxssl.types import Eval, EvalResult, TrainState
 
-Readouts = Mapping[str, Callable[..., Any]]
+PredictFns = Mapping[str, Callable[..., Any]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,15 +34,17 @@ class LogitsConfig:
     views: str = "center"
 
     def __post_init__(self) -> None:
-        settings.positive(self, "crop_size", "batch_size")
-        settings.choice("views", self.views, VIEWS)
+        checks.positive(self, "crop_size", "batch_size")
+        checks.choice("views", self.views, VIEWS)
 
 
-def accuracy_eval(readouts: Readouts, source: Source, config: LogitsConfig) -> Eval:
+def accuracy_eval(
+    predict_fns: PredictFns, source: Source, config: LogitsConfig
+) -> Eval:
     """Measure the accuracy of a classifier that the task itself trains.
 
     Args:
-      readouts: of the task; ``logits`` returns (b, k), or several by name, as the
+      predict_fns: of the task; ``logits`` returns (b, k), or several by name, as the
         thesis' five probes do.
       source: held-out images with one label each.
       config: crops.
@@ -50,7 +52,7 @@ def accuracy_eval(readouts: Readouts, source: Source, config: LogitsConfig) -> E
     Returns:
       An evaluation with the scalar ``accuracy``, or one by name.
     """
-    ask = _asker(readouts, config, alone="accuracy")
+    ask = _asker(predict_fns, config, alone="accuracy")
 
     def run(state: TrainState) -> EvalResult:
         logits, labels = ask(state, source)
@@ -60,11 +62,11 @@ def accuracy_eval(readouts: Readouts, source: Source, config: LogitsConfig) -> E
     return run
 
 
-def fit_eval(readouts: Readouts, source: Source, config: LogitsConfig) -> Eval:
+def fit_eval(predict_fns: PredictFns, source: Source, config: LogitsConfig) -> Eval:
     """Measure how far a classifier has fitted the labels that it is trained on.
 
     Args:
-      readouts: of the task; ``logits`` returns (b, k).
+      predict_fns: of the task; ``logits`` returns (b, k).
       source: training images with one label each, some of them perhaps wrong.
       config: crops.
 
@@ -73,7 +75,7 @@ def fit_eval(readouts: Readouts, source: Source, config: LogitsConfig) -> Eval:
       where some of them are wrong also ``true_labels``, the accuracy on what they
       should be, and ``memorized``, the share of the wrong ones that it says itself.
     """
-    ask = _asker(readouts, config, alone="logits")
+    ask = _asker(predict_fns, config, alone="logits")
 
     def run(state: TrainState) -> EvalResult:
         logits, labels = ask(state, source)
@@ -90,7 +92,7 @@ def fit_eval(readouts: Readouts, source: Source, config: LogitsConfig) -> Eval:
 
 
 def predictions_eval(
-    readouts: Readouts, source: Source, config: LogitsConfig, *, seed: int
+    predict_fns: PredictFns, source: Source, config: LogitsConfig, *, seed: int
 ) -> Eval:
     """Let a classifier label a data set with its dropout active (section 8.4.3).
 
@@ -98,7 +100,7 @@ def predictions_eval(
     ``noise.kind=predicted``.
 
     Args:
-      readouts: of the task; needs ``sampled_logits``.
+      predict_fns: of the task; needs ``sampled_logits``.
       source: the images, in the order of their labels.
       config: crops.
       seed: of dropout.
@@ -109,7 +111,7 @@ def predictions_eval(
       index of the record the arrays ``predicted``, int32 (n,), ``label``, the given
       one, and ``probability``, what the answer leaves for the given one.
     """
-    forward = _make_forward(readouts["sampled_logits"], config, "logits")
+    forward = _make_forward(predict_fns["sampled_logits"], config, "logits")
 
     def run(state: TrainState) -> EvalResult:
         parts = []
@@ -139,11 +141,13 @@ def _accuracy(logits: np.ndarray, labels: np.ndarray) -> float:
     return float((classification.mean_softmax(logits).argmax(axis=1) == labels).mean())
 
 
-def precision_eval(readouts: Readouts, source: Source, config: LogitsConfig) -> Eval:
+def precision_eval(
+    predict_fns: PredictFns, source: Source, config: LogitsConfig
+) -> Eval:
     """Measure the mean average precision of attribute classifiers the task trains.
 
     Args:
-      readouts: as for `accuracy_eval`.
+      predict_fns: as for `accuracy_eval`.
       source: held-out images with several 0/1 labels each.
       config: crops.
 
@@ -151,7 +155,7 @@ def precision_eval(readouts: Readouts, source: Source, config: LogitsConfig) -> 
       An evaluation with the scalar ``precision``, or one by name, the mean over
       attributes; the arrays hold each attribute's.
     """
-    ask = _asker(readouts, config, alone="precision")
+    ask = _asker(predict_fns, config, alone="precision")
 
     def run(state: TrainState) -> EvalResult:
         logits, labels = ask(state, source)
@@ -165,9 +169,9 @@ def precision_eval(readouts: Readouts, source: Source, config: LogitsConfig) -> 
     return run
 
 
-def _asker(readouts: Readouts, config: LogitsConfig, *, alone: str):
+def _asker(predict_fns: PredictFns, config: LogitsConfig, *, alone: str):
     """Return a function from state and source to (n, v, k), and labels, by name."""
-    forward = _make_forward(readouts["logits"], config, alone)
+    forward = _make_forward(predict_fns["logits"], config, alone)
 
     def ask(state: TrainState, source: Source):
         parts, labels = [], []

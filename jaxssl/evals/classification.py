@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxssl import settings
+from jaxssl.config import checks
+from jaxssl.errors import UserError
 from jaxssl.evals.features import Features, standardized
-from jaxssl.types import Array, Float, Int, Shaped, UserError
+from jaxssl.types import Array, Float, Int, Shaped
 
 # --- Linear probe
 
@@ -41,7 +42,7 @@ class LinearProbeConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        settings.positive(self, "learning_rate", "num_epochs", "batch_size")
+        checks.positive(self, "learning_rate", "num_epochs", "batch_size")
         if self.l2 < 0:
             raise UserError(f"l2 is {self.l2}; it must be 0 or above.")
 
@@ -119,29 +120,29 @@ def fit_probe(
 def linear_probes(
     train: Features, test: Features, *, config: LinearProbeConfig
 ) -> dict[str, float]:
-    """Fit one linear classifier a tap and measure its accuracy.
+    """Fit one linear classifier a endpoint and measure its accuracy.
 
     Where ``test`` has several views of an image, their softmax outputs are averaged
     (multi-crop evaluation).
 
     Args:
-      train: features (n, d) by tap and labels (n,).
-      test: features (m, d) or (m, v, d) by the same taps.
+      train: features (n, d) by endpoint and labels (n,).
+      test: features (m, d) or (m, v, d) by the same endpoints.
       config: how the classifiers are fitted.
 
     Returns:
-      Accuracy on ``test`` in [0, 1] by tap.
+      Accuracy on ``test`` in [0, 1] by endpoint.
     """
     _one_label(train, "linear_probe")
     num_classes = int(train.labels.max()) + 1
     accuracies = {}
-    for tap, rows in train.taps.items():
-        x, x_test = standardized(rows, test.taps[tap])
+    for endpoint, rows in train.endpoints.items():
+        x, x_test = standardized(rows, test.endpoints[endpoint])
         probe = fit_probe(
             *jax.device_put((x, train.labels)), num_outputs=num_classes, config=config
         )
         views = x_test.reshape(len(x_test), -1, x_test.shape[-1])
-        accuracies[tap] = float((predict(probe, views) == test.labels).mean())
+        accuracies[endpoint] = float((predict(probe, views) == test.labels).mean())
     return accuracies
 
 
@@ -168,15 +169,15 @@ def mean_softmax(logits: Float[np.ndarray, "n v k"]) -> Float[np.ndarray, "n k"]
 def attribute_probes(
     train: Features, test: Features, *, config: LinearProbeConfig
 ) -> dict[str, Float[np.ndarray, " k"]]:
-    """Fit one linear classifier of all attributes a tap; measure average precision.
+    """Fit one linear classifier of all attributes a endpoint; measure average precision.
 
     Args:
-      train: features (n, d) by tap and labels (n, k) of 0 and 1.
-      test: features (m, d) by the same taps and labels (m, k).
+      train: features (n, d) by endpoint and labels (n, k) of 0 and 1.
+      test: features (m, d) by the same endpoints and labels (m, k).
       config: how the classifiers are fitted.
 
     Returns:
-      Average precision of each attribute by tap (`average_precision`).
+      Average precision of each attribute by endpoint (`average_precision`).
 
     References:
       Table 4.3 of the thesis; its loss is not given, sigmoid cross-entropy is assumed.
@@ -187,8 +188,8 @@ def attribute_probes(
             "one class an image. Use linear_probe."
         )
     precisions = {}
-    for tap, rows in train.taps.items():
-        x, x_test = standardized(rows, test.taps[tap])
+    for endpoint, rows in train.endpoints.items():
+        x, x_test = standardized(rows, test.endpoints[endpoint])
         probe = fit_probe(
             *jax.device_put((x, train.labels)),
             num_outputs=train.labels.shape[1],
@@ -196,7 +197,7 @@ def attribute_probes(
             loss_fn=sigmoid_loss,
         )
         weights, bias = jax.device_get(probe)
-        precisions[tap] = average_precisions(x_test @ weights + bias, test.labels)
+        precisions[endpoint] = average_precisions(x_test @ weights + bias, test.labels)
     return precisions
 
 
@@ -256,7 +257,7 @@ class FewShotConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        settings.positive(self, "shots", "num_draws", "ridge")
+        checks.positive(self, "shots", "num_draws", "ridge")
 
 
 class FewShotResult(NamedTuple):
@@ -299,15 +300,15 @@ def few_shot(
     """Classify from a few labels a class, by ridge regression on one-hot labels.
 
     The features are standardised with the statistics of the whole of ``train``, which
-    need no labels. Every tap sees the same draws.
+    need no labels. Every endpoint sees the same draws.
 
     Args:
-      train: features (n, d) by tap and labels (n,), from which the shots are drawn.
-      test: features (m, d) by the same taps.
+      train: features (n, d) by endpoint and labels (n,), from which the shots are drawn.
+      test: features (m, d) by the same endpoints.
       config: shots, draws and penalty.
 
     Returns:
-      Accuracy on ``test`` by tap.
+      Accuracy on ``test`` by endpoint.
 
     Raises:
       UserError: a class of ``train`` has fewer than ``shots`` images.
@@ -315,8 +316,8 @@ def few_shot(
     _one_label(train, "few_shot")
     draws = list(_draws(train.labels, config))
     results = {}
-    for tap, rows in train.taps.items():
-        x, x_test = standardized(rows, test.taps[tap])
+    for endpoint, rows in train.endpoints.items():
+        x, x_test = standardized(rows, test.endpoints[endpoint])
         accuracies = []
         for draw in draws:
             classes, targets = np.unique(train.labels[draw], return_inverse=True)
@@ -325,7 +326,7 @@ def few_shot(
             scores = x_test @ weights.astype(np.float32) + bias
             guesses = classes[scores.argmax(axis=1)]
             accuracies.append((guesses == test.labels).mean())
-        results[tap] = FewShotResult(
+        results[endpoint] = FewShotResult(
             float(np.mean(accuracies)), float(np.std(accuracies))
         )
     return results

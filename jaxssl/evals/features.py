@@ -12,33 +12,34 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxssl import settings
+from jaxssl.config import checks
 from jaxssl.data import pipeline
-from jaxssl.data.sources import Source
+from jaxssl.data.source import Source
+from jaxssl.errors import UserError
 from jaxssl.evals.placement import place
 from jaxssl.ops.average import Pool, average_pool
-from jaxssl.types import Array, Shaped, TrainState, UInt8, UserError
+from jaxssl.types import Array, Shaped, TrainState, UInt8
 
 VIEWS = {"center": 1, "five": 5, "ten": 10}
 """Crops an image can be seen by: the centre; with the corners; with their mirrors."""
 
 FeaturesFn = Callable[[TrainState, UInt8[Array, "b h w c"]], dict[str, Any]]
-"""The readout ``features``: feature maps (b, h, w, c) or vectors (b, d) by tap."""
+"""The predict_fn ``features``: feature maps (b, h, w, c) or vectors (b, d) by endpoint."""
 
 PoolRule = Callable[[str, tuple[int, int, int]], Pool]
-"""From a tap and its map's (h, w, c) to the pooling that a probe sees it through."""
+"""From a endpoint and its map's (h, w, c) to the pooling that a probe sees it through."""
 
 
 class Features(NamedTuple):
     """What a frozen network says about a data set, on the host.
 
     Attributes:
-      taps: float32 (n, d) by tap; (n, v, d) where several views were asked for.
+      endpoints: float32 (n, d) by endpoint; (n, v, d) where several views were asked for.
       labels: int32 (n,), or (n, k) for attributes.
       ids: index of each row in its data set, int32 (n,).
     """
 
-    taps: dict[str, np.ndarray]
+    endpoints: dict[str, np.ndarray]
     labels: np.ndarray
     ids: np.ndarray
 
@@ -53,7 +54,7 @@ class FeatureConfig:
       max_cells: maps are average-pooled to at most this many cells a side,
       max_dims: and to at most this many values (facts of the cached protocol).
       train_images: evenly spaced training images that are used, 0 for all: features lie
-        in memory, 27 kB an image with five taps.
+        in memory, 27 kB an image with five endpoints.
     """
 
     crop_size: int
@@ -63,7 +64,7 @@ class FeatureConfig:
     train_images: int = 0
 
     def __post_init__(self) -> None:
-        settings.positive(self, "crop_size", "batch_size", "max_cells", "max_dims")
+        checks.positive(self, "crop_size", "batch_size", "max_cells", "max_dims")
         if self.train_images < 0:
             raise UserError(
                 f"train_images is {self.train_images}; it must be 0 (all) or more."
@@ -92,7 +93,7 @@ def crop_views(
     Raises:
       UserError: the crop is larger than the images, or the views are unknown.
     """
-    settings.choice("views", views, VIEWS)
+    checks.choice("views", views, VIEWS)
     height, width = images.shape[1:3]
     if size > min(height, width):
         raise UserError(
@@ -122,7 +123,7 @@ def bounded_pools(*, max_cells: int = 4, max_dims: int = 1536) -> PoolRule:
       A rule for `extract`: 16x16x24, 8x8x64 and 4x4x96 become 4x4x24, 4x4x64, 4x4x96.
     """
 
-    def rule(tap: str, shape: tuple[int, int, int]) -> Pool:
+    def rule(endpoint: str, shape: tuple[int, int, int]) -> Pool:
         height, width, channels = shape
         for size in range(1, max(height, width) + 1):
             cells = -(-height // size), -(-width // size)
@@ -147,7 +148,7 @@ def make_extractor(
     """Return ``extract(state, source)``, compiled once for all states and sources.
 
     Args:
-      features_fn: the readout ``features``.
+      features_fn: the predict_fn ``features``.
       crop_size: side of the crops, in pixels.
       batch_size: images a forward pass.
       pools: how each map is pooled.
@@ -160,21 +161,29 @@ def make_extractor(
     def forward(state: TrainState, images: UInt8[Array, "b h w c"]):
         crops = crop_views(images, size=crop_size, views=views)
         crops = crops.reshape(-1, *crops.shape[2:])  # (b v) s s c
-        taps = features_fn(state, crops).items()
-        return {tap: _pooled(x, tap, pools, len(images)) for tap, x in taps}
+        endpoints = features_fn(state, crops).items()
+        return {
+            endpoint: _pooled(x, endpoint, pools, len(images))
+            for endpoint, x in endpoints
+        }
 
     forward = jax.jit(forward)
 
     def extract(state: TrainState, source: Source) -> Features:
-        taps: list[dict[str, np.ndarray]] = []
+        endpoints: list[dict[str, np.ndarray]] = []
         rows: list[tuple[np.ndarray, np.ndarray]] = []
         for batch, mask in pipeline.epoch(source, batch_size=batch_size):
             out = forward(state, place(batch["image"], state))
-            taps.append({tap: x[mask] for tap, x in jax.device_get(out).items()})
+            endpoints.append(
+                {endpoint: x[mask] for endpoint, x in jax.device_get(out).items()}
+            )
             rows.append((batch["label"][mask], batch["id"][mask]))
-        joined = {tap: np.concatenate([part[tap] for part in taps]) for tap in taps[0]}
+        joined = {
+            endpoint: np.concatenate([part[endpoint] for part in endpoints])
+            for endpoint in endpoints[0]
+        }
         if views == "center":
-            joined = {tap: x[:, 0] for tap, x in joined.items()}
+            joined = {endpoint: x[:, 0] for endpoint, x in joined.items()}
         labels, ids = (np.concatenate(column) for column in zip(*rows, strict=True))
         return Features(joined, labels, ids)
 
@@ -194,7 +203,7 @@ def extract(
     """Extract the features of one data set once (`make_extractor` for many times).
 
     Args:
-      features_fn: the readout ``features``.
+      features_fn: the predict_fn ``features``.
       state: the network; no leaf of it changes.
       source: the images and their labels.
       crop_size: side of the crops, in pixels.
@@ -215,11 +224,11 @@ def extract(
     return run(state, source)
 
 
-def _pooled(x: Array, tap: str, pools: PoolRule, images: int) -> Array:
+def _pooled(x: Array, endpoint: str, pools: PoolRule, images: int) -> Array:
     x = x.astype(jnp.float32)
     if x.ndim == 4:
         _, height, width, channels = x.shape
-        x = average_pool(x, pools(tap, (height, width, channels)))
+        x = average_pool(x, pools(endpoint, (height, width, channels)))
     return x.reshape(images, len(x) // images, -1)
 
 
@@ -234,7 +243,7 @@ class FeatureBank:
         """Make an empty bank.
 
         Args:
-          features_fn: the readout ``features``.
+          features_fn: the predict_fn ``features``.
           config: crops, batches and pools.
         """
         pools = bounded_pools(max_cells=config.max_cells, max_dims=config.max_dims)
@@ -268,7 +277,7 @@ class FeatureBank:
         same = len(leaves) == len(self._leaves)
         if not (same and all(map(_is, leaves, self._leaves))):
             self._leaves, self._rows = leaves, {}
-        settings.choice("views", views, VIEWS)
+        checks.choice("views", views, VIEWS)
         name = id(source), views
         if name not in self._rows:
             self._rows[name] = source, self._extractors[views](state, source)

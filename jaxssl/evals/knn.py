@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxssl import settings
+from jaxssl.config import checks
+from jaxssl.errors import UserError
 from jaxssl.evals.features import Features, standardized
-from jaxssl.types import Array, Float, Int, UserError
+from jaxssl.types import Array, Float, Int
 
 _MAX_SIMILARITIES = 2**24  # Of one chunk: 64 MB of float32.
 
@@ -25,19 +26,19 @@ class KnnConfig:
 
     Attributes:
       ks: numbers of neighbours, each an accuracy of its own.
-      tap: whose features are compared.
+      endpoint: whose features are compared.
       views: ``center``, or ``five`` crops whose features are concatenated (thesis
         figure 4.6; which five is not said: centre and corners are assumed).
     """
 
     ks: tuple[int, ...] = (1, 5, 10, 20, 50)
-    tap: str = "conv5"
+    endpoint: str = "conv5"
     views: str = "center"
 
     def __post_init__(self) -> None:
         if not self.ks or min(self.ks) < 1:
             raise UserError(f"ks is {self.ks}; it needs at least one number above 0.")
-        settings.choice("views", self.views, ("center", "five"))
+        checks.choice("views", self.views, ("center", "five"))
 
 
 class Neighbors(NamedTuple):
@@ -145,13 +146,13 @@ def knn(train: Features, test: Features, *, config: KnnConfig) -> dict[int, floa
     Args:
       train: features (n, d), or (n, v, d) whose views are concatenated, and labels.
       test: features and labels of the same kind.
-      config: numbers of neighbours and tap.
+      config: numbers of neighbours and endpoint.
 
     Returns:
       Accuracy in [0, 1] by k.
     """
     x, x_test = standardized(
-        concatenated(train, config.tap), concatenated(test, config.tap)
+        concatenated(train, config.endpoint), concatenated(test, config.endpoint)
     )
     found = nearest(x_test, x, k=max(config.ks))
     return _accuracies(found, train.labels, test.labels, config.ks)
@@ -162,7 +163,7 @@ def leave_one_out_knn(features: Features, *, config: KnnConfig) -> dict[int, flo
 
     Args:
       features: (n, d), or (n, v, d) whose views are concatenated, and labels.
-      config: numbers of neighbours and tap.
+      config: numbers of neighbours and endpoint.
 
     Returns:
       Accuracy in [0, 1] by k.
@@ -171,23 +172,23 @@ def leave_one_out_knn(features: Features, *, config: KnnConfig) -> dict[int, flo
       Figure 4.6 of the thesis. It computes k + 1 neighbours and drops the closest; here
       the image itself is dropped, which differs only where an image has a duplicate.
     """
-    (x,) = standardized(concatenated(features, config.tap))
+    (x,) = standardized(concatenated(features, config.endpoint))
     found = nearest(x, x, k=max(config.ks), leave_one_out=True)
     return _accuracies(found, features.labels, features.labels, config.ks)
 
 
-def concatenated(features: Features, tap: str) -> Float[np.ndarray, "n d"]:
+def concatenated(features: Features, endpoint: str) -> Float[np.ndarray, "n d"]:
     """Return one row an image: the features of its views, one after the other.
 
     Args:
       features: of one or several views.
-      tap: whose features.
+      endpoint: whose features.
 
     Raises:
-      UserError: the network has no such tap.
+      UserError: the network has no such endpoint.
     """
-    settings.choice("tap", tap, features.taps)
-    rows = features.taps[tap]
+    checks.choice("endpoint", endpoint, features.endpoints)
+    rows = features.endpoints[endpoint]
     return rows.reshape(len(rows), -1)
 
 

@@ -7,14 +7,14 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from jaxssl import settings
+from jaxssl.config import checks
 from jaxssl.data import pipeline
-from jaxssl.data.sources import Source
+from jaxssl.data.source import Source
 from jaxssl.evals.placement import place
 from jaxssl.types import Array, Batch, Float, Int, Key, TrainState, UInt8
 
 PretextFn = Callable[[TrainState, Batch, Key[Array, ""]], dict[str, Any]]
-"""The readout ``pretext``: ``image`` uint8 (b, k, h, w, 3), ``logits`` (b, k, k)."""
+"""The predict_fn ``pretext``: ``image`` uint8 (b, k, h, w, 3), ``logits`` (b, k, k)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class PretextConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        settings.positive(self, "batch_size", "num_examples")
+        checks.positive(self, "batch_size", "num_examples")
 
 
 class Pretext(NamedTuple):
@@ -55,7 +55,7 @@ def make_pretext(
     """Return ``pretext(state, source)``, compiled once for all states and sources.
 
     Args:
-      pretext_fn: the readout ``pretext``; its randomness is by the ids of the batch,
+      pretext_fn: the predict_fn ``pretext``; its randomness is by the ids of the batch,
         so every batch gets the same key.
       config: batches and examples.
 
@@ -85,7 +85,7 @@ def make_pretext(
 def _pixels(images: Array) -> np.ndarray:
     if images.dtype != np.uint8:
         raise TypeError(
-            f"The readout 'pretext' returned images of {images.dtype}; it must return "
+            f"The predict_fn 'pretext' returned images of {images.dtype}; it must return "
             "uint8 pixels, so that they can be shown."
         )
     return jax.device_get(images)

@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxssl import settings
-from jaxssl.data.sources import Source
+from jaxssl.config import checks
+from jaxssl.data.source import Source
+from jaxssl.errors import UserError
 from jaxssl.evals.features import Features, standardized
 from jaxssl.evals.knn import concatenated, nearest
-from jaxssl.types import Float, Int, UInt8, UserError
+from jaxssl.types import Float, Int, UInt8
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,19 +22,19 @@ class RetrievalConfig:
     """What is shown.
 
     Attributes:
-      tap: whose features are compared.
+      endpoint: whose features are compared.
       num_queries: images to search for, drawn from the query set.
       num_neighbors: images shown beside each.
       seed: of the draw.
     """
 
-    tap: str = "conv5"
+    endpoint: str = "conv5"
     num_queries: int = 8
     num_neighbors: int = 6
     seed: int = 0
 
     def __post_init__(self) -> None:
-        settings.positive(self, "num_queries", "num_neighbors")
+        checks.positive(self, "num_queries", "num_neighbors")
 
 
 class Retrieval(NamedTuple):
@@ -70,10 +71,10 @@ def retrieve(
 
     Args:
       query_source: where the query images come from.
-      query_features: their features (n, d) by tap.
+      query_features: their features (n, d) by endpoint.
       source: where the neighbours come from.
-      features: their features by the same taps.
-      config: how many of which tap.
+      features: their features by the same endpoints.
+      config: how many of which endpoint.
 
     Returns:
       The images with their classes and similarities.
@@ -93,7 +94,8 @@ def retrieve(
             f"it must be at most {total}."
         )
     database, queries = standardized(
-        concatenated(features, config.tap), concatenated(query_features, config.tap)
+        concatenated(features, config.endpoint),
+        concatenated(query_features, config.endpoint),
     )
     found = nearest(
         queries,

@@ -11,12 +11,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxssl.data.sources import Source
+from jaxssl.data.source import Source
+from jaxssl.errors import UserError
 from jaxssl.evals import classification, knn, pretext, retrieval
 from jaxssl.evals.features import FeatureBank
-from jaxssl.types import Eval, EvalResult, TrainState, UserError
+from jaxssl.types import Eval, EvalResult, TrainState
 
-Readouts = Mapping[str, Callable[..., Any]]
+PredictFns = Mapping[str, Callable[..., Any]]
 
 ROTATIONS = ("none", "rot90", "rot180", "rot270")
 
@@ -31,7 +32,7 @@ def linear_probe_eval(
     *,
     views: str = "center",
 ) -> Eval:
-    """Measure the cached linear probe of every tap.
+    """Measure the cached linear probe of every endpoint.
 
     Args:
       bank: where features come from.
@@ -41,7 +42,7 @@ def linear_probe_eval(
       views: crops of a test image whose softmax outputs are averaged.
 
     Returns:
-      An evaluation whose scalars are accuracies by tap.
+      An evaluation whose scalars are accuracies by endpoint.
     """
 
     def run(state: TrainState) -> EvalResult:
@@ -69,16 +70,18 @@ def few_shot_eval(
       config: shots, draws and penalty.
 
     Returns:
-      An evaluation whose scalars are ``<tap>`` and, of several draws, ``<tap>_sd``.
+      An evaluation whose scalars are ``<endpoint>`` and, of several draws, ``<endpoint>_sd``.
     """
 
     def run(state: TrainState) -> EvalResult:
         train, test = bank(state, train_source), bank(state, test_source)
         scalars = {}
-        for tap, found in classification.few_shot(train, test, config=config).items():
-            scalars[tap] = found.mean
+        for endpoint, found in classification.few_shot(
+            train, test, config=config
+        ).items():
+            scalars[endpoint] = found.mean
             if config.num_draws > 1:
-                scalars[f"{tap}_sd"] = found.deviation
+                scalars[f"{endpoint}_sd"] = found.deviation
         return EvalResult(scalars, {})
 
     return run
@@ -96,7 +99,7 @@ def knn_eval(
       bank: where features come from.
       train_source: the neighbours of the held-out accuracies.
       test_source: images to classify; among themselves for leave-one-out.
-      config: numbers of neighbours, tap and crops.
+      config: numbers of neighbours, endpoint and crops.
 
     Returns:
       An evaluation whose scalars are ``k<k>`` and ``loo_k<k>``.
@@ -126,7 +129,7 @@ def retrieval_eval(
       bank: where features come from.
       query_source: where the queries are drawn from.
       source: where their neighbours are searched; may be the same object.
-      config: how many, and by which tap.
+      config: how many, and by which endpoint.
 
     Returns:
       An evaluation with the scalar ``precision`` and the images, labels, similarities
@@ -169,15 +172,15 @@ def attributes_eval(
       config: how they are fitted.
 
     Returns:
-      An evaluation whose scalars are the mean over attributes by tap, whose arrays
-      hold each attribute's by tap, and their ``names``.
+      An evaluation whose scalars are the mean over attributes by endpoint, whose arrays
+      hold each attribute's by endpoint, and their ``names``.
     """
 
     def run(state: TrainState) -> EvalResult:
         precisions = classification.attribute_probes(
             bank(state, train_source), bank(state, test_source), config=config
         )
-        scalars = {tap: float(np.nanmean(x)) for tap, x in precisions.items()}
+        scalars = {endpoint: float(np.nanmean(x)) for endpoint, x in precisions.items()}
         names = np.array(test_source.class_names, dtype=np.str_)
         return EvalResult(scalars, {**precisions, "names": names})
 
@@ -188,7 +191,7 @@ def attributes_eval(
 
 
 def pretext_eval(
-    readouts: Readouts,
+    predict_fns: PredictFns,
     source: Source,
     names: Sequence[str],
     config: pretext.PretextConfig,
@@ -196,7 +199,7 @@ def pretext_eval(
     """Count which transformation is taken for which, on held-out images.
 
     Args:
-      readouts: of the task; needs ``pretext``.
+      predict_fns: of the task; needs ``pretext``.
       source: held-out images.
       names: the transformations in label order.
       config: batches and examples.
@@ -205,7 +208,7 @@ def pretext_eval(
       An evaluation with the scalars ``accuracy`` and one by transformation, and the
       arrays ``confusion``, ``names``, ``gallery_original`` and ``gallery``.
     """
-    look = pretext.make_pretext(readouts["pretext"], config)
+    look = pretext.make_pretext(predict_fns["pretext"], config)
 
     def run(state: TrainState) -> EvalResult:
         seen = look(state, source)
@@ -224,7 +227,7 @@ def pretext_eval(
 
 
 def shortcut_eval(
-    readouts: Readouts,
+    predict_fns: PredictFns,
     sources: Mapping[str, Source],
     names: Sequence[str],
     config: pretext.PretextConfig,
@@ -236,7 +239,7 @@ def shortcut_eval(
     for and counted as answers.
 
     Args:
-      readouts: of the task; needs ``pretext``.
+      predict_fns: of the task; needs ``pretext``.
       sources: images by name: ``composite``, ``grey``, ``background_only``.
       names: the transformations in label order.
       config: batches and seed.
@@ -253,7 +256,7 @@ def shortcut_eval(
             f"shortcut needs two of {', '.join(ROTATIONS)} among the classes; "
             f"got {', '.join(names)}. Leave this evaluation out."
         )
-    look = pretext.make_pretext(readouts["pretext"], config)
+    look = pretext.make_pretext(predict_fns["pretext"], config)
 
     def run(state: TrainState) -> EvalResult:
         scalars = {

@@ -42,7 +42,15 @@ import jax.numpy as jnp
 import optax
 
 from jaxssl import losses
-from jaxssl.methods import update
+from jaxssl.errors import UserError
+from jaxssl.methods import task as task_lib
+from jaxssl.methods.bilevel import (
+    Learner,
+    MatchedOrder,
+    learner_gradient,
+    split_places,
+    weight_metrics,
+)
 from jaxssl.methods.labelled_views import (
     Config,
     make_targets,
@@ -51,14 +59,7 @@ from jaxssl.methods.labelled_views import (
     random_views,
     to_input,
 )
-from jaxssl.methods.learners import (
-    Learner,
-    MatchedOrder,
-    learner_gradient,
-    split_places,
-    weight_metrics,
-)
-from jaxssl.methods.update import Gradients, make_gradients
+from jaxssl.methods.task import Gradients, make_gradients
 from jaxssl.types import (
     Array,
     Batch,
@@ -70,7 +71,6 @@ from jaxssl.types import (
     Stats,
     Task,
     TrainState,
-    UserError,
 )
 
 __all__ = [
@@ -95,7 +95,7 @@ class Networks(NamedTuple):
 
     Attributes:
       classifier: ``logits`` has one column for each class.
-      backbone: the taps at any image size, on the classifier's parameters.
+      backbone: the endpoints at any image size, on the classifier's parameters.
     """
 
     classifier: Network
@@ -183,7 +183,7 @@ def _check_labels(labels: Int[Array, "b ..."], config: Config) -> None:
         )
 
 
-def make_readouts(config: Config, networks: Networks) -> dict:
+def make_predict_fns(config: Config, networks: Networks) -> dict:
     """Return ``features``, ``logits``, and ``sampled_logits`` with dropout active."""
 
     def apply(network, state, images, key=None):
@@ -220,7 +220,7 @@ def make_task(
       learner: how labels become an update; plain SGD by default. The others take rows
         as `MatchedOrder` draws them.
       micro_batches: parts of the batch that go through the network one after the other;
-        see `jaxssl.methods.update.make_gradients`. Each has rows of all k mini-batches
+        see `jaxssl.methods.task.make_gradients`. Each has rows of all k mini-batches
         of ``ghost``.
 
     Returns:
@@ -244,9 +244,9 @@ def make_task(
         micro_batches=micro_batches,
         together=1 if learner.name == "sgd" else learner.k,
     )
-    return update.make_task(
+    return task_lib.make_task(
         functools.partial(init_state, config=config, networks=networks, txs=txs),
         gradients,
         txs,
-        make_readouts(config, networks),
+        make_predict_fns(config, networks),
     )

@@ -12,10 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxssl import keys, settings
+from jaxssl import keys
 from jaxssl import transforms as T  # noqa: N812
+from jaxssl.config import checks
+from jaxssl.errors import UserError
 from jaxssl.models.network import from_pixels
-from jaxssl.types import Array, Batch, Float, Int, Key, Shaped, UserError
+from jaxssl.types import Array, Batch, Float, Int, Key, Shaped
 
 PIXELS = ("symmetric", "standardized", "normalized")
 """What becomes of 0..255: [-1, 1]; mean 0 and variance 1 of each image; or of all."""
@@ -58,10 +60,10 @@ class Config:
 
     def __post_init__(self) -> None:
         """Raise UserError where no training is possible."""
-        settings.positive(self, "crop_size")
-        settings.choice("pixels", self.pixels, PIXELS)
-        settings.choice("labels", self.labels, ("classes", "attributes"))
-        settings.fraction(smoothing=self.smoothing)
+        checks.positive(self, "crop_size")
+        checks.choice("pixels", self.pixels, PIXELS)
+        checks.choice("labels", self.labels, ("classes", "attributes"))
+        checks.fraction(smoothing=self.smoothing)
         for field in ("padding", "brightness", "contrast", "mixup"):
             if not getattr(self, field) >= 0:
                 raise UserError(f"{field} is {getattr(self, field)}; it must be >= 0.")

@@ -1,6 +1,6 @@
 """Linear classifiers on frozen features, by the thesis' protocol (Tables 4.1 to 4.6).
 
-A pre-trained network is frozen in inference mode. On each of its taps conv1 ... conv5
+A pre-trained network is frozen in inference mode. On each of its endpoints conv1 ... conv5
 stands one linear classifier, fed with the average-pooled feature map after a batch norm
 without scale and shift. The five are trained jointly, on random crops, so the features
 are computed anew at every step: slow, but no crop is seen twice. The cached probe of
@@ -11,8 +11,8 @@ The frozen network is the player "classifier" of the state, which has no optimiz
 
 | thesis | code | where |
 |---|---|---|
-| frozen convolutional features | player ``classifier``, ``Config.taps`` | Sec. 4.4 |
-| linear classifier of one layer | ``probe[tap]`` | Table 4.2 |
+| frozen convolutional features | player ``classifier``, ``Config.endpoints`` | Sec. 4.4 |
+| linear classifier of one layer | ``probe[endpoint]`` | Table 4.2 |
 | feature maps of about 9,200 values (227 px) | ``POOLS`` | Table 4.5, 4.6 |
 | random cropping, horizontal flipping | ``classify.random_views`` | Sec. 4.4 |
 | multi-crop evaluation | ``views="ten"`` of the evaluation | Table 4.5 |
@@ -33,10 +33,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxssl import losses, settings
-from jaxssl.methods import update
+from jaxssl import losses
+from jaxssl.config import checks
+from jaxssl.errors import UserError
+from jaxssl.methods import task as task_lib
 from jaxssl.methods.classify import random_views
-from jaxssl.methods.update import Gradients, make_gradients
+from jaxssl.methods.task import Gradients, make_gradients
 from jaxssl.models.network import from_pixels
 from jaxssl.ops.average import Pool, average_pool
 from jaxssl.types import (
@@ -51,7 +53,6 @@ from jaxssl.types import (
     Stats,
     Task,
     TrainState,
-    UserError,
 )
 
 POOLS = {
@@ -61,7 +62,7 @@ POOLS = {
     "conv4": Pool(3, "SAME"),
     "conv5": Pool(2, "VALID"),
 }
-"""Kernel = stride and padding by tap, for the AlexNet of Sec. 4.4 (released code)."""
+"""Kernel = stride and padding by endpoint, for the AlexNet of Sec. 4.4 (released code)."""
 
 FILL_STEPS = 400
 """Enough for an average of momentum 0.975: 4e-5 of its first value is left."""
@@ -75,7 +76,7 @@ class Config:
       num_classes: classes, or attributes.
       labels: ``classes``, one label an image and softmax; or ``attributes``, several
         0/1 labels and sigmoid (CelebA).
-      taps: the layers that get a classifier.
+      endpoints: the layers that get a classifier.
       crop_size: side of the random crops, in pixels.
       flip: mirror half of them.
       pooling: ``table`` pools by ``POOLS`` (code); ``none`` leaves the maps as they are
@@ -90,7 +91,7 @@ class Config:
 
     num_classes: int
     labels: str = "classes"
-    taps: tuple[str, ...] = tuple(POOLS)
+    endpoints: tuple[str, ...] = tuple(POOLS)
     crop_size: int = 64  # Sec. 4.4.1, Table 4.2
     flip: bool = True  # Sec. 4.4
     pooling: str = "table"
@@ -103,14 +104,14 @@ class Config:
 
     def __post_init__(self) -> None:
         """Raise UserError where no training is possible."""
-        settings.choice("labels", self.labels, ("classes", "attributes"))
-        settings.choice("pooling", self.pooling, ("table", "none"))
-        settings.positive(self, "num_classes", "crop_size", "bn_epsilon")
-        if not self.taps:
-            raise UserError("taps is empty; name at least one layer, as in conv5.")
-        for tap in self.taps:
+        checks.choice("labels", self.labels, ("classes", "attributes"))
+        checks.choice("pooling", self.pooling, ("table", "none"))
+        checks.positive(self, "num_classes", "crop_size", "bn_epsilon")
+        if not self.endpoints:
+            raise UserError("endpoints is empty; name at least one layer, as in conv5.")
+        for endpoint in self.endpoints:
             if self.pooling == "table":
-                settings.choice("taps", tap, POOLS)
+                checks.choice("endpoints", endpoint, POOLS)
         for field in ("bn_momentum", "momentum"):
             if not 0 <= getattr(self, field) < 1:
                 raise UserError(
@@ -149,39 +150,41 @@ def make_tx(config: Config, *, num_steps: int) -> optax.GradientTransformation:
 
 
 def pooled(maps: Outputs, config: Config) -> Outputs:
-    """Average-pool each tap as the protocol has it, in float32.
+    """Average-pool each endpoint as the protocol has it, in float32.
 
     Raises:
-      UserError: the network lacks one of the taps, or a map is too small for its pool.
+      UserError: the network lacks one of the endpoints, or a map is too small for its pool.
     """
-    for tap in config.taps:
-        settings.choice("taps", tap, maps)
-    maps = {tap: maps[tap].astype(jnp.float32) for tap in config.taps}
+    for endpoint in config.endpoints:
+        checks.choice("endpoints", endpoint, maps)
+    maps = {
+        endpoint: maps[endpoint].astype(jnp.float32) for endpoint in config.endpoints
+    }
     if config.pooling == "none":
         return maps
-    for tap, x in maps.items():
-        pool = POOLS[tap]
+    for endpoint, x in maps.items():
+        pool = POOLS[endpoint]
         if pool.padding == "VALID" and pool.size > min(x.shape[1:3]):
             raise UserError(
-                f"crop_size is {config.crop_size}: the map of {tap} is "
+                f"crop_size is {config.crop_size}: the map of {endpoint} is "
                 f"{x.shape[1]}x{x.shape[2]}, smaller than its pool of {pool.size}. "
                 "Use larger crops, or pooling=none."
             )
-    return {tap: average_pool(x, POOLS[tap]) for tap, x in maps.items()}
+    return {endpoint: average_pool(x, POOLS[endpoint]) for endpoint, x in maps.items()}
 
 
 def init_probe(
     key: Key[Array, ""], maps: Outputs, *, num_classes: int
 ) -> tuple[Params, Stats]:
-    """Draw one linear classifier a tap (He), with bias and running statistics."""
+    """Draw one linear classifier a endpoint (He), with bias and running statistics."""
     he = jax.nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
     params, stats = {}, {}
-    for i, (tap, x) in enumerate(sorted(maps.items())):
+    for i, (endpoint, x) in enumerate(sorted(maps.items())):
         shape = (x[0].size, num_classes)
         kernel = he(jax.random.fold_in(key, i), shape, jnp.float32)
-        params[tap] = {"kernel": kernel, "bias": jnp.zeros((num_classes,))}
+        params[endpoint] = {"kernel": kernel, "bias": jnp.zeros((num_classes,))}
         channels = (x.shape[-1],)
-        stats[tap] = {"mean": jnp.zeros(channels), "var": jnp.ones(channels)}
+        stats[endpoint] = {"mean": jnp.zeros(channels), "var": jnp.ones(channels)}
     return params, stats
 
 
@@ -191,18 +194,18 @@ def apply_probe(
     """Normalise each map over the batch and its places, flatten, classify.
 
     Args:
-      params: ``kernel`` and ``bias`` by tap.
-      stats: running ``mean`` and ``var`` by tap.
-      maps: pooled feature maps (b, h, w, c) by tap.
+      params: ``kernel`` and ``bias`` by endpoint.
+      stats: running ``mean`` and ``var`` by endpoint.
+      maps: pooled feature maps (b, h, w, c) by endpoint.
       train: normalise by the batch and move the running statistics.
       config: momentum and epsilon.
 
     Returns:
-      Logits (b, k) by tap, and the statistics.
+      Logits (b, k) by endpoint, and the statistics.
     """
     logits, new_stats = {}, {}
-    for tap, x in maps.items():
-        running = stats[tap]
+    for endpoint, x in maps.items():
+        running = stats[endpoint]
         used = running
         if train:
             used = {"mean": x.mean(axis=(0, 1, 2)), "var": x.var(axis=(0, 1, 2))}
@@ -210,8 +213,10 @@ def apply_probe(
         scale = jax.lax.rsqrt(used["var"] + config.bn_epsilon)
         x = (x - used["mean"][None, None, None]) * scale[None, None, None]
         x = x.reshape(len(x), -1)  # b (h w c)
-        logits[tap] = x @ params[tap]["kernel"] + params[tap]["bias"][None]
-        new_stats[tap] = running
+        logits[endpoint] = (
+            x @ params[endpoint]["kernel"] + params[endpoint]["bias"][None]
+        )
+        new_stats[endpoint] = running
     return logits, new_stats
 
 
@@ -266,7 +271,7 @@ def frozen_maps(
     config: Config,
     backbone: Network,
 ) -> Outputs:
-    """Return the pooled taps of uint8 images, in inference mode."""
+    """Return the pooled endpoints of uint8 images, in inference mode."""
     params, stats = state.params["classifier"], state.stats["classifier"]
     outputs, _ = backbone.apply(params, stats, from_pixels(images), train=False)
     return pooled(outputs, config)
@@ -315,16 +320,16 @@ def differentiate(
             params, state.stats["probe"], maps, train=True, config=config
         )
         total, right = jnp.zeros(()), {}
-        for tap in config.taps:
-            loss, right[tap] = label_loss(logits[tap], batch["label"], config)
+        for endpoint in config.endpoints:
+            loss, right[endpoint] = label_loss(logits[endpoint], batch["label"], config)
             total += loss
-            total += 0.5 * config.l2 * jnp.square(params[tap]["kernel"]).sum()
+            total += 0.5 * config.l2 * jnp.square(params[endpoint]["kernel"]).sum()
         return total, (stats, right)
 
     (loss, (stats, right)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
         state.params["probe"]
     )
-    accuracies = {f"acc/{tap}": share for tap, share in right.items()}
+    accuracies = {f"acc/{endpoint}": share for endpoint, share in right.items()}
     metrics = {"loss/probe": loss, **accuracies}
     return Gradients({"probe": grads}, moved | {"probe": stats}, metrics)
 
@@ -341,15 +346,15 @@ def make_task(
 
     Args:
       config: the protocol.
-      backbone: the frozen network without its head, with ``config.taps``.
+      backbone: the frozen network without its head, with ``config.endpoints``.
       txs: the optimizer of the player "probe" (`make_tx`).
       fill_steps: steps in which the backbone's batch-norm averages follow the views,
         for a backbone that nobody trained (`FILL_STEPS`).
       micro_batches: parts of the batch that go through the networks one after the
-        other; see `jaxssl.methods.update.make_gradients`.
+        other; see `jaxssl.methods.task.make_gradients`.
 
     Returns:
-      A task with the readouts ``logits``, (b, k) by tap, and ``features``; mini-batches
+      A task with the predict_fns ``logits``, (b, k) by endpoint, and ``features``; mini-batches
       hold uint8 images (b, h, w, c) with sides of at least ``crop_size``.
     """
     parts = {"config": config, "backbone": backbone}
@@ -367,7 +372,7 @@ def make_task(
         functools.partial(differentiate, fill_steps=fill_steps, **parts),
         micro_batches=micro_batches,
     )
-    return update.make_task(
+    return task_lib.make_task(
         functools.partial(init_state, txs=txs, **parts),
         gradients,
         txs,

@@ -41,7 +41,9 @@ import optax
 
 from jaxssl import losses
 from jaxssl import transforms as T  # noqa: N812
-from jaxssl.methods import update
+from jaxssl.errors import UserError
+from jaxssl.methods import task as task_lib
+from jaxssl.methods.task import Gradients, make_gradients
 from jaxssl.methods.transformed_views import (
     TRANSFORMS,
     Config,
@@ -53,7 +55,6 @@ from jaxssl.methods.transformed_views import (
     draw_patch,
     make_examples,
 )
-from jaxssl.methods.update import Gradients, make_gradients
 from jaxssl.models.network import from_pixels
 from jaxssl.types import (
     Array,
@@ -65,7 +66,6 @@ from jaxssl.types import (
     Network,
     Task,
     TrainState,
-    UserError,
 )
 
 __all__ = ["TRANSFORMS", "Config", "Networks", "make_task"]
@@ -330,7 +330,7 @@ def differentiate(
     return gradients(state, draws, canvases, config, networks)
 
 
-def make_readouts(config: Config, networks: Networks) -> dict:
+def make_predict_fns(config: Config, networks: Networks) -> dict:
     """Return ``features``, ``logits`` and ``pretext``, all in inference mode of C."""
 
     def classify(network, state, images):
@@ -378,7 +378,7 @@ def make_task(
       txs: one optimizer for each of ``config.trained_players`` (Sec. 4.4: AdamW for C,
         Adam for F and D).
       micro_batches: parts of the batch that go through the networks one after the
-        other; see `jaxssl.methods.update.make_gradients`.
+        other; see `jaxssl.methods.task.make_gradients`.
 
     Returns:
       A task whose mini-batches hold uint8 images (b, h, w, c) with sides of at least
@@ -392,9 +392,9 @@ def make_task(
         micro_batches=micro_batches,
         together=math.lcm(2, judged),
     )
-    return update.make_task(
+    return task_lib.make_task(
         functools.partial(init_state, txs=txs, **parts),
         gradients,
         txs,
-        make_readouts(config, networks),
+        make_predict_fns(config, networks),
     )

@@ -10,10 +10,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxssl import keys, settings
+from jaxssl import keys
 from jaxssl import transforms as T  # noqa: N812
+from jaxssl.config import checks
+from jaxssl.errors import UserError
 from jaxssl.models.network import from_pixels
-from jaxssl.types import Array, Float, Int, Key, Shaped, UserError
+from jaxssl.types import Array, Float, Int, Key, Shaped
 
 TRANSFORMS = T.TRANSFORMATIONS
 """T_0 ... T_5 in thesis order. The released code orders none, lci, rot90 ..., warp."""
@@ -73,16 +75,16 @@ class Config:
     def __post_init__(self):
         """Raise UserError where no experiment is possible."""
         for name in self.classes:
-            settings.choice("classes", name, TRANSFORMS)
+            checks.choice("classes", name, TRANSFORMS)
         if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
             raise UserError(
                 f"classes is {self.classes}; it needs two or more different ones of "
                 f"{', '.join(TRANSFORMS)}."
             )
-        settings.choice("warp_points", self.warp_points, ("grid", "free"))
-        settings.choice("tilted", self.tilted, ("alternate", "random"))
-        settings.choice("inpainter", self.inpainter, ("joint", "frozen"))
-        settings.positive(
+        checks.choice("warp_points", self.warp_points, ("grid", "free"))
+        checks.choice("tilted", self.tilted, ("alternate", "random"))
+        checks.choice("inpainter", self.inpainter, ("joint", "frozen"))
+        checks.positive(
             self, "canvas_size", "crop_size", "patch_size", "border", "critic_patches"
         )
         if self.crop_size > self.canvas_size:

@@ -5,10 +5,12 @@ import math
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxssl import ops, settings
+from jaxssl import ops
+from jaxssl.config import checks
+from jaxssl.errors import UserError
 from jaxssl.models import layers
 from jaxssl.models.network import from_linen
-from jaxssl.types import Array, Float, Network, UserError
+from jaxssl.types import Array, Float, Network
 
 RGB_MEAN = (123.68, 116.78, 103.94)
 """Mean colour of ImageNet in 0..255, subtracted inside the network."""
@@ -45,15 +47,15 @@ class AlexNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool):
-        """Return the taps conv1 .. conv5 and, with classes, the logits."""
+        """Return the endpoints conv1 .. conv5 and, with classes, the logits."""
         x = _centre(x)
-        taps = {}
+        endpoints = {}
         for i in range(5):
-            x = taps[f"conv{i + 1}"] = self._convolution(i)(x, train=train)
+            x = endpoints[f"conv{i + 1}"] = self._convolution(i)(x, train=train)
             if i < 2 or (i == 4 and self.pool5):
                 x = ops.max_pool(x, (3, 3), (2, 2), self.padding)
         if self.num_classes is None:
-            return taps
+            return endpoints
         x = x.reshape(x.shape[0], -1)
         _, dense_init = INITS[self.init_scheme]
         for name in ("fc1", "fc2"):
@@ -65,7 +67,7 @@ class AlexNet(nn.Module):
                 name=name,
             )(x, train=train)
         logits = nn.Dense(self.num_classes, kernel_init=dense_init, name="logits")(x)
-        return taps | {"logits": logits}
+        return endpoints | {"logits": logits}
 
     def _convolution(self, i: int) -> layers.ConvNorm:
         kernel = KERNELS[i] or self.stem_kernel
@@ -122,7 +124,7 @@ def alexnet(
       fc_features: width of the first two dense layers.
       padding: of conv1 and of the pools: "SAME" for small images, "VALID" for 227.
       pool5: max pooling between conv5 and the dense layers; the thesis leaves it out
-        for small images. The tap ``conv5`` lies before it.
+        for small images. The endpoint ``conv5`` lies before it.
       init: "thesis" (truncated normal, 0.01 for convolutions, 0.005 for dense layers)
         or "he".
       bn_momentum: weight of the old value in the running averages.
@@ -139,9 +141,9 @@ def alexnet(
       Jenni, Jin, Favaro, "Steering Self-Supervised Feature Learning Beyond Local Pixel
       Statistics", CVPR 2020; thesis section 4.4.
     """
-    settings.choice("padding", padding, ("SAME", "VALID"))
-    settings.choice("init", init, INITS)
-    settings.at_least_one(
+    checks.choice("padding", padding, ("SAME", "VALID"))
+    checks.choice("init", init, INITS)
+    checks.at_least_one(
         groups=groups,
         stem_kernel=stem_kernel,
         stem_stride=stem_stride,
@@ -180,9 +182,9 @@ class OriginalAlexNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool):
-        """Return the taps conv1 .. conv5, fc1, fc2 and the logits."""
+        """Return the endpoints conv1 .. conv5, fc1, fc2 and the logits."""
         x = _centre(x)
-        taps = {}
+        endpoints = {}
         for i in range(5):
             kernel = KERNELS[i] or 11
             x = nn.Conv(
@@ -196,17 +198,17 @@ class OriginalAlexNet(nn.Module):
                 conv_general_dilated=ops.conv_general_dilated,
                 name=f"conv{i + 1}",
             )(x)
-            x = taps[f"conv{i + 1}"] = nn.relu(x)
+            x = endpoints[f"conv{i + 1}"] = nn.relu(x)
             if i < 2:
                 x = layers.local_response_norm(x, radius=2, alpha=1e-4, bias=2.0)
             if i in (0, 1, 4):
                 x = ops.max_pool(x, (3, 3), (2, 2), "VALID")
         x = x.reshape(x.shape[0], -1)
         for name in ("fc1", "fc2"):
-            x = taps[name] = nn.relu(self._dense(self.fc_features, 1.0, name)(x))
+            x = endpoints[name] = nn.relu(self._dense(self.fc_features, 1.0, name)(x))
             x = layers.Dropout(self.dropout)(x, train=train)
-        taps["logits"] = self._dense(self.num_classes, 0.0, "logits")(x)
-        return taps
+        endpoints["logits"] = self._dense(self.num_classes, 0.0, "logits")(x)
+        return endpoints
 
     def _dense(self, features: int, bias: float, name: str) -> nn.Dense:
         return nn.Dense(
@@ -249,8 +251,8 @@ def original_alexnet(
       Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural
       Networks", 2012; thesis sections 8.4 and 8.4.4, which add no detail.
     """
-    settings.at_least_one(num_classes=num_classes, fc_features=fc_features)
-    settings.fraction(dropout=dropout)
+    checks.at_least_one(num_classes=num_classes, fc_features=fc_features)
+    checks.fraction(dropout=dropout)
     channels = tuple(math.floor(width * c + 0.5) for c in CHANNELS)
     if min(channels) < 1 or any(c % 2 for c in channels):
         raise UserError(

@@ -4,7 +4,8 @@ import math
 
 from flax import linen as nn
 
-from jaxssl import ops, settings
+from jaxssl import ops
+from jaxssl.config import checks
 from jaxssl.models import layers
 from jaxssl.models.network import from_linen
 from jaxssl.types import Array, Float, Network
@@ -29,24 +30,24 @@ class CifarNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool):
-        """Return the taps conv1, conv2, fc1, fc2 and the logits."""
-        taps = {}
-        x = taps["conv1"] = self._convolve(x, "conv1")
+        """Return the endpoints conv1, conv2, fc1, fc2 and the logits."""
+        endpoints = {}
+        x = endpoints["conv1"] = self._convolve(x, "conv1")
         x = ops.max_pool(x, (2, 2), (2, 2), "VALID")
         x = layers.local_response_norm(x)
-        x = taps["conv2"] = self._convolve(x, "conv2")
+        x = endpoints["conv2"] = self._convolve(x, "conv2")
         x = layers.local_response_norm(x)
         x = ops.max_pool(x, (2, 2), (2, 2), "VALID")
         x = x.reshape(x.shape[0], -1)
-        x = taps["fc1"] = self._dense(x, self.features[0], "fc1")
+        x = endpoints["fc1"] = self._dense(x, self.features[0], "fc1")
         x = layers.Dropout(self.dropout)(x, train=train)
-        x = taps["fc2"] = self._dense(x, self.features[1], "fc2")
-        taps["logits"] = nn.Dense(
+        x = endpoints["fc2"] = self._dense(x, self.features[1], "fc2")
+        endpoints["logits"] = nn.Dense(
             self.num_classes,
             kernel_init=nn.initializers.truncated_normal(1 / FEATURES[1]),
             name="logits",
         )(x)
-        return taps
+        return endpoints
 
     def _convolve(self, x: Array, name: str) -> Array:
         x = nn.Conv(
@@ -98,7 +99,7 @@ def cifarnet(
       generalization", 2017, whose small AlexNet differs in its pools and in having no
       dropout.
     """
-    settings.fraction(dropout=dropout)
+    checks.fraction(dropout=dropout)
     channels, *features = (math.floor(width * c + 0.5) for c in (CHANNELS, *FEATURES))
-    settings.at_least_one(num_classes=num_classes, channels=channels)
+    checks.at_least_one(num_classes=num_classes, channels=channels)
     return from_linen(CifarNet(num_classes, channels, tuple(features), dropout))

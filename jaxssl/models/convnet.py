@@ -5,7 +5,8 @@ from typing import Any
 
 from flax import linen as nn
 
-from jaxssl import ops, settings
+from jaxssl import ops
+from jaxssl.config import checks
 from jaxssl.models import layers
 from jaxssl.models.network import from_linen
 from jaxssl.types import Array, Float, Network
@@ -21,21 +22,21 @@ class ConvNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool):
-        """Return the taps conv1, conv2, ..., fc1 and the logits."""
+        """Return the endpoints conv1, conv2, ..., fc1 and the logits."""
         shared: dict[str, Any] = {"bn_momentum": self.bn_momentum}
-        taps = {}
+        endpoints = {}
         for i, channels in enumerate(self.channels, start=1):
             name = f"conv{i}"
             x = layers.ConvNorm(channels, name=name, **shared)(x, train=train)
-            taps[name] = x
+            endpoints[name] = x
             x = ops.max_pool(x, (2, 2), (2, 2), "SAME")
         if self.num_classes is not None:
             x = x.reshape(x.shape[0], -1)
             dense = layers.DenseNorm(self.features, name="fc1", **shared)
-            x = taps["fc1"] = dense(x, train=train)
+            x = endpoints["fc1"] = dense(x, train=train)
             logits = nn.Dense(self.num_classes, name="logits")
-            taps["logits"] = logits(x)
-        return taps
+            endpoints["logits"] = logits(x)
+        return endpoints
 
 
 def convnet(
@@ -63,10 +64,10 @@ def convnet(
     Raises:
       UserError: a setting is not allowed.
     """
-    settings.fraction(bn_momentum=bn_momentum)
-    settings.at_least_one(**{f"channels[{i}]": n for i, n in enumerate(channels)})
-    settings.at_least_one(features=features)
+    checks.fraction(bn_momentum=bn_momentum)
+    checks.at_least_one(**{f"channels[{i}]": n for i, n in enumerate(channels)})
+    checks.at_least_one(features=features)
     if num_classes is not None:
-        settings.at_least_one(num_classes=num_classes)
+        checks.at_least_one(num_classes=num_classes)
     module = ConvNet(num_classes, tuple(channels), features, bn_momentum)
     return from_linen(module)

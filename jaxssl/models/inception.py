@@ -5,10 +5,12 @@ import math
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxssl import ops, settings
+from jaxssl import ops
+from jaxssl.config import checks
+from jaxssl.errors import UserError
 from jaxssl.models import layers
 from jaxssl.models.network import from_linen
-from jaxssl.types import Array, Float, Network, UserError
+from jaxssl.types import Array, Float, Network
 
 STEM = 96
 """Channels of the first convolution."""
@@ -35,9 +37,9 @@ class Inception(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool):
-        """Return the taps conv1, stage1 .. stage3, pool and, with classes, logits."""
+        """Return the endpoints conv1, stage1 .. stage3, pool and, with classes, logits."""
         x = self._conv(x, STEM, 3, "conv1", train, padding="VALID")
-        taps = {"conv1": x}
+        endpoints = {"conv1": x}
         for stage, blocks in enumerate(STAGES, 1):
             if stage > 1:
                 down = self._conv(
@@ -50,13 +52,13 @@ class Inception(nn.Module):
                 one = self._conv(x, ones, 1, f"{name}_conv1", train)
                 three = self._conv(x, threes, 3, f"{name}_conv3", train)
                 x = jnp.concatenate([one, three], axis=-1)
-            taps[f"stage{stage}"] = x
-        taps["pool"] = x.astype(jnp.float32).mean(axis=(1, 2))
+            endpoints[f"stage{stage}"] = x
+        endpoints["pool"] = x.astype(jnp.float32).mean(axis=(1, 2))
         if self.num_classes is None:
-            return taps
-        x = layers.Dropout(self.dropout)(taps["pool"], train=train)
+            return endpoints
+        x = layers.Dropout(self.dropout)(endpoints["pool"], train=train)
         logits = nn.Dense(self.num_classes, name="logits")(x)
-        return taps | {"logits": logits}
+        return endpoints | {"logits": logits}
 
     def _conv(
         self,
@@ -121,5 +123,5 @@ def inception(
     """
     if not width > 0:
         raise UserError(f"width is {width}; it must be above 0.")
-    settings.fraction(dropout=dropout)
+    checks.fraction(dropout=dropout)
     return from_linen(Inception(num_classes, width, dropout, bn_momentum, bn_epsilon))

@@ -6,9 +6,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxssl import ops
+from jaxssl.errors import UserError
 from jaxssl.models import layers
 from jaxssl.models.network import from_linen
-from jaxssl.types import Array, Float, Network, UserError
+from jaxssl.types import Array, Float, Network
 
 MAX_CHANNELS = 512
 

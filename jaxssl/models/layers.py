@@ -13,7 +13,8 @@ from flax import linen as nn
 from jax import lax
 
 from jaxssl import ops
-from jaxssl.types import Array, Float, UserError
+from jaxssl.errors import UserError
+from jaxssl.types import Array, Float
 
 glorot = nn.initializers.glorot_uniform()
 he_normal = nn.initializers.he_normal()

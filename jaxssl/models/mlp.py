@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from flax import linen as nn
 
-from jaxssl import settings
+from jaxssl.config import checks
 from jaxssl.models import layers
 from jaxssl.models.network import from_linen
 from jaxssl.types import Array, Float, Network
@@ -21,8 +21,8 @@ class Mlp(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool):
-        """Return the taps fc1, fc2, ... and the logits."""
-        taps = {}
+        """Return the endpoints fc1, fc2, ... and the logits."""
+        endpoints = {}
         x = x.reshape(x.shape[0], -1)
         for i, features in enumerate(self.features, start=1):
             name = f"fc{i}"
@@ -39,11 +39,11 @@ class Mlp(nn.Module):
                     name=name,
                 )(x)
                 x = nn.relu(x)
-            taps[name] = x
+            endpoints[name] = x
             x = layers.Dropout(self.dropout)(x, train=train)
         if self.num_classes is not None:
-            taps["logits"] = nn.Dense(self.num_classes, name="logits")(x)
-        return taps
+            endpoints["logits"] = nn.Dense(self.num_classes, name="logits")(x)
+        return endpoints
 
 
 def mlp(
@@ -71,9 +71,9 @@ def mlp(
     Raises:
       UserError: a setting is not allowed.
     """
-    settings.fraction(dropout=dropout, bn_momentum=bn_momentum)
-    settings.at_least_one(**{f"features[{i}]": n for i, n in enumerate(features)})
+    checks.fraction(dropout=dropout, bn_momentum=bn_momentum)
+    checks.at_least_one(**{f"features[{i}]": n for i, n in enumerate(features)})
     if num_classes is not None:
-        settings.at_least_one(num_classes=num_classes)
+        checks.at_least_one(num_classes=num_classes)
     module = Mlp(num_classes, tuple(features), norm, bn_momentum, dropout)
     return from_linen(module)

@@ -18,7 +18,7 @@ from jaxssl.types import Array, Float, Key, Network, Outputs, Params, Shaped, St
 def from_linen(module: nn.Module) -> Network:
     """Wrap a linen module as a ``Network``.
 
-    The module is called as ``module(x, train=...)`` and returns a dict of feature taps.
+    The module is called as ``module(x, train=...)`` and returns a dict of feature endpoints.
     Its ``params`` collection becomes the parameters, its ``batch_stats`` collection the
     statistics (empty where it has none).
 

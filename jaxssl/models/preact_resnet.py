@@ -5,7 +5,8 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxssl import ops, settings
+from jaxssl import ops
+from jaxssl.config import checks
 from jaxssl.models import layers
 from jaxssl.models.network import from_linen
 from jaxssl.types import Array, Float, Network
@@ -75,13 +76,13 @@ class PreActResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool):
-        """Return the taps conv1, stage1 .. stage4, pool and, with classes, logits."""
+        """Return the endpoints conv1, stage1 .. stage4, pool and, with classes, logits."""
         norm: dict[str, Any] = {
             "bn_momentum": self.bn_momentum,
             "bn_epsilon": self.bn_epsilon,
         }
         x = layers.ConvNorm(self.width, name="conv1", **norm)(x, train=train)
-        taps = {"conv1": x}
+        endpoints = {"conv1": x}
         for stage in range(STAGES):
             for i in range(BLOCKS):
                 x = PreActBlock(
@@ -90,12 +91,12 @@ class PreActResNet(nn.Module):
                     name=f"stage{stage + 1}_block{i + 1}",
                     **norm,
                 )(x, train=train)
-            taps[f"stage{stage + 1}"] = x
-        taps["pool"] = x.astype(jnp.float32).mean(axis=(1, 2))
+            endpoints[f"stage{stage + 1}"] = x
+        endpoints["pool"] = x.astype(jnp.float32).mean(axis=(1, 2))
         if self.num_classes is None:
-            return taps
-        logits = nn.Dense(self.num_classes, name="logits")(taps["pool"])
-        return taps | {"logits": logits}
+            return endpoints
+        logits = nn.Dense(self.num_classes, name="logits")(endpoints["pool"])
+        return endpoints | {"logits": logits}
 
 
 def preact_resnet18(
@@ -128,5 +129,5 @@ def preact_resnet18(
       He et al., "Identity Mappings in Deep Residual Networks", 2016; Zhang et al.,
       "mixup: Beyond Empirical Risk Minimization", 2018; thesis section 8.4.
     """
-    settings.at_least_one(width=width)
+    checks.at_least_one(width=width)
     return from_linen(PreActResNet(num_classes, width, bn_momentum, bn_epsilon))

@@ -5,10 +5,12 @@ from typing import Any
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxssl import ops, settings
+from jaxssl import ops
+from jaxssl.config import checks
+from jaxssl.errors import UserError
 from jaxssl.models import layers
 from jaxssl.models.network import from_linen
-from jaxssl.types import Array, Float, Network, UserError
+from jaxssl.types import Array, Float, Network
 
 BLOCKS = {18: (2, 2, 2, 2), 34: (3, 4, 6, 3), 50: (3, 4, 6, 3)}
 """Residual blocks of the four stages by depth; from 50 on they are bottlenecks."""
@@ -86,7 +88,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool):
-        """Return the taps conv1, stage1 .. stage4, pool and, with classes, logits."""
+        """Return the endpoints conv1, stage1 .. stage4, pool and, with classes, logits."""
         kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
         norm: dict[str, Any] = {
             "bn_momentum": self.bn_momentum,
@@ -101,7 +103,7 @@ class ResNet(nn.Module):
             name="conv1",
             **norm,
         )(x, train=train)
-        taps = {"conv1": x}
+        endpoints = {"conv1": x}
         if self.stem == "imagenet":
             x = ops.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         for stage, blocks in enumerate(BLOCKS[self.depth]):
@@ -113,12 +115,12 @@ class ResNet(nn.Module):
                     name=f"stage{stage + 1}_block{i + 1}",
                     **norm,
                 )(x, train=train)
-            taps[f"stage{stage + 1}"] = x
-        x = taps["pool"] = x.astype(jnp.float32).mean(axis=(1, 2))
+            endpoints[f"stage{stage + 1}"] = x
+        x = endpoints["pool"] = x.astype(jnp.float32).mean(axis=(1, 2))
         if self.num_classes is None:
-            return taps
+            return endpoints
         logits = nn.Dense(self.num_classes, name="logits")(x)
-        return taps | {"logits": logits}
+        return endpoints | {"logits": logits}
 
 
 def resnet(
@@ -153,6 +155,6 @@ def resnet(
     """
     if depth not in BLOCKS:
         raise UserError(f"depth is {depth}; allowed: {', '.join(map(str, BLOCKS))}.")
-    settings.choice("stem", stem, STEMS)
-    settings.at_least_one(width=width)
+    checks.choice("stem", stem, STEMS)
+    checks.at_least_one(width=width)
     return from_linen(ResNet(depth, num_classes, stem, width, bn_momentum, bn_epsilon))

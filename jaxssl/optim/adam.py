@@ -10,9 +10,9 @@ import dataclasses
 
 import optax
 
-from jaxssl import settings
+from jaxssl.config import checks
+from jaxssl.errors import UserError
 from jaxssl.optim import masks
-from jaxssl.types import UserError
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class AdamWConfig:
 
     def __post_init__(self):
         """Raise UserError where no training is possible."""
-        settings.positive(self, "learning_rate")
+        checks.positive(self, "learning_rate")
         _check_moments(self, "b1", "b2")
         if not 0 <= self.final_rate <= 1:
             raise UserError(
@@ -66,7 +66,7 @@ class AdamConfig:
 
     def __post_init__(self):
         """Raise UserError where no training is possible."""
-        settings.positive(self, "learning_rate")
+        checks.positive(self, "learning_rate")
         _check_moments(self, "b1", "b2")
 
 

@@ -5,9 +5,9 @@ import itertools
 
 import optax
 
-from jaxssl import settings
+from jaxssl.config import checks
+from jaxssl.errors import UserError
 from jaxssl.optim import masks
-from jaxssl.types import UserError
 
 SCHEDULES = ("constant", "staircase", "boundaries", "cosine", "linear")
 
@@ -45,9 +45,9 @@ class SGDConfig:
 
     def __post_init__(self):
         """Raise UserError where no training is possible."""
-        settings.choice("schedule", self.schedule, SCHEDULES)
-        settings.positive(self, "learning_rate", "factor")
-        settings.at_least_one(interval=self.interval)
+        checks.choice("schedule", self.schedule, SCHEDULES)
+        checks.positive(self, "learning_rate", "factor")
+        checks.at_least_one(interval=self.interval)
         if not 0 <= self.momentum < 1:
             raise UserError(f"momentum is {self.momentum}; it must be in [0, 1).")
         if not 0 <= self.final_rate <= 1:

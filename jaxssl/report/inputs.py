@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeGuard
 
 import numpy as np
 
-from jaxssl.types import UserError
+from jaxssl.errors import UserError
 
 _TAP = re.compile(r"(conv|stage)\d+")
 

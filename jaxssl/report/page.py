@@ -13,8 +13,8 @@ from typing import Any
 
 import jinja2
 
+from jaxssl.errors import UserError
 from jaxssl.report import inputs, labels, results, story, weights
-from jaxssl.types import UserError
 
 FILE_NAME = "report.html"
 

@@ -1,7 +1,6 @@
 """The training loop: one compiled step, repeated, with everything else at its edges."""
 
 import contextlib
-import dataclasses
 import functools
 import sys
 import time
@@ -12,87 +11,38 @@ from typing import Any
 import jax
 from jax.sharding import Mesh
 
+from jaxssl import errors, text
+from jaxssl.checkpoint import disk_errors, manifest
+from jaxssl.checkpoint import store as checkpoints
 from jaxssl.data import pipeline
-from jaxssl.data.sources import Source
-from jaxssl.settings import positive
-from jaxssl.train import (
-    checkpoint,
-    cluster,
-    edges,
-    logs,
-    manifest,
-    metrics,
-    peers,
-    placement,
-    preemption,
-    records,
-    sharding,
-    start,
-    storage,
-    watchdog,
-)
-from jaxssl.train.recipe import Recipe
-from jaxssl.train.step import Meter, Program, from_plain, make_program, renew
-from jaxssl.types import Batch, Eval, Task, TrainState, UserError
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    """The section ``train`` of a config.
-
-    Attributes:
-      num_steps: length of the run; schedules depend on it.
-      batch_size: rows of a batch over all devices and processes.
-      save_every: steps between two checkpoints; the last step is always saved.
-      log_every: steps between two records of metrics, which are means over them.
-      eval_every: steps between two online evaluations; also before and after all.
-      keep_checkpoints: how many newest checkpoints stay on disk, at least 2.
-      num_workers: processes that read data; 0 reads in this one.
-      max_bad_records: unreadable records that a process skips, of those that it reads
-        from its start on, before the run stops.
-    """
-
-    num_steps: int
-    batch_size: int
-    save_every: int = 1000
-    log_every: int = 50
-    eval_every: int = 1000
-    keep_checkpoints: int = 3
-    num_workers: int = 0
-    max_bad_records: int = 10
-
-    def __post_init__(self):
-        """Check the values."""
-        positive(
-            self, "num_steps", "batch_size", "save_every", "log_every", "eval_every"
-        )
-        if self.keep_checkpoints < 2:
-            raise UserError(
-                f"keep_checkpoints is {self.keep_checkpoints}; it must be at least 2, "
-                "so that a good one is left if the newest gets damaged."
-            )
-        for field in ("num_workers", "max_bad_records"):
-            if getattr(self, field) < 0:
-                raise UserError(
-                    f"{field} is {getattr(self, field)}; it must be 0 or more."
-                )
+from jaxssl.data.source import Source
+from jaxssl.distributed import coordination, partition, peers, preemption, watchdog
+from jaxssl.distributed import mesh as meshes
+from jaxssl.run import metrics, process_log
+from jaxssl.run import workdir as workdirs
+from jaxssl.run.config_file import Recipe
+from jaxssl.train import hooks, state_init
+from jaxssl.train.config import TrainConfig
+from jaxssl.train.metric_sums import MetricSums, from_plain, renew
+from jaxssl.train.step import Program, make_program
+from jaxssl.types import Batch, Eval, Task, TrainState
 
 
 def train(
     task: Task,
     source: Source,
-    config: Config,
+    config: TrainConfig,
     *,
     seed: int,
     workdir: Path,
     evals: Mapping[str, Eval] | None = None,
     init_from: Mapping[str, str] | None = None,
-    layout: sharding.Config | None = None,
+    layout: meshes.MeshConfig | None = None,
     recipe: Recipe | None = None,
     command: Sequence[str] = (),
-    batches: start.Pipeline = pipeline.batches,
+    batches: pipeline.Pipeline = pipeline.batches,
     stream: metrics.Stream | None = None,
-    hang_seconds: int = cluster.Limits().hang,
+    hang_seconds: int = coordination.Limits().hang,
 ) -> TrainState:
     """Train ``task`` on ``source``, or go on where ``workdir`` stopped.
 
@@ -125,23 +75,28 @@ def train(
       PreemptedError: SIGTERM or SIGINT came; the state is saved.
       PeerLostError: of several processes another one is gone.
     """
-    mesh = sharding.make_mesh(layout or sharding.Config())
-    sharding.check_batch(config.batch_size, mesh)
-    records.check_all(workdir, recipe, fingerprint=source.fingerprint)
+    mesh = meshes.make_mesh(layout or meshes.MeshConfig())
+    meshes.check_batch(config.batch_size, mesh)
+    workdirs.check_all(
+        workdir,
+        recipe,
+        has_checkpoint=checkpoints.exists(workdir),
+        fingerprint=source.fingerprint,
+    )
 
     # Shapes first: what does not fit is found before anything is written.
     spec = _read_spec(batches, source, config, seed)
-    abstract = start.make_abstract(task, spec, mesh, layout)
+    abstract = state_init.make_abstract(task, spec, mesh, layout)
     program = make_program(task, abstract, spec, mesh)
-    key = sharding.replicate(start.make_keys(seed)[1], mesh)
+    key = meshes.replicate(state_init.make_keys(seed)[1], mesh)
 
     with contextlib.ExitStack() as stack:
-        stack.enter_context(storage.watch(workdir))
+        stack.enter_context(disk_errors.watch(workdir))
         stack.enter_context(peers.guard())
-        cluster.decide("lock", lambda: stack.enter_context(records.lock(workdir)))
-        records.check_shared(workdir)
+        coordination.decide("lock", lambda: stack.enter_context(workdirs.lock(workdir)))
+        workdirs.check_shared(workdir)
         dog = stack.enter_context(watchdog.watch(workdir, hang_seconds))
-        out = stack.enter_context(logs.open_log(workdir, stream or sys.stdout))
+        out = stack.enter_context(process_log.open_log(workdir, stream or sys.stdout))
         say = functools.partial(metrics.tell, out)
         received = stack.enter_context(preemption.watch())
 
@@ -149,23 +104,28 @@ def train(
         #   1. the newest good checkpoint of this workdir;
         #   2. players of other runs, where `init_from` names them;
         #   3. fresh values.
-        state = checkpoint.restore_newest(workdir, abstract, say)
+        state = checkpoints.restore_newest(workdir, abstract, say)
         restored = state is not None
         if state is None:
-            state = start.init(task, spec, abstract, seed=seed)
-            state = start.graft_players(state, init_from or {}, say)
+            state = state_init.init(task, spec, abstract, seed=seed)
+            state = state_init.graft_players(state, init_from or {}, say)
         del abstract
         first = int(state.step)
         if first >= config.num_steps:
             say(f"{workdir} is finished: step {first} of {config.num_steps}.")
             return state
         if recipe is not None:
-            words = (workdir, recipe, command, source.fingerprint)
-            for change in cluster.decide("write", lambda: records.write(*words)):
+            write = functools.partial(
+                workdirs.write,
+                *(workdir, recipe, command),
+                has_checkpoint=checkpoints.exists(workdir),
+                fingerprint=source.fingerprint,
+            )
+            for change in coordination.decide("write", write):
                 say(f"changed since the last start: {change}")
 
         store = stack.enter_context(
-            checkpoint.open_store(workdir, keep=config.keep_checkpoints)
+            checkpoints.open_store(workdir, keep=config.keep_checkpoints)
         )
         stack.callback(dog.note, "waiting for the save in flight", long=True)
         writer = stack.enter_context(
@@ -185,15 +145,15 @@ def train(
             )
         )
         replay = functools.partial(_replay, rows, seed)
-        run = edges.Run(
+        run = hooks.Run(
             *(config, workdir, evals or {}, writer, store, dog, replay),
-            *(len(checkpoint.set_aside(workdir)), first),
+            *(len(checkpoints.set_aside(workdir)), first),
             began=time.monotonic(),
         )
         dog.note("reading the first batch")
-        batch = sharding.to_devices(next(rows), mesh)
+        batch = meshes.to_devices(next(rows), mesh)
         if not restored:
-            edges.evaluate(run, state, first)
+            hooks.evaluate(run, state, first)
         meter = behind = _begin_meter(workdir, first, program.empty, say)
         pace = metrics.Pace()
         for step in range(first + 1, config.num_steps + 1):
@@ -205,7 +165,7 @@ def train(
             ready = time.monotonic()
             if not last:
                 dog.note("reading the batch of the next one")
-                batch = sharding.to_devices(next(rows), mesh)
+                batch = meshes.to_devices(next(rows), mesh)
             waited = time.monotonic() - ready
             # The host stays one step ahead of the device, never more.
             dog.note("waiting for the devices")
@@ -214,31 +174,31 @@ def train(
             pace = pace.add(seconds=time.monotonic() - started, waited=waited)
             metrics.advance(writer)
             if step % config.log_every == 0 or last:
-                edges.log(run, step, meter, pace, num_bad=len(rows.bad_records))
+                hooks.log(run, step, meter, pace, num_bad=len(rows.bad_records))
                 meter, pace = renew(program.empty, meter), metrics.Pace()
             if step % config.eval_every == 0 or last:
-                edges.evaluate(run, state, step)
+                hooks.evaluate(run, state, step)
             stopped = received()
             if step % config.save_every == 0 or last or stopped:
-                edges.save(run, state, meter)
+                hooks.save(run, state, meter)
             if stopped and not last:
-                checkpoint.finish(store)
-                raise preemption.PreemptedError(step, stopped)
+                checkpoints.finish(store)
+                raise errors.PreemptedError(step, stopped)
     return state
 
 
 def _read_spec(
-    batches: start.Pipeline, source: Source, config: Config, seed: int
+    batches: pipeline.Pipeline, source: Source, config: TrainConfig, seed: int
 ) -> Batch:
     """Return the shapes of a global batch, of which there has to be one."""
     batches(source, batch_size=config.batch_size, seed=seed).close()
-    return start.make_spec(
+    return state_init.make_spec(
         source, batch_size=config.batch_size, max_bad_records=config.max_bad_records
     )
 
 
 def _introduce(
-    source: Source, state: TrainState, mesh: Mesh, config: Config, say: checkpoint.Say
+    source: Source, state: TrainState, mesh: Mesh, config: TrainConfig, say: text.Say
 ) -> None:
     """Say what is about to be trained, on what and where."""
     counts = {
@@ -251,20 +211,22 @@ def _introduce(
         f"{mesh.size} x {kind}; parameters: {players}"
     )
     if mesh.size > 1:
-        say(placement.tell(state, mesh))
+        say(partition.tell(state, mesh))
 
 
-def _compile(program: Program, say: checkpoint.Say) -> Callable[..., Any]:
+def _compile(program: Program, say: text.Say) -> Callable[..., Any]:
     say("compiling")
     began = time.monotonic()
     step_fn = program.compile()
-    say(f"compiled in {metrics.format_seconds(time.monotonic() - began)}")
+    say(f"compiled in {text.format_seconds(time.monotonic() - began)}")
     return step_fn
 
 
-def _begin_meter(workdir: Path, step: int, empty: Meter, say: checkpoint.Say) -> Meter:
+def _begin_meter(
+    workdir: Path, step: int, empty: MetricSums, say: text.Say
+) -> MetricSums:
     """Return the meter as it was after a step, so that a record misses no step."""
-    folder = workdir / checkpoint.FOLDER / str(step)
+    folder = workdir / checkpoints.FOLDER / str(step)
     kept = manifest.read_meter(folder) if folder.exists() else None
     if kept is None:  # The run begins, or its checkpoint is older than such meters.
         return empty
@@ -275,16 +237,16 @@ def _begin_meter(workdir: Path, step: int, empty: Meter, say: checkpoint.Say) ->
 
 
 def _open_rows(
-    batches: start.Pipeline,
+    batches: pipeline.Pipeline,
     source: Source,
-    config: Config,
+    config: TrainConfig,
     mesh: Mesh,
     *,
     seed: int,
     start_step: int,
 ) -> pipeline.Batches:
     """Open the input at a step; each process gets its own rows of every batch."""
-    index, count = sharding.share(mesh)
+    index, count = meshes.share(mesh)
     return batches(
         source,
         batch_size=config.batch_size,
@@ -304,7 +266,7 @@ def _replay(
 
     No record is read again: a run that ends may have used up its bad ones.
     """
-    given, key = [], start.make_keys(seed)[1]
+    given, key = [], state_init.make_keys(seed)[1]
     for number in range(step - 1, step - 1 + count):
         words = jax.random.key_data(jax.random.fold_in(key, number)).tolist()
         ids = rows.ids(number).tolist()

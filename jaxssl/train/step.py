@@ -1,42 +1,18 @@
 """The compiled step: a task's step, its random key, and a meter on the device."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
-from jaxssl.train import manifest, placement, sharding, start
-from jaxssl.types import Array, Batch, Bool, Int, Key, Metrics, Task, TrainState
-
-MAX_SKIPS = 3
-"""So many steps in a row without an update end the run."""
-
-UPDATE = "the update"
-
-
-class Meter(NamedTuple):
-    """What the step adds up on the device between two log steps.
-
-    Attributes:
-      sums: of every metric, over the steps that made an update.
-      count: number of steps in the sums.
-      causes: number of skipped steps by what was not finite in them: a loss, or
-        ``UPDATE``, which is any number of the new state.
-      skipped: number of skipped steps.
-      streak: number of skipped steps in a row up to now; an interval takes it over
-        from the one before.
-      stop_step: the step that made it ``MAX_SKIPS`` in a row, or -1.
-    """
-
-    sums: Metrics
-    count: Int[Array, ""]
-    causes: dict[str, Int[Array, ""]]
-    skipped: Int[Array, ""]
-    streak: Int[Array, ""]
-    stop_step: Int[Array, ""]
+from jaxssl import trees
+from jaxssl.distributed import mesh as meshes
+from jaxssl.distributed import partition
+from jaxssl.train import metric_sums, state_init
+from jaxssl.train.metric_sums import MetricSums
+from jaxssl.types import Array, Batch, Bool, Key, Metrics, Task, TrainState
 
 
 class Program(NamedTuple):
@@ -48,8 +24,8 @@ class Program(NamedTuple):
       empty: the meter to start an interval with.
     """
 
-    compile: Callable[[], Callable[..., tuple[TrainState, Meter]]]
-    empty: Meter
+    compile: Callable[[], Callable[..., tuple[TrainState, MetricSums]]]
+    empty: MetricSums
 
 
 def make_program(task: Task, abstract: TrainState, spec: Batch, mesh: Mesh) -> Program:
@@ -72,12 +48,12 @@ def make_program(task: Task, abstract: TrainState, spec: Batch, mesh: Mesh) -> P
       TypeError: the step changes the shape or dtype of a leaf of the state.
     """
     traced, empty = trace(task, abstract, spec, mesh)
-    return Program(traced.lower().compile, sharding.replicate(empty, mesh))
+    return Program(traced.lower().compile, meshes.replicate(empty, mesh))
 
 
 def trace(
     task: Task, abstract: TrainState, spec: Batch, mesh: Mesh
-) -> tuple[jax.stages.Traced, Meter]:
+) -> tuple[jax.stages.Traced, MetricSums]:
     """Trace the step that the loop takes, for devices that need not be there.
 
     A step whose losses or new state are not finite leaves no trace in the state, but in
@@ -97,7 +73,7 @@ def trace(
       UserError: the task's settings do not fit the data.
       TypeError: the step changes the shape or dtype of a leaf of the state.
     """
-    everywhere, rows = sharding.replicated(mesh), sharding.split(mesh)
+    everywhere, rows = meshes.replicated(mesh), meshes.split(mesh)
     places = jax.tree.map(lambda leaf: leaf.sharding, abstract)
     key_type = jax.eval_shape(lambda: jax.random.key(0)).dtype
     key = jax.ShapeDtypeStruct((), key_type, sharding=everywhere)
@@ -113,7 +89,7 @@ def trace(
 
 def make_advance(
     task: Task, abstract: TrainState, spec: Batch
-) -> tuple[Callable[..., tuple[TrainState, Meter]], Meter]:
+) -> tuple[Callable[..., tuple[TrainState, MetricSums]], MetricSums]:
     """Return the guarded step as a function, and the meter to begin with.
 
     Args:
@@ -138,25 +114,25 @@ def make_advance(
     try:
         after, scalars = step.eval_shape(abstract, spec, key)
     except ValueError as error:
-        raise start.explain(error) from error
+        raise state_init.explain(error) from error
     _check_stable(abstract, after)
 
     def advance(
-        state: TrainState, meter: Meter, batch: Batch, key: Key[Array, ""]
-    ) -> tuple[TrainState, Meter]:
-        whole = state._replace(params=placement.gather(state.params, abstract.params))
+        state: TrainState, meter: MetricSums, batch: Batch, key: Key[Array, ""]
+    ) -> tuple[TrainState, MetricSums]:
+        whole = state._replace(params=partition.gather(state.params, abstract.params))
         new, scalars = step(whole, batch, jax.random.fold_in(key, state.step))
         bad = _find_bad(new, scalars)
         skip = jnp.any(jnp.stack([*bad.values()]))
         kept = jax.tree.map(lambda now, old: jnp.where(skip, old, now), new, state)
-        meter = _add(meter, scalars, bad, skip, new.step)
+        meter = metric_sums.add(meter, scalars, bad, skip, new.step)
         return kept._replace(step=new.step), meter
 
     zero = jnp.zeros((), jnp.int32)
-    empty = Meter(
+    empty = MetricSums(
         sums={name: jnp.zeros(()) for name in scalars},
         count=zero,
-        causes={name: zero for name in [*_losses(scalars), UPDATE]},
+        causes={name: zero for name in [*_losses(scalars), metric_sums.UPDATE]},
         skipped=zero,
         streak=zero,
         stop_step=zero - 1,
@@ -173,64 +149,11 @@ def _losses(names: Iterable[str]) -> list[str]:
 def _find_bad(new: TrainState, scalars: Metrics) -> dict[str, Bool[Array, ""]]:
     """Say of each loss, and of the new state, whether it is not finite."""
     bad = {name: ~jnp.isfinite(scalars[name]) for name in _losses(scalars)}
-    return {**bad, UPDATE: ~is_finite(new)}
-
-
-def _add(
-    meter: Meter,
-    scalars: Metrics,
-    bad: dict[str, Bool[Array, ""]],
-    skip: Bool[Array, ""],
-    step: Int[Array, ""],
-) -> Meter:
-    """Add one step: its metrics if it made an update, else the reasons why not."""
-    streak = jnp.where(skip, meter.streak + 1, 0)
-    stop = (meter.stop_step < 0) & (streak >= MAX_SKIPS)
-    return Meter(
-        sums={
-            name: total + jnp.where(skip, 0.0, jnp.float32(scalars[name]))
-            for name, total in meter.sums.items()
-        },
-        count=meter.count + ~skip,
-        causes={name: count + bad[name] for name, count in meter.causes.items()},
-        skipped=meter.skipped + skip,
-        streak=streak,
-        stop_step=jnp.where(stop, step, meter.stop_step),
-    )
-
-
-def renew(empty: Meter, meter: Meter) -> Meter:
-    """Return the meter of the next interval; skipped steps in a row count on."""
-    return empty._replace(streak=meter.streak)
-
-
-def to_plain(meter: Meter) -> dict[str, Any]:
-    """Return a meter as JSON holds it exactly: each float32 is a double, too."""
-    return jax.tree.map(lambda x: x.item(), jax.device_get(meter))._asdict()
-
-
-def from_plain(kept: Mapping[str, Any], empty: Meter) -> Meter | None:
-    """Return a meter that `to_plain` wrote down.
-
-    Args:
-      kept: what it returned.
-      empty: the meter to start an interval with, on its devices.
-
-    Returns:
-      The meter on the same devices; None if the task had other metrics then.
-    """
-    if jax.tree.structure(kept) != jax.tree.structure(empty._asdict()):
-        return None
-
-    def put(value: float | int, like: jax.Array) -> Array:
-        told = np.asarray(value, like.dtype)
-        return jax.make_array_from_callback((), like.sharding, lambda _: told)
-
-    return jax.tree.map(put, Meter(**kept), empty)
+    return {**bad, metric_sums.UPDATE: ~is_finite(new)}
 
 
 def _check_stable(before: TrainState, after: TrainState) -> None:
-    old, new = manifest.describe(before), manifest.describe(after)
+    old, new = trees.describe(before), trees.describe(after)
     for path in [*old, *new]:
         if old.get(path) != new.get(path):
             raise TypeError(

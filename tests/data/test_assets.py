@@ -8,8 +8,9 @@ import pytest
 from PIL import Image
 
 import jaxssl.data
-from jaxssl.data import build_assets, fashion_on_photos
-from jaxssl.types import UserError
+from jaxssl.data import fashion_on_photos
+from jaxssl.errors import UserError
+from tools import build_assets
 
 ASSETS = Path(jaxssl.data.__file__).parent / "assets"
 COPYRIGHT = """Format: x

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from jaxssl.config.section import from_config
 from jaxssl.data import ArraySource, corruption, images, load, pipeline
 from jaxssl.data.corruption import (
     CIFAR10_PAIRS,
@@ -15,10 +16,8 @@ from jaxssl.data.corruption import (
     noisy_labels,
     permuted_pixels,
 )
-from jaxssl.data.sources import BadRecord
 from jaxssl.data.subset import Part, subset
-from jaxssl.settings import from_config
-from jaxssl.types import UserError
+from jaxssl.errors import BadRecord, UserError
 
 CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck".split()
 COUNTS = (301, 40, 7, 120, 120, 99, 100, 64, 1, 1000)

@@ -3,7 +3,7 @@ import pytest
 from pictures import encode, noise
 
 from jaxssl.data import ArraySource, doctor, load
-from jaxssl.types import UserError
+from jaxssl.errors import UserError
 
 
 def test_the_doctor_finds_what_was_broken(class_folder):

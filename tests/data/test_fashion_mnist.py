@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxssl.data import idx, load
-from jaxssl.types import UserError
+from jaxssl.errors import UserError
 
 
 def idx_bytes(array: np.ndarray, shape=None, magic=None) -> bytes:

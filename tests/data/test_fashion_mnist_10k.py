@@ -5,7 +5,7 @@ import pytest
 
 from jaxssl.data import doctor, load
 from jaxssl.data.fashion_on_photos import garments
-from jaxssl.types import UserError
+from jaxssl.errors import UserError
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 10_000), ("test", 2_000)])

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from jaxssl.data import fashion_on_photos, load
-from jaxssl.types import UserError
+from jaxssl.errors import UserError
 
 TINY = {"num_train": 60, "num_test": 60}
 GOLDEN = "a1e1ccb20bc1a375e30e6c556c1bdceb3deb8909882739b29e4b88c4f929ace2"

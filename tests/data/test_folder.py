@@ -5,8 +5,7 @@ import pytest
 from pictures import encode, noise
 
 from jaxssl.data import Source, load, pipeline
-from jaxssl.data.sources import BadRecord
-from jaxssl.types import UserError
+from jaxssl.errors import BadRecord, UserError
 
 
 def test_sub_folders_are_classes(class_folder):

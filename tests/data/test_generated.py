@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jaxssl.data import generated, load, pipeline
-from jaxssl.types import UserError
+from jaxssl.errors import UserError
 
 
 @pytest.mark.parametrize(

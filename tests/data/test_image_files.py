@@ -8,7 +8,7 @@ from pictures import encode, noise
 from PIL import Image
 
 from jaxssl.data import images
-from jaxssl.data.sources import BadRecord
+from jaxssl.errors import BadRecord
 
 
 def test_png_comes_back_as_it_was():

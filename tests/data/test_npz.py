@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from jaxssl.data import load
-from jaxssl.types import UserError
+from jaxssl.errors import UserError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3), dtype=np.uint8)
 LABELS = np.array([0, 2, 1, 2, 0], np.int64)

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from jaxssl.data import ArraySource, pipeline
 from jaxssl.data.order import epochs
+from jaxssl.errors import UserError
 from jaxssl.optim.bilevel import LabelMatchedSampler
-from jaxssl.types import UserError
 
 LABELS = np.random.default_rng(0).integers(0, 3, 40)
 SAMPLER = LabelMatchedSampler(LABELS, k=4, per_minibatch=2, seed=1)

@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 
 from jaxssl.data import ArraySource, pipeline
 from jaxssl.data.order import epoch_order
-from jaxssl.data.sources import BadRecord
-from jaxssl.types import UserError
+from jaxssl.errors import BadRecord, UserError
 
 GRID = [
     (n, hosts, per_host)

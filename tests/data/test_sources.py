@@ -3,8 +3,9 @@ import sys
 import numpy as np
 import pytest
 
-from jaxssl.data import ArraySource, Source, load, sources
-from jaxssl.types import UserError
+from jaxssl.data import ArraySource, Source, load
+from jaxssl.data import source as source_lib
+from jaxssl.errors import UserError
 
 
 def test_an_array_source_is_a_source():
@@ -42,7 +43,7 @@ def test_the_fingerprint_follows_the_content():
     assert one == ArraySource(images.copy(), labels).fingerprint
     assert one != ArraySource(images, labels + 1).fingerprint
     assert one != ArraySource(images + np.uint8(1), labels).fingerprint
-    assert sources.digest("ab", "c") != sources.digest("a", "bc")
+    assert source_lib.digest("ab", "c") != source_lib.digest("a", "bc")
 
 
 @pytest.mark.parametrize(

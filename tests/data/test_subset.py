@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from jaxssl.data.sources import ArraySource
+from jaxssl.data.source import ArraySource
 from jaxssl.data.subset import Part, subset
-from jaxssl.types import UserError
+from jaxssl.errors import UserError
 
 
 class Counting(ArraySource):

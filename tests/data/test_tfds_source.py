@@ -17,7 +17,7 @@ from pictures import encode, noise
 from jaxssl import transforms
 from jaxssl.data import Source, doctor, images, load, pipeline
 from jaxssl.data.corruption import NoiseConfig, labels_of, noisy_labels
-from jaxssl.types import UserError
+from jaxssl.errors import UserError
 
 COUNT = 12
 

@@ -7,15 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl.data.sources import ArraySource
+from jaxssl.data.source import ArraySource
 from jaxssl.types import TrainState
 
 
 class Tiny(NamedTuple):
-    """A state and readouts: one 1x1 convolution, seen at two resolutions."""
+    """A state and predict_fns: one 1x1 convolution, seen at two resolutions."""
 
     state: TrainState
-    readouts: dict
+    predict_fns: dict
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl.data.sources import ArraySource
+from jaxssl.data.source import ArraySource
+from jaxssl.errors import UserError
 from jaxssl.evals import answers, classification
-from jaxssl.types import UserError
 
 
 def test_a_classifier_is_asked_on_several_crops(tiny, test_set):
@@ -27,8 +27,8 @@ def test_a_classifier_is_asked_on_several_crops(tiny, test_set):
         total = total + scores / scores.sum(axis=1, keepdims=True)
     want = (total.argmax(axis=1) == test_set.labels).mean()
     assert alone(tiny.state).scalars == {"accuracy": pytest.approx(want)}
-    by_tap = {"logits": lambda state, x: {"conv1": logits(state, x)}}
-    named = answers.accuracy_eval(by_tap, test_set, config)
+    by_endpoint = {"logits": lambda state, x: {"conv1": logits(state, x)}}
+    named = answers.accuracy_eval(by_endpoint, test_set, config)
     assert named(tiny.state).scalars == {"conv1": pytest.approx(want)}
 
 
@@ -94,8 +94,8 @@ def test_predictions_are_drawn_anew_and_kept_by_index(tiny, test_set):
 
     def predict(seed):
         config = answers.LogitsConfig(crop_size=9, batch_size=7)
-        readouts = {"sampled_logits": sampled}
-        run = answers.predictions_eval(readouts, test_set, config, seed=seed)
+        predict_fns = {"sampled_logits": sampled}
+        run = answers.predictions_eval(predict_fns, test_set, config, seed=seed)
         return run(tiny.state)
 
     found = predict(0)
@@ -111,8 +111,8 @@ def test_predictions_are_drawn_anew_and_kept_by_index(tiny, test_set):
     assert (kept[labels != test_set.labels] <= 1 / 2).all()
     source, _ = noisy(test_set)
     config = answers.LogitsConfig(crop_size=9, batch_size=7)
-    readouts = {"sampled_logits": sampled}
-    again = answers.predictions_eval(readouts, source, config, seed=0)(tiny.state)
+    predict_fns = {"sampled_logits": sampled}
+    again = answers.predictions_eval(predict_fns, source, config, seed=0)(tiny.state)
     assert again.scalars == found.scalars  # Against the true labels, not the given.
     np.testing.assert_array_equal(predict(0).arrays["predicted"], labels)
     assert (predict(1).arrays["predicted"] != labels).any()

@@ -7,16 +7,16 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.special import log_expit, logsumexp, softmax
 
+from jaxssl.errors import UserError
 from jaxssl.evals import classification
 from jaxssl.evals.classification import FewShotConfig, LinearProbeConfig
 from jaxssl.evals.features import Features
-from jaxssl.types import UserError
 
 LONG = LinearProbeConfig(learning_rate=0.05, num_epochs=2000, batch_size=120)
 
 
 def clusters(count: int, *, seed: int, width: int = 6) -> Features:
-    """Three overlapping classes; the tap "noise" says nothing about them."""
+    """Three overlapping classes; the endpoint "noise" says nothing about them."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, 3, count).astype(np.int32)
     centres = np.random.default_rng(99).normal(size=(3, width))
@@ -37,7 +37,7 @@ def softmax_objective(flat, x, labels, l2):
 
 def test_it_finds_the_minimum_of_the_convex_problem():
     data = clusters(120, seed=0)
-    x = data.taps["conv5"]
+    x = data.endpoints["conv5"]
     probe = classification.fit_probe(x, data.labels, num_outputs=3, config=LONG)
     args = (x.astype(np.float64), data.labels, LONG.l2)
     best = minimize(softmax_objective, np.zeros(6 * 3 + 3), args, method="L-BFGS-B")
@@ -48,7 +48,7 @@ def test_it_finds_the_minimum_of_the_convex_problem():
 
 def test_attributes_minimise_their_own_logistic_problems():
     data = clusters(120, seed=0)
-    x = data.taps["conv5"]
+    x = data.endpoints["conv5"]
     labels = np.stack([data.labels == 0, data.labels == 2], axis=1).astype(np.int32)
     probe = classification.fit_probe(
         x,
@@ -71,9 +71,10 @@ def test_attributes_minimise_their_own_logistic_problems():
 def test_accuracy_agrees_with_the_minimum():
     train, test = clusters(120, seed=0), clusters(200, seed=1)
     got = classification.linear_probes(train, test, config=LONG)
-    mean, deviation = train.taps["conv5"].mean(0), train.taps["conv5"].std(0)
+    mean, deviation = train.endpoints["conv5"].mean(0), train.endpoints["conv5"].std(0)
     x, x_test = (
-        ((f.taps["conv5"] - mean) / deviation).astype(np.float64) for f in (train, test)
+        ((f.endpoints["conv5"] - mean) / deviation).astype(np.float64)
+        for f in (train, test)
     )
     args = (x, train.labels, LONG.l2)
     best = minimize(softmax_objective, np.zeros(21), args, method="L-BFGS-B").x
@@ -88,7 +89,7 @@ def test_the_seed_decides():
 
     def probe(seed):
         chosen = dataclasses.replace(config, seed=seed)
-        x = train.taps["conv5"]
+        x = train.endpoints["conv5"]
         return classification.fit_probe(x, train.labels, num_outputs=3, config=chosen)
 
     np.testing.assert_array_equal(probe(0).weights, probe(0).weights)
@@ -112,7 +113,9 @@ def test_several_views_of_the_test_set():
     train, test = clusters(120, seed=0), clusters(200, seed=1)
     config = LinearProbeConfig(num_epochs=5)
     twice = test._replace(
-        taps={tap: np.stack([x, x], axis=1) for tap, x in test.taps.items()}
+        endpoints={
+            endpoint: np.stack([x, x], axis=1) for endpoint, x in test.endpoints.items()
+        }
     )
     want = classification.linear_probes(train, test, config=config)
     assert classification.linear_probes(train, twice, config=config) == want

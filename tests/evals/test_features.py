@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from jaxssl.data import pipeline
+from jaxssl.errors import UserError
 from jaxssl.evals import features
 from jaxssl.evals.features import FeatureBank, FeatureConfig
 from jaxssl.ops.average import Pool
-from jaxssl.types import UserError
 
 
 def mean_pooled(maps: np.ndarray, size: int) -> np.ndarray:
@@ -19,11 +19,14 @@ def mean_pooled(maps: np.ndarray, size: int) -> np.ndarray:
 def expected(tiny, images: np.ndarray) -> dict[str, np.ndarray]:
     kernel = np.asarray(tiny.state.params["classifier"]["kernel"])
     maps = np.maximum(images.astype(np.float32) / 255 @ kernel, 0)
-    taps = {"conv1": mean_pooled(maps, 4), "conv2": mean_pooled(maps[:, ::2, ::2], 2)}
-    return {tap: x.reshape(len(x), -1) for tap, x in taps.items()}
+    endpoints = {
+        "conv1": mean_pooled(maps, 4),
+        "conv2": mean_pooled(maps[:, ::2, ::2], 2),
+    }
+    return {endpoint: x.reshape(len(x), -1) for endpoint, x in endpoints.items()}
 
 
-def halves(tap: str, shape: tuple[int, int, int]) -> Pool:
+def halves(endpoint: str, shape: tuple[int, int, int]) -> Pool:
     return Pool(shape[0] // 2)
 
 
@@ -32,7 +35,7 @@ def test_features_of_centre_crops_do_not_depend_on_the_batches(
     tiny, test_set, batch_size
 ):
     got = features.extract(
-        tiny.readouts["features"],
+        tiny.predict_fns["features"],
         tiny.state,
         test_set,
         crop_size=8,
@@ -40,17 +43,17 @@ def test_features_of_centre_crops_do_not_depend_on_the_batches(
         pools=halves,
     )
     want = expected(tiny, test_set.images[:, :8, :8])
-    assert got.taps.keys() == want.keys()
-    for tap, x in want.items():
-        assert got.taps[tap].dtype == np.float32
-        np.testing.assert_allclose(got.taps[tap], x, atol=1e-6)
+    assert got.endpoints.keys() == want.keys()
+    for endpoint, x in want.items():
+        assert got.endpoints[endpoint].dtype == np.float32
+        np.testing.assert_allclose(got.endpoints[endpoint], x, atol=1e-6)
     np.testing.assert_array_equal(got.labels, test_set.labels)
     np.testing.assert_array_equal(got.ids, np.arange(23))
 
 
 def test_views_are_rows_of_their_own(tiny, test_set):
     got = features.extract(
-        tiny.readouts["features"],
+        tiny.predict_fns["features"],
         tiny.state,
         test_set,
         crop_size=8,
@@ -64,7 +67,7 @@ def test_views_are_rows_of_their_own(tiny, test_set):
     views += [view[:, :, ::-1] for view in views]
     for v, view in enumerate(views):
         want = expected(tiny, view)["conv1"]
-        np.testing.assert_allclose(got.taps["conv1"][:, v], want, atol=1e-6)
+        np.testing.assert_allclose(got.endpoints["conv1"][:, v], want, atol=1e-6)
 
 
 def test_views_keep_type_and_centre():
@@ -124,7 +127,7 @@ def passes(monkeypatch):
 
 
 def test_the_bank_computes_once_a_state_and_source(tiny, train_set, test_set, passes):
-    bank = FeatureBank(tiny.readouts["features"], FeatureConfig(crop_size=8))
+    bank = FeatureBank(tiny.predict_fns["features"], FeatureConfig(crop_size=8))
     first = bank(tiny.state, train_set)
     bank(tiny.state, test_set)
     assert bank(tiny.state, train_set) is first
@@ -135,7 +138,7 @@ def test_the_bank_computes_once_a_state_and_source(tiny, train_set, test_set, pa
     params = jax.tree.map(lambda x: 2 * x, tiny.state.params)
     later = bank(tiny.state._replace(params=params), train_set)
     assert len(passes) == 4
-    assert not np.array_equal(later.taps["conv1"], first.taps["conv1"])
+    assert not np.array_equal(later.endpoints["conv1"], first.endpoints["conv1"])
     assert bank(tiny.state, train_set) is not first  # It holds one state only.
 
 
@@ -144,7 +147,7 @@ def test_one_compilation_for_all_states_and_sources(tiny, train_set, test_set):
 
     def counted(state, images):
         traces.append(images.shape)
-        return tiny.readouts["features"](state, images)
+        return tiny.predict_fns["features"](state, images)
 
     bank = FeatureBank(counted, FeatureConfig(crop_size=8, batch_size=10))
     for scale in (1.0, 2.0):
@@ -156,7 +159,7 @@ def test_one_compilation_for_all_states_and_sources(tiny, train_set, test_set):
 
 def test_no_transfer_is_implicit_and_no_leaf_moves(tiny, test_set):
     before = jax.tree.map(np.array, tiny.state)
-    bank = FeatureBank(tiny.readouts["features"], FeatureConfig(crop_size=8))
+    bank = FeatureBank(tiny.predict_fns["features"], FeatureConfig(crop_size=8))
     with jax.transfer_guard("disallow"):
         bank(tiny.state, test_set)
     jax.tree.map(np.testing.assert_array_equal, before, tiny.state)
@@ -164,11 +167,11 @@ def test_no_transfer_is_implicit_and_no_leaf_moves(tiny, test_set):
 
 def test_a_replicated_state_gives_the_same_features(tiny, test_set):
     config = FeatureConfig(crop_size=8, batch_size=10)
-    one = FeatureBank(tiny.readouts["features"], config)(tiny.state, test_set)
+    one = FeatureBank(tiny.predict_fns["features"], config)(tiny.state, test_set)
     mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
     everywhere = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
     state = jax.device_put(tiny.state, everywhere)
-    many = FeatureBank(tiny.readouts["features"], config)(state, test_set)
+    many = FeatureBank(tiny.predict_fns["features"], config)(state, test_set)
     jax.tree.map(np.testing.assert_array_equal, one, many)
 
 

@@ -3,10 +3,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from jaxssl.errors import UserError
 from jaxssl.evals import knn
 from jaxssl.evals.features import Features
 from jaxssl.evals.knn import KnnConfig
-from jaxssl.types import UserError
 
 
 def literal_neighbors(query, database, k, without=None) -> list[int]:
@@ -78,8 +78,8 @@ def test_votes_are_those_of_the_loop():
 def test_accuracies_are_those_of_the_loop():
     train, test = blobs(90, seed=0), blobs(40, seed=1)
     config = KnnConfig(ks=(1, 5, 12))
-    mean, deviation = train.taps["conv5"].mean(0), train.taps["conv5"].std(0)
-    x, x_test = ((f.taps["conv5"] - mean) / deviation for f in (train, test))
+    mean, deviation = train.endpoints["conv5"].mean(0), train.endpoints["conv5"].std(0)
+    x, x_test = ((f.endpoints["conv5"] - mean) / deviation for f in (train, test))
     got = knn.knn(train, test, config=config)
     for k in config.ks:
         near = [literal_neighbors(q, x, k) for q in x_test]
@@ -94,8 +94,8 @@ def test_accuracies_are_those_of_the_loop():
 
 def test_views_are_concatenated():
     data = blobs(30, seed=0)
-    x = data.taps["conv5"]
-    views = data._replace(taps={"conv5": x.reshape(30, 3, 2)})
+    x = data.endpoints["conv5"]
+    views = data._replace(endpoints={"conv5": x.reshape(30, 3, 2)})
     np.testing.assert_array_equal(knn.concatenated(views, "conv5"), x)
     config = KnnConfig(ks=(3,))
     want = knn.leave_one_out_knn(data, config=config)
@@ -106,8 +106,8 @@ def test_bad_requests_say_what_is_allowed():
     data = blobs(10, seed=0)
     with pytest.raises(UserError, match="only 9 images to choose from"):
         knn.leave_one_out_knn(data, config=KnnConfig(ks=(10,)))
-    with pytest.raises(UserError, match="tap is 'conv6'"):
-        knn.knn(data, data, config=KnnConfig(ks=(1,), tap="conv6"))
+    with pytest.raises(UserError, match="endpoint is 'conv6'"):
+        knn.knn(data, data, config=KnnConfig(ks=(1,), endpoint="conv6"))
     with pytest.raises(UserError, match="ks is"):
         KnnConfig(ks=(0, 1))
     with pytest.raises(UserError, match="views is 'ten'; allowed: center, five"):

@@ -2,15 +2,15 @@ import jax
 import numpy as np
 import pytest
 
+from jaxssl.errors import UserError
 from jaxssl.evals import pretext
 from jaxssl.evals.pretext import PretextConfig
-from jaxssl.types import UserError
 
 
 @pytest.mark.parametrize("batch_size", [4, 23, 50])
 def test_every_image_is_seen_once_in_every_class(tiny, test_set, batch_size):
     config = PretextConfig(batch_size=batch_size, num_examples=6)
-    look = pretext.make_pretext(tiny.readouts["pretext"], config)
+    look = pretext.make_pretext(tiny.predict_fns["pretext"], config)
     seen = look(tiny.state, test_set)
     assert seen.logits.shape == (23, 4, 4)
     np.testing.assert_array_equal(seen.originals, test_set.images[:6])
@@ -29,7 +29,7 @@ def test_one_compilation(tiny, test_set, train_set):
 
     def counted(state, batch, key):
         traces.append(batch["image"].shape)
-        return tiny.readouts["pretext"](state, batch, key)
+        return tiny.predict_fns["pretext"](state, batch, key)
 
     look = pretext.make_pretext(counted, PretextConfig(batch_size=10))
     with jax.transfer_guard("disallow"):
@@ -73,7 +73,7 @@ def test_restricted_accuracy_asks_for_some_classes_only():
 
 def test_pictures_must_be_pixels(tiny, test_set):
     def floats(state, batch, key):
-        out = tiny.readouts["pretext"](state, batch, key)
+        out = tiny.predict_fns["pretext"](state, batch, key)
         return out | {"image": out["image"].astype("float32")}
 
     look = pretext.make_pretext(floats, PretextConfig())

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from jaxssl.data.sources import ArraySource
+from jaxssl.data.source import ArraySource
+from jaxssl.errors import UserError
 from jaxssl.evals.features import Features
 from jaxssl.evals.retrieval import RetrievalConfig, retrieve
-from jaxssl.types import UserError
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_rows_that_were_left_out_do_not_shift_the_images(gallery):
     source, features = gallery
     keep = np.arange(3, 12)  # As if the first three records could not be read.
     fewer = Features(
-        {"conv5": features.taps["conv5"][keep]}, features.labels[keep], keep
+        {"conv5": features.endpoints["conv5"][keep]}, features.labels[keep], keep
     )
     config = RetrievalConfig(num_queries=9, num_neighbors=1)
     found = retrieve(

@@ -2,14 +2,14 @@ import jax
 import numpy as np
 import pytest
 
-from jaxssl.data.sources import ArraySource
+from jaxssl.data.source import ArraySource
+from jaxssl.errors import UserError
 from jaxssl.evals import classification, knn, suite
 from jaxssl.evals.classification import FewShotConfig, LinearProbeConfig
 from jaxssl.evals.features import FeatureBank, FeatureConfig
 from jaxssl.evals.knn import KnnConfig
 from jaxssl.evals.pretext import PretextConfig
 from jaxssl.evals.retrieval import RetrievalConfig
-from jaxssl.types import UserError
 
 NAMES = ("none", "rot90", "rot180", "rot270")
 
@@ -17,14 +17,14 @@ NAMES = ("none", "rot90", "rot180", "rot270")
 @pytest.fixture
 def bank(tiny) -> FeatureBank:
     config = FeatureConfig(crop_size=8, batch_size=10)
-    return FeatureBank(tiny.readouts["features"], config)
+    return FeatureBank(tiny.predict_fns["features"], config)
 
 
 @pytest.fixture
 def evals(tiny, bank, train_set, test_set) -> dict:
     sources = {"grey": test_set, "background_only": train_set}
     pretext = PretextConfig(batch_size=10, num_examples=2)
-    search = RetrievalConfig(tap="conv2", num_queries=4, num_neighbors=3)
+    search = RetrievalConfig(endpoint="conv2", num_queries=4, num_neighbors=3)
     return {
         "linear_probe": suite.linear_probe_eval(
             bank, train_set, test_set, LinearProbeConfig(num_epochs=20, batch_size=16)
@@ -33,11 +33,11 @@ def evals(tiny, bank, train_set, test_set) -> dict:
             bank, train_set, test_set, FewShotConfig(shots=5)
         ),
         "knn": suite.knn_eval(
-            bank, train_set, test_set, KnnConfig(ks=(1, 3), tap="conv1")
+            bank, train_set, test_set, KnnConfig(ks=(1, 3), endpoint="conv1")
         ),
         "retrieval": suite.retrieval_eval(bank, test_set, train_set, search),
-        "pretext": suite.pretext_eval(tiny.readouts, test_set, NAMES, pretext),
-        "shortcut": suite.shortcut_eval(tiny.readouts, sources, NAMES, pretext),
+        "pretext": suite.pretext_eval(tiny.predict_fns, test_set, NAMES, pretext),
+        "shortcut": suite.shortcut_eval(tiny.predict_fns, sources, NAMES, pretext),
         "filters": suite.filters_eval("classifier", ("kernel",)),
     }
 
@@ -86,7 +86,7 @@ def test_pretext_brings_what_the_report_shows(tiny, evals, test_set):
 def test_shortcut_counts_rotations_only(tiny, test_set):
     names = ("lci", "rot90", "warp", "rot270")
     run = suite.shortcut_eval(
-        tiny.readouts, {"grey": test_set}, names, PretextConfig(batch_size=10)
+        tiny.predict_fns, {"grey": test_set}, names, PretextConfig(batch_size=10)
     )
     logits = []
     for image in test_set.images.astype(np.float32):
@@ -96,7 +96,7 @@ def test_shortcut_counts_rotations_only(tiny, test_set):
     right = [(left > right_) == (k == 1) for k, left, right_ in logits]
     assert run(tiny.state).scalars["grey"] == pytest.approx(np.mean(right))
     with pytest.raises(UserError, match="shortcut needs two of none, rot90"):
-        suite.shortcut_eval(tiny.readouts, {}, ("none", "warp"), PretextConfig())
+        suite.shortcut_eval(tiny.predict_fns, {}, ("none", "warp"), PretextConfig())
 
 
 def test_the_evaluations_share_the_features(tiny, bank, evals, monkeypatch):
@@ -122,7 +122,7 @@ def test_multi_crop_probe_and_five_crop_neighbors(tiny, bank, train_set, test_se
         config=probe,
     )
     assert run(tiny.state).scalars == want
-    near = KnnConfig(ks=(1,), tap="conv1", views="five")
+    near = KnnConfig(ks=(1,), endpoint="conv1", views="five")
     found = suite.knn_eval(bank, train_set, test_set, near)(tiny.state)
     rows = bank(tiny.state, test_set, views="five")
     assert knn.concatenated(rows, "conv1").shape == (23, 5 * 4 * 4 * 5)

@@ -1,4 +1,4 @@
-"""A network of five taps that compiles in no time, and a batch of pictures."""
+"""A network of five endpoints that compiles in no time, and a batch of pictures."""
 
 import jax
 import jax.numpy as jnp
@@ -16,22 +16,24 @@ def make_network(num_classes: int | None) -> Network:
     def init(key, x):
         names = [*SHRINK] + (["logits"] if num_classes else [])
         keys = dict(zip(names, jax.random.split(key, len(names)), strict=True))
-        params = {tap: jax.random.normal(keys[tap], (4, 4)) for tap in SHRINK}
+        params = {
+            endpoint: jax.random.normal(keys[endpoint], (4, 4)) for endpoint in SHRINK
+        }
         params["conv1"] = params["conv1"][:3]
         if num_classes:
             width = x.shape[1] * x.shape[2] // 4
             params["logits"] = 0.1 * jax.random.normal(
                 keys["logits"], (width, num_classes)
             )
-        return params, {tap: jnp.zeros((4,)) for tap in SHRINK}
+        return params, {endpoint: jnp.zeros((4,)) for endpoint in SHRINK}
 
     def apply(params, stats, x, *, train, key=None):
         outputs, new_stats = {}, {}
-        for tap, step in SHRINK.items():
-            x = jax.nn.relu(x[:, ::step, ::step] @ params[tap])
-            mean = x.mean(axis=(0, 1, 2)) if train else stats[tap]
-            new_stats[tap] = 0.5 * stats[tap] + 0.5 * mean if train else mean
-            x = outputs[tap] = x - mean[None, None, None]
+        for endpoint, step in SHRINK.items():
+            x = jax.nn.relu(x[:, ::step, ::step] @ params[endpoint])
+            mean = x.mean(axis=(0, 1, 2)) if train else stats[endpoint]
+            new_stats[endpoint] = 0.5 * stats[endpoint] + 0.5 * mean if train else mean
+            x = outputs[endpoint] = x - mean[None, None, None]
         if num_classes:
             outputs["logits"] = x.reshape(len(x), -1) @ params["logits"]
         return outputs, new_stats

@@ -4,9 +4,9 @@ import numpy as np
 import optax
 import pytest
 
+from jaxssl.errors import UserError
 from jaxssl.methods import classify
 from jaxssl.models.network import from_pixels
-from jaxssl.types import UserError
 
 
 @pytest.fixture
@@ -120,12 +120,12 @@ def test_one_step_is_gradient_descent_on_the_cross_entropy(network, batch):
 
 def test_readouts_are_in_inference_mode_at_any_size(task, batch):
     state = task.init(jax.random.key(0), batch)
-    logits = task.readouts["logits"](state, batch["image"][:, :16, :16])
-    one = task.readouts["logits"](state, batch["image"][:1, :16, :16])
+    logits = task.predict_fns["logits"](state, batch["image"][:, :16, :16])
+    one = task.predict_fns["logits"](state, batch["image"][:1, :16, :16])
     np.testing.assert_allclose(one, logits[:1], rtol=1e-5, atol=1e-6)
-    taps = task.readouts["features"](state, batch["image"])
-    assert taps["conv1"].shape == (12, 19, 20, 4)
-    assert "logits" not in taps
+    endpoints = task.predict_fns["features"](state, batch["image"])
+    assert endpoints["conv1"].shape == (12, 19, 20, 4)
+    assert "logits" not in endpoints
 
 
 def test_bad_input_is_told_in_one_line(task, batch):

@@ -3,9 +3,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxssl.errors import UserError
 from jaxssl.methods import labelled_views
 from jaxssl.methods.labelled_views import Config, make_views, to_input
-from jaxssl.types import UserError
 
 KEY = jax.random.key(0)
 

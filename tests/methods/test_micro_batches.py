@@ -6,9 +6,10 @@ import numpy as np
 import optax
 import pytest
 
+from jaxssl.errors import UserError
 from jaxssl.methods import classify, probe, transformations
 from jaxssl.models.mlp import mlp
-from jaxssl.types import Network, UserError
+from jaxssl.types import Network
 from tests.tasks import images
 
 KEY = jax.random.key(5)
@@ -75,7 +76,7 @@ def probes(micro_batches):
         return {"conv1": x * params["scale"]}, stats
 
     backbone = Network(lambda key, x: ({"scale": jnp.ones(())}, {}), apply)
-    config = probe.Config(num_classes=3, crop_size=20, taps=("conv1",))
+    config = probe.Config(num_classes=3, crop_size=20, endpoints=("conv1",))
     task = probe.make_task(
         config, backbone, {"probe": optax.sgd(0.1)}, micro_batches=micro_batches
     )
@@ -140,7 +141,7 @@ def test_dropout_differs_between_the_micro_batches():
     state = jax.jit(task.init)(jax.random.key(0), same)
     half = {k: v[:12] for k, v in same.items()}
     grads = [
-        jax.jit(t.readouts["gradients"])(state, b, KEY).grads
+        jax.jit(t.halves.gradients)(state, b, KEY).grads
         for t, b in ((task, same), (alone, half))
     ]
     a, b = (g["classifier"]["logits"]["kernel"] for g in grads)
@@ -150,7 +151,7 @@ def test_dropout_differs_between_the_micro_batches():
 def test_the_readout_is_the_gradient_that_the_step_takes():
     task, batch = classification(2)
     state = jax.jit(task.init)(jax.random.key(0), batch)
-    found = jax.jit(task.readouts["gradients"])(state, batch, KEY)
+    found = jax.jit(task.halves.gradients)(state, batch, KEY)
     after, metrics = jax.jit(task.step)(state, batch, KEY)
     for player, grads in found.grads.items():
         moved = jax.tree.map(

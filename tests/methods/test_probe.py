@@ -6,10 +6,10 @@ import numpy as np
 import optax
 import pytest
 
+from jaxssl.errors import UserError
 from jaxssl.methods import classify, probe
 from jaxssl.models.network import from_pixels
 from jaxssl.ops.average import average_pool
-from jaxssl.types import UserError
 
 CONFIG = probe.Config(num_classes=3, crop_size=16)
 
@@ -38,8 +38,8 @@ def test_the_backbone_never_moves(backbone, batch):
     equal(first.stats["classifier"], state.stats["classifier"])
     assert set(state.opt_state) == {"probe"}
     assert set(metrics) == {"loss/probe", *(f"acc/conv{i}" for i in range(1, 6))}
-    for tap in CONFIG.taps:
-        old, new = first.params["probe"][tap], state.params["probe"][tap]
+    for endpoint in CONFIG.endpoints:
+        old, new = first.params["probe"][endpoint], state.params["probe"][endpoint]
         assert not np.array_equal(old["kernel"], new["kernel"])
         assert not np.array_equal(old["bias"], new["bias"])
     assert step._cache_size() == 1
@@ -78,7 +78,7 @@ def test_pooled_sizes_follow_the_table(backbone, batch):
     rows = {t: p["kernel"].shape[0] for t, p in state.params["probe"].items()}
     # 16 px maps: 16 -> 3, 8 -> 2, 4 -> 2, 4 -> 2, 4 -> 2 cells a side, 4 channels.
     assert rows == {"conv1": 36, "conv2": 16, "conv3": 16, "conv4": 16, "conv5": 16}
-    bare = dataclasses.replace(CONFIG, pooling="none", taps=("conv2", "conv5"))
+    bare = dataclasses.replace(CONFIG, pooling="none", endpoints=("conv2", "conv5"))
     state = make_task(backbone, bare).init(jax.random.key(0), batch)
     rows = {t: p["kernel"].shape[0] for t, p in state.params["probe"].items()}
     assert rows == {"conv2": 8 * 8 * 4, "conv5": 4 * 4 * 4}
@@ -88,11 +88,11 @@ def test_dimensions_of_the_thesis_at_227_pixels():
     shapes = {"conv1": (55, 96), "conv2": (27, 256), "conv3": (13, 384)}
     shapes |= {"conv4": (13, 384), "conv5": (13, 256)}
     dims = {
-        tap: jax.eval_shape(
-            lambda x, tap=tap: average_pool(x, probe.POOLS[tap]),
+        endpoint: jax.eval_shape(
+            lambda x, endpoint=endpoint: average_pool(x, probe.POOLS[endpoint]),
             jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32),
         ).size
-        for tap, (side, channels) in shapes.items()
+        for endpoint, (side, channels) in shapes.items()
     }
     want = {"conv1": 9600, "conv2": 9216, "conv3": 9600, "conv4": 9600, "conv5": 9216}
     assert dims == want
@@ -128,10 +128,10 @@ def test_batch_norm_by_hand():
     np.testing.assert_allclose(logits["conv5"], want, atol=1e-5)
 
 
-def test_the_loss_is_the_sum_over_taps_with_l2_on_kernels(backbone, batch):
-    taps = ("conv1", "conv4")
-    heavy = dataclasses.replace(CONFIG, l2=2.0, taps=taps)
-    light = dataclasses.replace(CONFIG, l2=0.0, taps=taps)
+def test_the_loss_is_the_sum_over_endpoints_with_l2_on_kernels(backbone, batch):
+    endpoints = ("conv1", "conv4")
+    heavy = dataclasses.replace(CONFIG, l2=2.0, endpoints=endpoints)
+    light = dataclasses.replace(CONFIG, l2=0.0, endpoints=endpoints)
     state = make_task(backbone, light).init(jax.random.key(0), batch)
     key = jax.random.key(5)
     _, with_l2 = jax.jit(make_task(backbone, heavy).step)(state, batch, key)
@@ -141,12 +141,12 @@ def test_the_loss_is_the_sum_over_taps_with_l2_on_kernels(backbone, batch):
     gap = float(with_l2["loss/probe"] - without["loss/probe"])
     assert gap == pytest.approx(squares, rel=1e-4)
     alone = 0.0
-    for tap in taps:
-        config = dataclasses.replace(light, taps=(tap,))
+    for endpoint in endpoints:
+        config = dataclasses.replace(light, endpoints=(endpoint,))
         single = state._replace(
-            params=state.params | {"probe": {tap: params[tap]}},
-            stats=state.stats | {"probe": {tap: state.stats["probe"][tap]}},
-            opt_state={"probe": optax.sgd(0.0).init({tap: params[tap]})},
+            params=state.params | {"probe": {endpoint: params[endpoint]}},
+            stats=state.stats | {"probe": {endpoint: state.stats["probe"][endpoint]}},
+            opt_state={"probe": optax.sgd(0.0).init({endpoint: params[endpoint]})},
         )
         task = probe.make_task(config, backbone, {"probe": optax.sgd(0.0)})
         _, metrics = jax.jit(task.step)(single, batch, key)
@@ -177,20 +177,20 @@ def test_the_momentum_is_nesterovs():
         assert float(update) == pytest.approx(-0.1 * (gradient + 0.9 * velocity))
 
 
-def test_it_learns_and_reads_out_by_tap(backbone, coloured):
+def test_it_learns_and_reads_out_by_endpoint(backbone, coloured):
     batch = coloured
     images = batch["image"]
     task = make_task(backbone, num_steps=200)
     state, step = task.init(jax.random.key(0), batch), jax.jit(task.step)
     for i in range(200):
         state, _ = step(state, batch, jax.random.key(i))
-    logits = task.readouts["logits"](state, images[:, :16, :16])
-    assert set(logits) == set(CONFIG.taps)
-    for tap in ("conv1", "conv2"):
-        guesses = np.asarray(logits[tap]).argmax(axis=1)
+    logits = task.predict_fns["logits"](state, images[:, :16, :16])
+    assert set(logits) == set(CONFIG.endpoints)
+    for endpoint in ("conv1", "conv2"):
+        guesses = np.asarray(logits[endpoint]).argmax(axis=1)
         np.testing.assert_array_equal(guesses, batch["label"])
-    taps = task.readouts["features"](state, images)
-    assert taps["conv5"].shape == (12, 5, 5, 4)
+    endpoints = task.predict_fns["features"](state, images)
+    assert endpoints["conv5"].shape == (12, 5, 5, 4)
 
 
 def test_attributes_use_the_sigmoid():
@@ -217,9 +217,9 @@ def test_labels_must_fit_the_setting(backbone, batch):
         make_task(backbone, config).step(state, batch, jax.random.key(0))
 
 
-def test_a_network_without_the_tap(backbone, batch):
-    config = dataclasses.replace(CONFIG, pooling="none", taps=("stage4",))
-    with pytest.raises(UserError, match="taps is 'stage4'; allowed: conv1"):
+def test_a_network_without_the_endpoint(backbone, batch):
+    config = dataclasses.replace(CONFIG, pooling="none", endpoints=("stage4",))
+    with pytest.raises(UserError, match="endpoints is 'stage4'; allowed: conv1"):
         make_task(backbone, config).init(jax.random.key(0), batch)
 
 
@@ -234,8 +234,8 @@ def test_maps_smaller_than_their_pool(backbone, batch):
     [
         ({"num_classes": 0}, "num_classes is 0"),
         ({"labels": "class"}, "labels is 'class'; allowed: classes, attributes"),
-        ({"taps": ()}, "taps is empty"),
-        ({"taps": ("conv6",)}, "taps is 'conv6'"),
+        ({"endpoints": ()}, "endpoints is empty"),
+        ({"endpoints": ("conv6",)}, "endpoints is 'conv6'"),
         ({"pooling": "max"}, "pooling is 'max'; allowed: table, none"),
         ({"l2": -1.0}, "l2 is -1.0"),
         ({"bn_momentum": 1.0}, "bn_momentum is 1.0"),

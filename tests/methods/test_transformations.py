@@ -10,12 +10,12 @@ import pytest
 
 from jaxssl import losses
 from jaxssl import transforms as T  # noqa: N812
+from jaxssl.errors import UserError
 from jaxssl.methods import transformations as method
 from jaxssl.methods import transformed_views as views
 from jaxssl.models.alexnet import alexnet
 from jaxssl.models.critic import critic
 from jaxssl.models.inpainter import inpainter
-from jaxssl.types import UserError
 from tests.tasks import TINY, images
 
 SMALL = {"canvas_size": 24, "crop_size": 20, "patch_size": 12, "border": 2}

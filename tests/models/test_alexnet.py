@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import signal
 
+from jaxssl.errors import UserError
 from jaxssl.models.alexnet import RGB_MEAN, alexnet
-from jaxssl.types import UserError
 
 DEMO = dict(
     width=0.25,
@@ -75,15 +75,15 @@ def test_trunk_runs_on_the_parameters_of_the_whole_at_any_size(fill, images, abs
     x = images(2, 32, 32, 3)
     params, stats = fill(whole, x)
     outputs, _ = jax.jit(lambda x: whole.apply(params, stats, x, train=False))(x)
-    taps, _ = jax.jit(lambda x: trunk.apply(params, stats, x, train=False))(x)
-    assert set(outputs) - set(taps) == {"logits"}
-    for name, tap in taps.items():
-        np.testing.assert_allclose(tap, outputs[name], rtol=1e-5, atol=1e-5)
+    endpoints, _ = jax.jit(lambda x: trunk.apply(params, stats, x, train=False))(x)
+    assert set(outputs) - set(endpoints) == {"logits"}
+    for name, endpoint in endpoints.items():
+        np.testing.assert_allclose(endpoint, outputs[name], rtol=1e-5, atol=1e-5)
     larger = jax.ShapeDtypeStruct((1, 96, 80, 3), jnp.float32)
-    taps = jax.eval_shape(
+    endpoints = jax.eval_shape(
         lambda x: trunk.apply(params, stats, x, train=False)[0], larger
     )
-    assert taps["conv5"].shape == (1, 6, 5, 16)
+    assert endpoints["conv5"].shape == (1, 6, 5, 16)
     assert set(abstract(trunk, 1, 32, 32, 3)[0]) == {f"conv{i}" for i in range(1, 6)}
 
 
@@ -116,20 +116,20 @@ def test_initial_weights_have_the_stated_deviation():
 def reference(params, stats, x, groups):
     """Trunk in inference mode, 11x11/4 VALID stem, written with scipy.signal."""
     x = (np.asarray(x, np.float64) + 1) * 127.5 - np.asarray(RGB_MEAN)
-    taps = {}
+    endpoints = {}
     for i in range(1, 6):
         layer, averages = params[f"conv{i}"], stats[f"conv{i}"]["norm"]
         x = correlate(x, layer["conv"]["kernel"], groups if i in (2, 4, 5) else 1, i)
         x = (x - averages["mean"]) / np.sqrt(averages["var"] + 1e-3)
         x = np.maximum(x * layer["norm"]["scale"] + layer["norm"]["bias"], 0)
-        taps[f"conv{i}"] = x
+        endpoints[f"conv{i}"] = x
         if i < 3:
             n = (x.shape[1] - 3) // 2 + 1
             rows = [x[:, 2 * r : 2 * r + 3].max(1) for r in range(n)]
             x = np.stack(rows, 1)
             columns = [x[:, :, 2 * c : 2 * c + 3].max(2) for c in range(n)]
             x = np.stack(columns, 2)
-    return taps
+    return endpoints
 
 
 def correlate(x, kernel, groups, i):
@@ -154,13 +154,13 @@ def test_forward_pass_is_the_reference(fill, images):
     network = alexnet(None, width=1 / 16, padding="VALID")
     x = images(2, 59, 59, 3)
     params, stats = fill(network, x)
-    taps, _ = jax.jit(lambda x: network.apply(params, stats, x, train=False))(x)
+    endpoints, _ = jax.jit(lambda x: network.apply(params, stats, x, train=False))(x)
     params, stats = jax.tree.map(lambda a: np.asarray(a, np.float64), (params, stats))
     expected = reference(params, stats, x, groups=2)
     assert expected["conv1"].shape == (2, 13, 13, 6)
-    for name, tap in taps.items():
+    for name, endpoint in endpoints.items():
         scale = np.abs(expected[name]).max()
-        np.testing.assert_allclose(tap / scale, expected[name] / scale, atol=2e-5)
+        np.testing.assert_allclose(endpoint / scale, expected[name] / scale, atol=2e-5)
 
 
 def test_settings_that_cannot_be_are_refused():

@@ -5,12 +5,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxssl.errors import UserError
 from jaxssl.models import layers
 from jaxssl.models.alexnet import original_alexnet
 from jaxssl.models.cifarnet import cifarnet
 from jaxssl.models.inception import inception
 from jaxssl.models.preact_resnet import PreActBlock, preact_resnet18
-from jaxssl.types import UserError
 
 
 def count(tree):

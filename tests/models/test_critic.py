@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxssl.errors import UserError
 from jaxssl.models import layers
 from jaxssl.models.critic import critic
-from jaxssl.types import UserError
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxssl.errors import UserError
 from jaxssl.models.inpainter import inpainter
-from jaxssl.types import UserError
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxssl.errors import UserError
 from jaxssl.models.convnet import convnet
 from jaxssl.models.mlp import mlp
-from jaxssl.types import UserError
 
 
 def count(network, shape):

@@ -13,8 +13,8 @@ from jax import lax
 from jax.sharding import AxisType
 
 from jaxssl import ops
+from jaxssl.aot import collectives
 from jaxssl.ops.primitive import convolution_p, substitute
-from jaxssl.train import hlo
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -267,7 +267,7 @@ def exchanges_of_a_step(groups):
     step = jax.jit(
         jax.grad(loss), in_shardings=(whole, over), out_shardings=whole
     ).lower(kernels, draw(8, 8, 8, 4))
-    return set(hlo.collectives(step.compile().as_text()))
+    return set(collectives.collectives(step.compile().as_text()))
 
 
 @pytest.mark.parametrize("groups", [1, 2])

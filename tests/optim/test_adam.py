@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
+from jaxssl.errors import UserError
 from jaxssl.optim import adam
-from jaxssl.types import UserError
 
 STEPS = 20
 

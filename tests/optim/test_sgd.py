@@ -3,8 +3,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxssl.errors import UserError
 from jaxssl.optim.sgd import SCHEDULES, SGDConfig, learning_rate, sgd
-from jaxssl.types import UserError
 
 PARAMS = {
     "conv": {"kernel": jnp.full((2, 2), 2.0), "bias": jnp.ones(2)},

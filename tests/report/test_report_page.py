@@ -8,8 +8,8 @@ import xml.etree.ElementTree
 import numpy as np
 import pytest
 
+from jaxssl.errors import UserError
 from jaxssl.report import figures, page
-from jaxssl.types import UserError
 from tests.report.workdirs import CLASSES, KS, LAYERS, OURS, RANDOM, fill, put, start
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -292,7 +292,7 @@ def test_the_thesis_own_protocol_counts_before_the_cached_probe(tmp_path):
     good = dict(zip(LAYERS, (0.58, 0.70, 0.71, 0.71, 0.71), strict=True))
     probed = {}
     for name, place in (("random", "random"), ("probe", str(trained)), ("gone", "x")):
-        method = {"taps": LAYERS}
+        method = {"endpoints": LAYERS}
         more = {"init_from": {"classifier": place}, "method": method}
         probed[name] = start(tmp_path / name, data="tfds:stl10", **more)
         put(probed[name] / "evals", "linear_classifiers", good)

@@ -11,7 +11,7 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 
-from jaxssl.train import checkpoint
+from jaxssl.checkpoint import store as checkpoints
 from jaxssl.types import TrainState
 
 
@@ -23,12 +23,12 @@ def make_state(step):
 
 
 def main(workdir):
-    checkpoint.remove_unfinished(workdir, print)
-    first = (checkpoint.find_newest(workdir)[0] or 0) + 1
-    with checkpoint.open_store(workdir, keep=2) as store:
+    checkpoints.remove_unfinished(workdir, print)
+    first = (checkpoints.find_newest(workdir)[0] or 0) + 1
+    with checkpoints.open_store(workdir, keep=2) as store:
         for step in range(first, first + 10_000):
-            checkpoint.save(store, make_state(step))
-            checkpoint.settle(store)
+            checkpoints.save(store, make_state(step))
+            checkpoints.settle(store)
             print(step, flush=True)
 
 

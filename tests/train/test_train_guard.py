@@ -10,11 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxssl import errors
+from jaxssl.checkpoint import store as checkpoints
 from jaxssl.data import pipeline
 from jaxssl.data.order import epochs
-from jaxssl.data.sources import ArraySource, BadRecord
-from jaxssl.train import checkpoint, edges, metrics, sharding, start, step, watchdog
-from jaxssl.types import TrainState, UserError
+from jaxssl.data.source import ArraySource
+from jaxssl.distributed import mesh as meshes
+from jaxssl.distributed import watchdog
+from jaxssl.errors import BadRecord, UserError
+from jaxssl.run import metrics
+from jaxssl.train import metric_sums, state_init, step
+from jaxssl.types import TrainState
 
 WORDS = {"log_every": 1, "num_steps": 12}
 
@@ -132,27 +138,27 @@ def test_three_in_a_row_stop_before_a_save(
 ):
     """Wherever the log steps lie; the same command then stops in the same way."""
     words = [f"--config.model.nan_at={bad}"]
-    with pytest.raises(edges.NonFiniteError, match=r"loss/classifier \(") as caught:
+    with pytest.raises(errors.NonFiniteError, match=r"loss/classifier \(") as caught:
         fit(tmp_path, words=words, c={"log_every": log_every})
     assert caught.value.step == bad + 1
     assert f"steps {bad + 1} to {bad + 3} made no update" in str(caught.value)
     # A save before the third has the parameters of the last good step.
     kept = [s for s in (4, 8, 12) if s < bad + 3]
-    assert checkpoint.steps(tmp_path) == kept
+    assert checkpoints.steps(tmp_path) == kept
     if not kept:
         assert "No checkpoint is there yet" in str(caught.value)
         return
     assert f"Step {kept[-1]} is kept" in str(caught.value)
     before = newest(tmp_path)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(before))
-    with pytest.raises(edges.NonFiniteError):
+    with pytest.raises(errors.NonFiniteError):
         fit(tmp_path, words=words, c={"log_every": log_every})
     assert bits(newest(tmp_path)) == bits(before)
     faults.record("F9", injected=1, survived=1)
 
 
 def test_what_the_bad_steps_were_given_is_written_down(tiny, fit, tmp_path):
-    with pytest.raises(edges.NonFiniteError):
+    with pytest.raises(errors.NonFiniteError):
         fit(tmp_path, words=["--config.model.nan_at=9"])
     told = json.loads((tmp_path / "nonfinite-10.json").read_text())
     assert told["causes"] == ["loss/classifier"]
@@ -186,7 +192,7 @@ class _Damaged:
 
 def test_what_bad_steps_were_given_is_told_of_damaged_data(tiny, fit, tmp_path):
     """Twelve damaged records are more than the default limit, but not the run's."""
-    with pytest.raises(edges.NonFiniteError):
+    with pytest.raises(errors.NonFiniteError):
         fit(
             tmp_path,
             source=_Damaged(tiny.make_source()),
@@ -217,7 +223,11 @@ def test_a_run_that_ends_has_time_for_the_save_in_flight(
 ):
     """The limit of a step would end it by the watchdog's code instead of its own."""
     dogs, seen = [], []
-    settle, watch, open_store = checkpoint.settle, watchdog.watch, checkpoint.open_store
+    settle, watch, open_store = (
+        checkpoints.settle,
+        watchdog.watch,
+        checkpoints.open_store,
+    )
 
     @contextlib.contextmanager
     def watch_and_keep(*args):
@@ -238,11 +248,11 @@ def test_a_run_that_ends_has_time_for_the_save_in_flight(
         settle(store)
 
     monkeypatch.setattr(watchdog, "watch", watch_and_keep)
-    monkeypatch.setattr(checkpoint, "open_store", open_and_look)
-    monkeypatch.setattr(checkpoint, "settle", look_and_settle)
+    monkeypatch.setattr(checkpoints, "open_store", open_and_look)
+    monkeypatch.setattr(checkpoints, "settle", look_and_settle)
     words = ["--config.model.nan_at=9"] if cause == "numbers" else []
     source = tiny.make_source(kind=ArraySource if cause == "numbers" else _Ends)
-    with pytest.raises((edges.NonFiniteError, UserError), match="Step 8 is kept"):
+    with pytest.raises((errors.NonFiniteError, UserError), match="Step 8 is kept"):
         fit(tmp_path, words=words, source=source)
     assert len(seen) >= 3
     assert all(seen)
@@ -251,7 +261,7 @@ def test_a_run_that_ends_has_time_for_the_save_in_flight(
 def test_two_in_a_row_go_on_again_and_again(fit, tmp_path):
     words = ["--config.model.nan_at=3", "--config.model.nan_for=2"]
     assert int(fit(tmp_path, words=words).step) == 20
-    assert checkpoint.steps(tmp_path) == [12, 16, 20]
+    assert checkpoints.steps(tmp_path) == [12, 16, 20]
 
 
 def test_a_first_state_without_numbers_is_never_saved(tiny, fit, tmp_path, faults):
@@ -261,9 +271,11 @@ def test_a_first_state_without_numbers_is_never_saved(tiny, fit, tmp_path, fault
         state = task.init(key, batch)
         return state._replace(params=_spoil_leaf(state.params, jnp.nan))
 
-    with pytest.raises(edges.NonFiniteError, match="the state is not finite at step 1"):
+    with pytest.raises(
+        errors.NonFiniteError, match="the state is not finite at step 1"
+    ):
         fit(tmp_path, task=task._replace(init=init), c={"save_every": 1})
-    assert checkpoint.steps(tmp_path) == []
+    assert checkpoints.steps(tmp_path) == []
     faults.record("F9", injected=1, survived=1)
 
 
@@ -277,7 +289,7 @@ def test_eight_devices_skip_together(tiny, fit, tmp_path, faults):
         return task.step(state, {**batch, "image": image}, key)
 
     state = fit(
-        tmp_path, task=task._replace(step=dark), layout=sharding.Config(), c=WORDS
+        tmp_path, task=task._replace(step=dark), layout=meshes.MeshConfig(), c=WORDS
     )
     expected, _ = _by_hand(task, tiny.make_source(), num_steps=12, bad=(2,))
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
@@ -287,8 +299,8 @@ def test_eight_devices_skip_together(tiny, fit, tmp_path, faults):
 
 def test_the_meter_counts_in_a_row_over_intervals():
     zero = jnp.int32(0)
-    names = ("loss/a", "loss/b", step.UPDATE)
-    empty = step.Meter(
+    names = ("loss/a", "loss/b", metric_sums.UPDATE)
+    empty = metric_sums.MetricSums(
         {"loss/a": jnp.zeros(()), "loss/b": jnp.zeros(()), "acc": jnp.zeros(())},
         *(zero, dict.fromkeys(names, zero), zero, zero, zero - 1),
     )
@@ -304,16 +316,20 @@ def test_the_meter_counts_in_a_row_over_intervals():
         (8, 9),
     ]
     for number, (a, b) in enumerate(losses, start=1):
-        bad = {"loss/a": jnp.isnan(a), "loss/b": jnp.isnan(b), step.UPDATE: False}
+        bad = {
+            "loss/a": jnp.isnan(a),
+            "loss/b": jnp.isnan(b),
+            metric_sums.UPDATE: False,
+        }
         bad = {name: jnp.asarray(value) for name, value in bad.items()}
         found = {"loss/a": jnp.float32(a), "loss/b": jnp.float32(b), "acc": 1.0}
         skip = jnp.asarray(bool(np.isnan(a + b)))
-        meter = step._add(meter, found, bad, skip, jnp.int32(number))
+        meter = metric_sums.add(meter, found, bad, skip, jnp.int32(number))
         if number == 3:
             assert [int(n) for n in (meter.count, meter.skipped, meter.streak)] == [
                 *(1, 2, 2)
             ]
-            meter = step.renew(empty, meter)
+            meter = metric_sums.renew(empty, meter)
             assert [int(n) for n in (meter.count, meter.skipped, meter.streak)] == [
                 *(0, 0, 2)
             ]
@@ -326,7 +342,7 @@ def test_the_meter_counts_in_a_row_over_intervals():
     assert {name: int(n) for name, n in meter.causes.items()} == {
         "loss/a": 3,
         "loss/b": 1,
-        step.UPDATE: 0,
+        metric_sums.UPDATE: 0,
     }
 
 
@@ -346,8 +362,8 @@ def test_every_part_of_a_state_has_to_be_finite(part, value):
 def test_the_guard_costs_one_state_of_memory_and_a_few_operations(tiny, mesh):
     """The old state stays donated: its memory is that of the new one."""
     task, source = tiny.make_task(width=4000), tiny.make_source()
-    spec = start.make_spec(source, batch_size=8, max_bad_records=0)
-    abstract = start.make_abstract(task, spec, mesh)
+    spec = state_init.make_spec(source, batch_size=8, max_bad_records=0)
+    abstract = state_init.make_abstract(task, spec, mesh)
     guarded = step.make_program(task, abstract, spec, mesh).compile()
     key = jax.eval_shape(lambda: jax.random.key(0))
     bare = jax.jit(task.step, donate_argnums=0).lower(abstract, spec, key).compile()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxssl.train import checkpoint
+from jaxssl.checkpoint import store as checkpoints
 
 TINY = Path(__file__).parent / "tiny.py"
 
@@ -61,7 +61,7 @@ def test_five_kills_change_nothing(command, whole, newest, bits, tmp_path, fault
         assert done.returncode in (-signal.SIGKILL, 0)
     done = command(tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
-    assert checkpoint.steps(tmp_path) == checkpoint.steps(whole)
+    assert checkpoints.steps(tmp_path) == checkpoints.steps(whole)
     assert bits(newest(tmp_path)) == bits(newest(whole)), f"killed at {kills}"
     assert _records(tmp_path) == _records(whole)
     names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
@@ -97,7 +97,7 @@ def test_sigterm_saves_and_the_command_goes_on(
         "jaxssl: SIGTERM received: saved step 7. "
         "Repeat the same command to go on from there.\n"
     )
-    assert checkpoint.steps(tmp_path) == [4, 7]
+    assert checkpoints.steps(tmp_path) == [4, 7]
     done = command(tmp_path)
     assert done.returncode == 0
     assert "going on after step 7" in done.stdout
@@ -114,7 +114,7 @@ def test_kills_in_the_middle_of_saves(command, whole, newest, bits, tmp_path, fa
         words = ["--config.train.save_every=1"]
         delay = rng.uniform(0, 0.15)
         command(tmp_path, *words, TINY_KILL=f"{step}:{delay:.4f}")
-        kept = checkpoint.steps(tmp_path)
+        kept = checkpoints.steps(tmp_path)
         step = max([step, *kept]) if number % 2 else max([1, *kept[:-1]])
         step = min(step + 1, 19)
     assert command(tmp_path).returncode == 0

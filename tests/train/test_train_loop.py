@@ -8,19 +8,16 @@ import jax
 import numpy as np
 import pytest
 
+from jaxssl import errors
+from jaxssl.checkpoint import manifest
+from jaxssl.checkpoint import store as checkpoints
 from jaxssl.data import pipeline
-from jaxssl.data.sources import BadRecord
-from jaxssl.train import (
-    checkpoint,
-    edges,
-    loop,
-    manifest,
-    metrics,
-    preemption,
-    sharding,
-    start,
-)
-from jaxssl.types import EvalResult, UserError
+from jaxssl.distributed import mesh as meshes
+from jaxssl.errors import BadRecord, UserError
+from jaxssl.run import metrics
+from jaxssl.train import config as train_config
+from jaxssl.train import state_init
+from jaxssl.types import EvalResult
 
 
 def _records(workdir):
@@ -69,8 +66,8 @@ def test_a_longer_log_interval_changes_no_parameter(fit, tmp_path, bits):
 
 
 def test_eight_devices_agree_with_one(tiny, fit, tmp_path):
-    every = sharding.Config()
-    assert sharding.make_mesh(every).shape["data"] == 8
+    every = meshes.MeshConfig()
+    assert meshes.make_mesh(every).shape["data"] == 8
     one, eight = fit(tmp_path / "one"), fit(tmp_path / "eight", layout=every)
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(eight), strict=True):
         assert b.sharding.is_fully_replicated
@@ -85,7 +82,7 @@ def test_evaluations_run_before_during_and_after(fit, tmp_path):
         assert len(state.step.devices()) == 1
         return EvalResult({"step": float(state.step)}, {})
 
-    every = sharding.Config()
+    every = meshes.MeshConfig()
     fit(tmp_path / "run", evals={"look": look}, c={"eval_every": 8}, layout=every)
     assert seen == [0, 8, 16, 20]
     found = [r["look/step"] for r in _records(tmp_path / "run") if "look/step" in r]
@@ -114,10 +111,10 @@ def test_a_signal_saves_and_the_same_command_goes_on(fit, tmp_path, bits, name, 
             os.kill(os.getpid(), getattr(signal, name))
         return EvalResult({}, {})
 
-    with pytest.raises(preemption.PreemptedError) as caught:
+    with pytest.raises(errors.PreemptedError) as caught:
         fit(tmp_path / "cut", evals={"strike": strike}, c={"eval_every": 1})
     assert (caught.value.step, caught.value.signal_name) == (5, name)
-    assert checkpoint.steps(tmp_path / "cut") == [4, 5]
+    assert checkpoints.steps(tmp_path / "cut") == [4, 5]
     assert bits(fit(tmp_path / "cut")) == bits(whole)
     faults.record("F14", injected=1, survived=1)
 
@@ -133,9 +130,9 @@ def cut(fit):
             return EvalResult({}, {})
 
         rare = {"eval_every": 1, "save_every": 20, "log_every": 10}
-        with pytest.raises(preemption.PreemptedError):
+        with pytest.raises(errors.PreemptedError):
             fit(workdir, evals={"strike": strike}, c=rare, **changes)
-        assert checkpoint.steps(workdir) == [step]
+        assert checkpoints.steps(workdir) == [step]
 
     return run
 
@@ -157,15 +154,15 @@ def test_records_miss_no_step_where_a_run_goes_on(fit, cut, tmp_path):
 def test_steps_without_numbers_count_on_where_a_run_goes_on(fit, cut, tmp_path):
     words = ["--config.model.nan_at=9", "--config.model.nan_for=3"]
     cut(tmp_path, 11, words=words)
-    with pytest.raises(edges.NonFiniteError, match="steps 10 to 12 made no update"):
+    with pytest.raises(errors.NonFiniteError, match="steps 10 to 12 made no update"):
         fit(tmp_path, words=words, c=RARE)
 
 
 def test_damaged_checkpoints_are_counted_in_the_records(fit, tmp_path):
     fit(tmp_path)
     assert {r["data/damaged_checkpoints"] for r in _records(tmp_path)} == {0.0}
-    shutil.rmtree(tmp_path / checkpoint.FOLDER / "20")
-    path = next((tmp_path / checkpoint.FOLDER / "16").rglob("d/*"))
+    shutil.rmtree(tmp_path / checkpoints.FOLDER / "20")
+    path = next((tmp_path / checkpoints.FOLDER / "16").rglob("d/*"))
     path.write_bytes(path.read_bytes()[::-1])
     fit(tmp_path)
     after = [
@@ -178,7 +175,7 @@ def test_a_checkpoint_without_a_meter_goes_on(fit, cut, tmp_path, bits):
     """As `checkpoint.save` writes a state that comes from no loop."""
     whole = fit(tmp_path / "whole", c=RARE)
     cut(tmp_path / "cut", 7)
-    path = tmp_path / "cut" / checkpoint.FOLDER / "7" / manifest.NAME
+    path = tmp_path / "cut" / checkpoints.FOLDER / "7" / manifest.NAME
     body = json.loads(path.read_text())
     assert body["meter"]["count"] == 7
     body["meter"] = None
@@ -245,7 +242,7 @@ def test_settings_that_do_not_fit_are_found_before_anything_is_written(
         fit(
             tmp_path / "run",
             c={"batch_size": 6},
-            layout=sharding.Config(data=4),
+            layout=meshes.MeshConfig(data=4),
         )
     with pytest.raises(UserError, match=r"batch_size is 25; shades has 24 records"):
         fit(tmp_path / "run", c={"batch_size": 25})
@@ -268,7 +265,7 @@ def test_settings_that_do_not_fit_are_found_before_anything_is_written(
 def test_impossible_settings_are_named(field, value):
     settings = {"num_steps": 1, "batch_size": 1, field: value}
     with pytest.raises(UserError, match=f"^{field} is {value}"):
-        loop.Config(**settings)
+        train_config.TrainConfig(**settings)
 
 
 def test_every_row_reaches_the_pipeline(tiny, fit, tmp_path):
@@ -282,7 +279,7 @@ def test_every_row_reaches_the_pipeline(tiny, fit, tmp_path):
         rows.close = lambda: (closed.append(1), real())
         return rows
 
-    with pytest.raises(edges.NonFiniteError):
+    with pytest.raises(errors.NonFiniteError):
         fit(
             tmp_path,
             batches=batches,
@@ -319,7 +316,7 @@ class _Counted:
 
 def test_shapes_of_a_batch_cost_one_record():
     source = _Counted(0)
-    spec = start.make_spec(source, batch_size=4096, max_bad_records=0)
+    spec = state_init.make_spec(source, batch_size=4096, max_bad_records=0)
     assert source.read == [0]
     assert {name: (x.shape, x.dtype) for name, x in spec.items()} == {
         "image": ((4096, 2, 3, 3), np.uint8),
@@ -331,17 +328,17 @@ def test_shapes_of_a_batch_cost_one_record():
 
 def test_shapes_of_a_batch_respect_the_limit_of_bad_records():
     source = _Counted(11)
-    start.make_spec(source, batch_size=4, max_bad_records=11)
+    state_init.make_spec(source, batch_size=4, max_bad_records=11)
     assert source.read == [*range(12)]
     with pytest.raises(UserError, match=r"max_bad_records=3\); the last is counted\[3"):
-        start.make_spec(source, batch_size=4, max_bad_records=3)
+        state_init.make_spec(source, batch_size=4, max_bad_records=3)
 
 
 def test_untrained_state_has_fresh_parameters_and_moved_statistics(tiny, mesh, bits):
     task, source = tiny.make_task(), tiny.make_source()
-    spec = start.make_spec(source, batch_size=8, max_bad_records=0)
+    spec = state_init.make_spec(source, batch_size=8, max_bad_records=0)
     options = {"batches": pipeline.batches, "seed": 3}
-    state = start.make_untrained(task, source, spec, mesh, **options)
+    state = state_init.make_untrained(task, source, spec, mesh, **options)
     fresh = jax.jit(task.init)(
         jax.random.split(jax.random.key(3))[0],
         next(pipeline.batches(source, batch_size=8, seed=3)),

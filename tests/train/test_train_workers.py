@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jaxssl.train.codes import ExitCode
+from jaxssl.errors import ExitCode
 from tests.train import processes
 
 pytestmark = pytest.mark.slow

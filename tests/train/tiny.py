@@ -22,9 +22,10 @@ import optax
 from ml_collections import ConfigDict
 from orbax.checkpoint import multihost
 
-from jaxssl.data.sources import ArraySource
+from jaxssl.data.source import ArraySource
+from jaxssl.errors import UserError
 from jaxssl.experiment import Experiment
-from jaxssl.types import EvalResult, Task, TrainState, UserError
+from jaxssl.types import EvalResult, Task, TrainState
 
 SIDE, CLASSES = 4, 3
 
@@ -155,7 +156,7 @@ def make_task(
 
 def make_eval(task, source, first=0):
     def accuracy(state):
-        logits = np.asarray(jax.jit(task.readouts["logits"])(state, source.images))
+        logits = np.asarray(jax.jit(task.predict_fns["logits"])(state, source.images))
         hits = (logits.argmax(-1) == source.labels)[first:]
         return EvalResult({"accuracy": float(hits.mean())}, {"logits": logits})
 

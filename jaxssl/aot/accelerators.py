@@ -1,0 +1,140 @@
+"""Accelerators that a program can be compiled for without owning one."""
+
+import re
+from typing import NamedTuple
+
+from jaxssl.config.checks import nearest
+from jaxssl.errors import UserError
+
+GIB = 2**30
+
+
+class Chip(NamedTuple):
+    """What one chip has.
+
+    Attributes:
+      memory: bytes of HBM that a program may fill.
+      flops: peak operations a second in bfloat16.
+      bandwidth: bytes a second from HBM.
+      link: bytes a second to other chips, in one direction, all links together.
+      axes: of its topology; 0 for GPUs, which a switch joins.
+    """
+
+    memory: int
+    flops: float
+    bandwidth: float
+    link: float
+    axes: int
+
+
+CHIPS = {
+    # https://cloud.google.com/tpu/docs/v4: 275 TFLOPs, 32 GiB, 1200 GBps; all-reduce
+    # of a pod of 4096 chips 1.1 PB/s.
+    "v4": Chip(32 * GIB, 275e12, 1200e9, 1.1e15 / 4096, 3),
+    # https://cloud.google.com/tpu/docs/v5e: 197 TFLOPs, 16 GB, 819 GBps; links of 400
+    # GBps, both directions together.
+    "v5e": Chip(16 * GIB, 197e12, 819e9, 200e9, 2),
+    # https://cloud.google.com/tpu/docs/v5p: 459 TFLOPs, 95 GiB, 2765 GBps; links of
+    # 1200 GBps, both directions together.
+    "v5p": Chip(95 * GIB, 459e12, 2765e9, 600e9, 3),
+    # https://cloud.google.com/tpu/docs/v6e: 918 TFLOPs, 32 GB, 1600 GBps; links of 800
+    # GBps, both directions together.
+    "v6e": Chip(32 * GIB, 918e12, 1600e9, 400e9, 2),
+    # https://www.nvidia.com/en-us/data-center/h100 (SXM): 1979 TFLOPS with sparsity,
+    # so half of it; 3.35 TB/s; NVLink 900 GB/s, both directions together. The driver
+    # reports 84.9 GB, of which jax takes three quarters:
+    # https://docs.jax.dev/en/latest/gpu_memory_allocation.html
+    "h100": Chip(84_929_347_584 * 3 // 4, 989e12, 3350e9, 450e9, 0),
+}
+
+EXAMPLES = "v4:2x2x2, v5e:2x4, v5e:16x16, v5p:2x2x2, v6e:4x4, h100:8, h100:2x8"
+
+H100 = """\
+platform_name: "CUDA"
+device_description_str: "NVIDIA H100 80GB HBM3"
+runtime_version { major: 12 minor: 8 }
+dnn_version_info { major: 9 minor: 7 }
+gpu_device_info {
+  cuda_compute_capability { major: 9 }
+  core_count: 132
+  fpus_per_core: 128
+  clock_rate_ghz: 1.98
+  memory_bandwidth: 3352320000000
+  device_memory_size: 84929347584
+  l2_cache_size: 52428800
+  threads_per_warp: 32
+  threads_per_block_limit: 1024
+  threads_per_core_limit: 2048
+  shared_memory_per_block: 49152
+  shared_memory_per_block_optin: 232448
+  shared_memory_per_core: 233472
+  registers_per_block_limit: 65536
+  registers_per_core_limit: 65536
+  block_dim_limit_x: 2147483647
+  block_dim_limit_y: 65535
+  block_dim_limit_z: 65535
+}
+"""
+"""What XLA wants to know of a GPU that is not there (its ``GpuTargetConfigProto``)."""
+
+
+class Topology(NamedTuple):
+    """Chips and how they are joined.
+
+    Attributes:
+      kind: key of ``CHIPS``.
+      shape: chips along each axis of a TPU; hosts and GPUs a host.
+      slices: how many such TPUs a slower network joins.
+    """
+
+    kind: str
+    shape: tuple[int, ...]
+    slices: int = 1
+
+    @property
+    def chip(self) -> Chip:
+        """Return what one chip has."""
+        return CHIPS[self.kind]
+
+    def __str__(self) -> str:
+        name = f"{self.kind}:{'x'.join(map(str, self.shape))}"
+        return f"{self.slices} slices of {name}" if self.slices > 1 else name
+
+
+def parse(name: str, slices: int = 1) -> Topology:
+    """Read ``KIND:SHAPE``.
+
+    Args:
+      name: for TPUs chips along each axis, as ``v5e:16x16``; for GPUs their number, or
+        hosts and GPUs a host, as ``h100:2x8``.
+      slices: of a TPU.
+
+    Returns:
+      The topology.
+
+    Raises:
+      UserError: what was given and what is allowed.
+    """
+    kind, _, shape = name.partition(":")
+    if kind not in CHIPS:
+        raise UserError(
+            f"--topology is {name!r}; it starts with one of {', '.join(CHIPS)}, as in "
+            f"{EXAMPLES}.{nearest(kind, CHIPS)}"
+        )
+    axes = CHIPS[kind].axes
+    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", shape):
+        raise UserError(f"--topology is {name!r}; write it as one of {EXAMPLES}.")
+    sizes = tuple(int(size) for size in shape.split("x"))
+    if axes and len(sizes) != axes:
+        raise UserError(
+            f"--topology is {name!r}; {kind} has {axes} axes, as in "
+            f"{kind}:{'x'.join('2' * axes)}."
+        )
+    if slices < 1 or (not axes and slices > 1):
+        raise UserError(
+            f"--slices is {slices}; give 1 or more for TPUs, and none for GPUs, where "
+            "h100:2x8 has two hosts."
+        )
+    if not axes and len(sizes) > 2:
+        raise UserError(f"--topology is {name!r}; write it as h100:8 or h100:2x8.")
+    return Topology(kind, sizes if axes else (1, *sizes)[-2:], slices)

@@ -1,0 +1,1 @@
+"""Checkpoints: written by Orbax, vouched for by a manifest."""

@@ -1,0 +1,38 @@
+"""``jaxssl checkpoint``."""
+
+from pathlib import Path
+
+from absl import flags
+
+from jaxssl.checkpoint import listing
+from jaxssl.cli.verb import Verb, define_workdir, refuse_words, require
+from jaxssl.config import checks
+from jaxssl.errors import ExitCode, UserError
+
+
+def _checkpoint(values: flags.FlagValues, rest: list[str]) -> int:
+    checks.choice(
+        "the word after checkpoint", rest[0] if rest else "", ("list", "verify")
+    )
+    refuse_words(rest[1:])
+    workdir = Path(require(values, "workdir", "runs/NAME"))
+    if not workdir.is_dir():
+        raise UserError(f"--workdir: there is no folder {workdir}.")
+    if rest[0] == "list":
+        print(listing.list_text(workdir))
+        return 0
+    text, good = listing.verify_text(workdir)
+    print(text)
+    return ExitCode.DONE if good else ExitCode.NO_CHECKPOINT
+
+
+VERB = Verb(
+    _checkpoint,
+    define_workdir,
+    "checkpoint list | verify --workdir=DIR",
+    """\
+list     steps, sizes and dates of the checkpoints of a run
+verify   compare every file with its checksums; exit code 4 if a checkpoint is damaged,
+         or if all that is left are damaged ones that were set aside
+""",
+)

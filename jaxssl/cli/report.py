@@ -1,0 +1,49 @@
+"""``jaxssl report``."""
+
+from pathlib import Path
+
+from absl import flags
+
+from jaxssl.cli.verb import Verb, define_workdir, get, refuse_words, require
+from jaxssl.errors import UserError
+
+
+def _define_report(values: flags.FlagValues) -> None:
+    define_workdir(values)
+    flags.DEFINE_list(
+        "baselines",
+        [],
+        "runs to compare with: NAME=WORKDIR,NAME=WORKDIR",
+        flag_values=values,
+    )
+    flags.DEFINE_list(
+        "stored",
+        [],
+        "results to compare with: experiments/results/NAME.json",
+        flag_values=values,
+    )
+
+
+def _report(values: flags.FlagValues, rest: list[str]) -> int:
+    from jaxssl.report import page  # Brings matplotlib, which the other verbs spare.
+
+    refuse_words(rest)
+    workdir = Path(require(values, "workdir", "runs/NAME"))
+    baselines = {}
+    for word in get(values, "baselines"):
+        name, equals, folder = word.partition("=")
+        if not (name and equals and folder):
+            raise UserError(f"--baselines has {word!r}; write NAME=WORKDIR.")
+        baselines[name] = Path(folder)
+    stored = [Path(name) for name in get(values, "stored")]
+    page_path = page.write(workdir, baselines=baselines, stored=stored)
+    print(f"report: {page_path.absolute()}")
+    return 0
+
+
+VERB = Verb(
+    _report,
+    _define_report,
+    "report --workdir=DIR [--baselines=NAME=DIR,...] [--stored=FILE,...]",
+    "Write DIR/report.html: one page that needs no network.\n",
+)

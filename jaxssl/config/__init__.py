@@ -1,0 +1,1 @@
+"""Sections of a config and the checks of their values."""

@@ -1,0 +1,268 @@
+"""Three ways from labels to an update: plain SGD, ghost batches, bilevel learning.
+
+They are compared at equal visits of samples (Table 8.1). ``ghost`` is what the weights
+of ``bilevel`` have to beat: the same mini-batches with the same labels, batch norm over
+each alone, but the plain mean of their gradients.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxssl.config import checks
+from jaxssl.errors import UserError
+from jaxssl.optim import bilevel
+from jaxssl.types import Array, Batch, Float, Int, Metrics, Params, Stats
+
+WEIGHT_BINS = 20
+"""Of the histogram of weights, evenly over [-1, 1]."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Learner:
+    """How labels become an update (Table 8.1).
+
+    ``sgd`` reads nothing but its name, ``ghost`` also ``k``, ``sampling`` and
+    ``dropout_masks``; what is not read has to stay at its default.
+
+    Attributes:
+      name: ``sgd``, ``ghost`` or ``bilevel``.
+      k: mini-batches a step; they share ``train.batch_size`` evenly.
+      lam: lambda-hat.
+      mu: mu-hat.
+      normalize: ``l1`` for |w|_1 = 1, ``none`` for ablation a.
+      weights: one for each mini-batch of the ``network``, or of each ``layer``
+        (ablation b).
+      sampling: ``matched``, or ``random`` for ablation c. The latter is what images
+        with several labels need.
+      dropout_masks: ``shared`` by the k mini-batches (thesis), or ``split`` (released
+        code, ablation d).
+      val_ratio: share of each class that is for validation only; 0 lets every image
+        play both parts over time.
+    """
+
+    name: str = "sgd"
+    k: int = 8
+    lam: float = 1.0
+    mu: float = 0.01
+    normalize: str = "l1"
+    weights: str = "network"
+    sampling: str = "matched"
+    dropout_masks: str = "shared"
+    val_ratio: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raise UserError where no training is possible."""
+        checks.choice("name", self.name, ("sgd", "ghost", "bilevel"))
+        checks.choice("normalize", self.normalize, ("l1", "none"))
+        checks.choice("weights", self.weights, ("network", "layer"))
+        checks.choice("sampling", self.sampling, ("matched", "random"))
+        checks.choice("dropout_masks", self.dropout_masks, ("shared", "split"))
+        checks.positive(self, "lam", "mu")
+        self._check_unread()
+        if self.k < 2:
+            raise UserError(f"k is {self.k}; it must be at least 2.")
+        if not 0 <= self.val_ratio < 1:
+            raise UserError(f"val_ratio is {self.val_ratio}; it must be in [0, 1).")
+        if self.val_ratio and self.sampling != "matched":
+            raise UserError(
+                f"val_ratio is {self.val_ratio}; it needs sampling='matched'. Set it "
+                "to 0."
+            )
+
+    def _check_unread(self) -> None:
+        """Raise where a setting is changed that this learner does not read."""
+        read = {
+            "sgd": {"name"},
+            "ghost": {"name", "k", "sampling", "dropout_masks"},
+            "bilevel": {field.name for field in dataclasses.fields(self)},
+        }[self.name]
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name not in read and value != field.default:
+                raise UserError(
+                    f"{field.name} is {value!r}, but name is {self.name!r}, which does "
+                    f"not read it; leave it at {field.default!r}."
+                )
+
+
+# --- Sec. 8.4.1 Mini-batches with the same labels
+
+
+class MatchedOrder:
+    """The images of a step for the input pipeline: k mini-batches, place by place.
+
+    Row ``b * k + i`` is image b of mini-batch i, so devices that share the rows evenly
+    share every mini-batch evenly; see `split_places`.
+    """
+
+    def __init__(
+        self,
+        labels: Int[np.ndarray, " n"],
+        learner: Learner,
+        *,
+        batch_size: int,
+        seed: int,
+    ):
+        """Sort the images by the labels that training sees.
+
+        Args:
+          labels: those that training sees.
+          learner: says how many mini-batches, and which part is for validation.
+          batch_size: rows of a batch; k mini-batches share it evenly.
+          seed: decides all draws.
+
+        Raises:
+          UserError: a class is too small, or there are too few labels.
+        """
+        held_out = None
+        if learner.val_ratio:
+            held_out = _validation_part(labels, learner.val_ratio, seed)
+        _check_classes(labels, held_out, learner)
+        places = batch_size // learner.k
+        if places > len(labels):
+            raise UserError(
+                f"train.batch_size is {batch_size}: {places} labels a mini-batch, more "
+                f"than the {len(labels)} that there are."
+            )
+        self._sampler = bilevel.LabelMatchedSampler(
+            labels,
+            k=learner.k,
+            per_minibatch=places,
+            seed=seed,
+            val_indices=held_out,
+        )
+
+    def __call__(self, step: int) -> Int[np.ndarray, " b"]:
+        """Return the images of a step."""
+        return self._sampler(step).T.reshape(-1)
+
+
+def _validation_part(
+    labels: Int[np.ndarray, " n"], ratio: float, seed: int
+) -> Int[np.ndarray, " v"]:
+    """Draw that share of each class, at least one image."""
+    # The raw stream, as NumPy promises that it never changes.
+    stream = np.random.PCG64(np.random.SeedSequence([seed, 1]))
+    draw = np.argsort(stream.random_raw(len(labels)), kind="stable")
+    parts = []
+    for label in np.unique(labels):
+        members = draw[labels[draw] == label]
+        parts.append(members[: max(1, round(ratio * len(members)))])
+    return np.sort(np.concatenate(parts))
+
+
+def _check_classes(
+    labels: Int[np.ndarray, " n"],
+    held_out: Int[np.ndarray, " v"] | None,
+    learner: Learner,
+) -> None:
+    """Raise where a class cannot give each mini-batch an image of its own."""
+    train = labels if held_out is None else np.delete(labels, held_out)
+    needed = learner.k - (held_out is not None)
+    counts = {int(c): int((train == c).sum()) for c in np.unique(labels)}
+    if small := [label for label, count in counts.items() if count < needed]:
+        raise UserError(
+            f"learner.sampling is 'matched', but class {small[0]} has "
+            f"{counts[small[0]]} images for {needed} mini-batches of training "
+            f"(learner.k is {learner.k}). Take a smaller learner.k, more images, or "
+            "learner.sampling=random."
+        )
+
+
+def split_places(batch: Batch, k: int) -> dict[str, Any]:
+    """Cut rows as `MatchedOrder` lays them into k mini-batches, [k, B, ...]."""
+
+    def split(x):
+        return x.reshape(-1, k, *x.shape[1:]).swapaxes(0, 1)
+
+    return {name: split(x) for name, x in batch.items()}
+
+
+# --- Sec. 8.3 From mini-batches to a gradient
+
+
+def learner_gradient(
+    loss_fn: Callable, learner: Learner, params: Params, stats: Stats, batch, key
+) -> tuple[Float[Array, ""], Stats, Float[Array, "k b n"], Params, bilevel.Info | None]:
+    """Return loss, statistics, logits and the gradient of the learner.
+
+    Args:
+      loss_fn: ``loss_fn(params, minibatch, *, state, key) -> (loss, (state, logits))``.
+      learner: which.
+      params: of the classifier.
+      stats: of the classifier; mini-batch after mini-batch moves them.
+      batch: mini-batches [k, B, ...]; one, [1, b, ...], for ``sgd``.
+      key: for dropout.
+
+    Returns:
+      The mean loss, statistics, logits of all mini-batches, gradient, and for
+      ``bilevel`` what the weights were.
+    """
+    if learner.name == "sgd":
+        whole = jax.tree.map(lambda x: x[0], batch)
+        value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
+        (loss, (stats, logits)), gradient = value_and_grad(
+            params, whole, state=stats, key=key
+        )
+        return loss, stats, logits[None], gradient, None
+    shared: dict[str, Any] = {
+        "k": learner.k,
+        "has_aux": True,
+        "rng_mode": learner.dropout_masks,
+        "reduce_state": "sequential",
+    }
+    if learner.name == "ghost":
+        f = bilevel.mean_value_and_grad(loss_fn, **shared)
+        (loss, (stats, logits)), gradient = f(params, batch, state=stats, key=key)
+        return loss, stats, logits, gradient, None
+    f = bilevel.value_and_grad(
+        loss_fn,
+        **shared,
+        lam=learner.lam,
+        mu=learner.mu,
+        normalize=None if learner.normalize == "none" else learner.normalize,
+        per_layer=bilevel.by_layer if learner.weights == "layer" else None,
+    )
+    (loss, (stats, logits)), gradient, info = f(params, batch, state=stats, key=key)
+    return loss, stats, logits, gradient, info
+
+
+def weight_metrics(info: bilevel.Info, batch: Batch) -> Metrics:
+    """Tell what the weights of a step were.
+
+    Args:
+      info: from `bilevel.value_and_grad`.
+      batch: mini-batches [k, B, ...]; ``true_label`` where the labels were corrupted.
+
+    Returns:
+      ``bilevel/cosine`` with the validation gradient, the share ``bilevel/negative`` of
+      weights, and of steps that were ``bilevel/skipped``; the share of weights in each
+      bin, ``weights/bin00`` and so on; and the mean weight of images whose label is
+      right, ``bilevel/clean``, and wrong, ``bilevel/corrupted``, 0 in a step without
+      any: means over steps have to be divided by those of ``weights/has_clean`` and
+      ``weights/has_corrupted``.
+    """
+    weights = info.weights.reshape(-1, info.weights.shape[-1])  # layers k-1
+    places = jnp.floor((weights + 1) * (WEIGHT_BINS / 2))
+    places = jnp.clip(places, 0, WEIGHT_BINS - 1)
+    assert info.cosine is not None  # Eq. 8.10 knows the norms.
+    metrics = {
+        "bilevel/cosine": jnp.mean(info.cosine),
+        "bilevel/negative": jnp.mean(weights < 0),
+        "bilevel/skipped": jnp.mean(info.skipped, dtype=jnp.float32),
+    }
+    for i in range(WEIGHT_BINS):
+        metrics[f"weights/bin{i:02d}"] = jnp.mean(places == i)
+    if "true_label" in batch:
+        right = (batch["label"] == batch["true_label"])[1:]
+        of_minibatch = weights.mean(axis=0)
+        for name, counts in (("clean", right), ("corrupted", ~right)):
+            shares = counts.sum(axis=1) / jnp.maximum(counts.sum(), 1)
+            metrics[f"bilevel/{name}"] = (of_minibatch * shares).sum()
+            metrics[f"weights/has_{name}"] = counts.any().astype(jnp.float32)
+    return metrics

@@ -1,0 +1,89 @@
+"""What may differ between two starts of one run, and what may not.
+
+Orbax sees shapes, and nothing else: a checkpoint of another learning rate, seed or data
+set restores without a word, and even another dtype is cast. So the values themselves
+are compared, by class: what must match, what may change, and where it runs.
+"""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from jaxssl import trees
+from jaxssl.run import config_file
+from jaxssl.run.config_file import Recipe
+
+MAY_CHANGE = (
+    "train.log_every",
+    "train.save_every",
+    "train.eval_every",
+    "train.keep_checkpoints",
+    "train.num_workers",
+    "train.max_bad_records",
+)
+"""What a restart may change: nothing here moves a parameter."""
+
+ROUNDS = ("compute.remat",)
+"""What a restart may change as well, though it may move roundings."""
+
+LATER = {
+    "compute.dtype": "float32",
+    "compute.remat": False,
+    "compute.micro_batches": 1,
+    "mesh.model": 1,
+    "mesh.params": "replicated",
+    "mesh.rules": [],
+}
+"""Settings that came later, and the values of runs and config files without them."""
+
+TOPOLOGY = "mesh"
+"""The section that says where a run computes: sums are taken in another order there."""
+
+ROUNDING = "from here on equal up to rounding, not bit for bit"
+SOFTWARE = "bit for bit holds for the same software"
+
+
+class Changes(NamedTuple):
+    """What differs from the last start, each in words.
+
+    Attributes:
+      refused: what must match.
+      allowed: what may change, and the topology.
+    """
+
+    refused: list[str]
+    allowed: list[str]
+
+
+def compare(old: Recipe, new: Recipe) -> Changes:
+    """Sort the differences of two recipes by class.
+
+    Args:
+      old: what the run was started with.
+      new: what is asked for now.
+
+    Returns:
+      The differences; each line names the setting, its old and its new value.
+    """
+    before, after = (
+        LATER | trees.flatten(config_file.to_plain(r.config)) for r in (old, new)
+    )
+    changes = Changes([], [])
+    if old.file.name != new.file.name:
+        changes.refused.append(f"--config was {old.file.name}, now {new.file.name}")
+    for name, told in differ(before, after).items():
+        if name.split(".")[0] == TOPOLOGY or name in ROUNDS:
+            changes.allowed.append(f"{told} ({ROUNDING})")
+        else:
+            place = changes.allowed if name in MAY_CHANGE else changes.refused
+            place.append(told)
+    return changes
+
+
+def differ(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
+    """Return, by name, what differs between two flat mappings, in words."""
+    words = {}
+    for name in [*before, *(n for n in after if n not in before)]:
+        was, now = before.get(name, "absent"), after.get(name, "absent")
+        if was != now:
+            words[name] = f"{name} was {was!r}, now {now!r}"
+    return words

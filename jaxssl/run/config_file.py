@@ -1,0 +1,235 @@
+"""What is run: a config file, its variant, and the numbers after all overrides.
+
+A config file is Python. ``get_config(variant)`` returns a ``ConfigDict`` of plain
+values and ``build(config)`` turns them into an ``Experiment``. The values pass through
+JSON before ``build`` sees them, so a run and its later evaluation build the same thing.
+"""
+
+import importlib.util
+import inspect
+import json
+import re
+import sys
+import types
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from absl import flags
+from ml_collections import ConfigDict, config_flags
+
+from jaxssl.config.checks import nearest
+from jaxssl.errors import UserError
+
+OVERRIDE = re.compile(r"--?(?:no)?config\.(?P<path>[^=]+)(?:=.*)?$", re.S)
+
+
+class Recipe(NamedTuple):
+    """One resolved experiment.
+
+    Attributes:
+      file: the config file.
+      variant: what stood behind the colon of ``--config=FILE:variant``, or None.
+      config: the locked values; lists have become tuples.
+    """
+
+    file: Path
+    variant: str | None
+    config: ConfigDict
+
+
+def load(spec: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Load a config file and apply ``--config.a.b=v`` flags to it.
+
+    Args:
+      spec: ``FILE`` or ``FILE:variant``.
+      overrides: command line words that set fields, as ``--config.seed=1``.
+
+    Returns:
+      The recipe.
+
+    Raises:
+      UserError: the file cannot be read or is no config, or an override names no field
+        or has the wrong type.
+    """
+    name, _, variant = spec.partition(":")
+    module = load_module(Path(name))
+    parameters = inspect.signature(module.get_config).parameters
+    if variant and not parameters:
+        raise UserError(f"{name} has no variants, but {variant!r} was asked for.")
+    config = module.get_config(variant) if variant else module.get_config()
+    if not isinstance(config, ConfigDict):
+        raise UserError(
+            f"get_config() of {name} returned {type(config).__name__}; "
+            "it must return an ml_collections.ConfigDict."
+        )
+    values = to_plain(override(config, overrides))
+    return Recipe(Path(name).absolute(), variant or None, from_plain(values))
+
+
+def load_module(path: Path) -> types.ModuleType:
+    """Execute a config file and check that it is one.
+
+    Its folder is put on the import path, as Python does for a script.
+
+    Raises:
+      UserError: the file is missing, does not run, or lacks one of the functions.
+    """
+    if not path.is_file():
+        others = path.parent.glob("*.py") if path.parent.is_dir() else ()
+        hint = nearest(str(path), [str(other) for other in others])
+        raise UserError(f"--config: there is no file {path}.{hint}")
+    if path.suffix != ".py":
+        raise UserError(f"--config: {path} is not a Python file (.py).")
+    folder = str(path.absolute().parent)
+    if folder not in sys.path:
+        sys.path.append(folder)
+    spec = importlib.util.spec_from_file_location(f"jaxssl_config_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"--config: {path} cannot be loaded.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, OSError) as error:
+        raise UserError(f"--config: {path} cannot be loaded: {error}") from error
+    for name in ("get_config", "build"):
+        if not callable(getattr(module, name, None)):
+            raise UserError(
+                f"--config: {path} has no {name}(); a config file defines "
+                "get_config() and build(config)."
+            )
+    return module
+
+
+def build(recipe: Recipe) -> Any:
+    """Call the config file's ``build``.
+
+    Args:
+      recipe: the file and the values.
+
+    Returns:
+      The ``jaxssl.experiment.Experiment``.
+
+    Raises:
+      UserError: whatever is wrong with the values.
+    """
+    return load_module(recipe.file).build(recipe.config)
+
+
+def override(config: ConfigDict, words: Sequence[str]) -> ConfigDict:
+    """Apply ``--config.a.b=v`` words; each value is parsed by its field's type.
+
+    Args:
+      config: the values of the config file.
+      words: command line words.
+
+    Returns:
+      ``config``, changed and locked.
+
+    Raises:
+      UserError: names the key, what was given and what is allowed.
+    """
+    for word in words:
+        if match := OVERRIDE.match(word):
+            _check_path(config, match["path"])
+    values, argv = flags.FlagValues(), ["jaxssl", *words]
+    try:
+        config_flags.DEFINE_config_dict(
+            "config", config, flag_values=values, sys_argv=argv
+        )
+        rest = values(argv)[1:]
+    except (flags.Error, ValueError, TypeError) as error:
+        raise UserError(_explain(config, words, error)) from error
+    if rest:
+        raise UserError(f"{rest[0]!r} is not a flag; write --config.KEY=VALUE.")
+    return config.lock()
+
+
+def _check_path(config: ConfigDict, path: str) -> None:
+    here, done = config, []
+    for part in path.split("."):
+        if not isinstance(here, ConfigDict):
+            raise UserError(f"config.{'.'.join(done)} is a value; it has no {part!r}.")
+        if part not in here:
+            where = f"config.{'.'.join(done)}" if done else "the config"
+            raise UserError(
+                f"config.{path} is not a setting; {where} has: "
+                f"{', '.join(sorted(here))}." + nearest(part, here)
+            )
+        done.append(part)
+        here = here[part]
+    if isinstance(here, ConfigDict):
+        raise UserError(
+            f"config.{path} is a section; set one of its keys: "
+            f"{', '.join(f'config.{path}.{key}' for key in sorted(here))}."
+        )
+
+
+def _explain(config: ConfigDict, words: Sequence[str], error: Exception) -> str:
+    """Name the override that made absl fail, its value and its type."""
+    for match in filter(None, map(OVERRIDE.match, words)):
+        path = match["path"]
+        told = re.search(
+            rf"config\.{re.escape(path)}(?:=(.*?): |(?![\w.]))", str(error)
+        )
+        if told is None:
+            continue
+        value: Any = config
+        for part in path.split("."):
+            value = value[part]
+        if isinstance(value, list) or value is None:
+            return (
+                f"config.{path} is {value!r} in the config file and cannot be set on "
+                "the command line; use a tuple, or a placeholder of its type."
+            )
+        given = "has no value" if told[1] is None else f"is {told[1]!r}"
+        kind = type(value).__name__
+        return f"config.{path} {given}; it must be {kind}, like {value!r}."
+    return str(error).splitlines()[0]
+
+
+def to_plain(value: Any) -> Any:
+    """Turn config values into what JSON can hold.
+
+    Raises:
+      UserError: a value is no number, string, boolean, None or sequence of these.
+    """
+    if isinstance(value, Mapping | ConfigDict):
+        return {str(key): to_plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_plain(item) for item in value]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise UserError(
+        f"a config holds {value!r} ({type(value).__name__}); only numbers, strings, "
+        "booleans, None, tuples and sections of these are allowed."
+    )
+
+
+def from_plain(values: Mapping[str, Any]) -> ConfigDict:
+    """Rebuild a locked config from plain values; lists become tuples."""
+    return ConfigDict({k: _freeze(v) for k, v in values.items()}).lock()
+
+
+def _freeze(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _freeze(item) for key, item in value.items()}
+    return tuple(map(_freeze, value)) if isinstance(value, list | tuple) else value
+
+
+def dumps(recipe: Recipe) -> bytes:
+    """Return a recipe as JSON."""
+    body = {
+        "config_file": str(recipe.file),
+        "variant": recipe.variant,
+        "config": to_plain(recipe.config),
+    }
+    return (json.dumps(body, indent=2) + "\n").encode()
+
+
+def loads(data: bytes) -> Recipe:
+    """Read what ``dumps`` wrote."""
+    body = json.loads(data)
+    return Recipe(
+        Path(body["config_file"]), body["variant"], from_plain(body["config"])
+    )

@@ -1,0 +1,258 @@
+"""What a run tells: ``metrics.jsonl``, TensorBoard, and lines for a person.
+
+On a terminal a progress bar shows the state of the run; elsewhere each log step is one
+plain line.
+"""
+
+import contextlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
+
+from tensorboardX.record_writer import RecordWriter
+from tqdm import tqdm
+
+from jaxssl import atomic_write
+from jaxssl.distributed import coordination
+from jaxssl.run import tensorboard
+from jaxssl.text import format_seconds, natural_order
+
+JSONL = "metrics.jsonl"
+BOARD = "tb"
+QUIET = ("speed/", "data/", "weights/")
+"""Groups that the line for a person leaves out, or tells in other words."""
+
+
+@runtime_checkable
+class Stream(Protocol):
+    """What is needed of a text file: standard output has it, ``io.StringIO`` too."""
+
+    def write(self, text: str, /) -> object: ...  # noqa: D102
+
+    def flush(self) -> None: ...  # noqa: D102
+
+    def isatty(self) -> bool: ...  # noqa: D102
+
+
+class Writer(NamedTuple):
+    """Where the metrics of a run go.
+
+    Attributes:
+      jsonl: one JSON object a line, appended; None where another process writes.
+      board: TensorBoard's event file, or None likewise.
+      stream: lines for a person.
+      bar: the progress bar, or None where the stream is no terminal.
+      total: number of steps of the run.
+    """
+
+    jsonl: Stream | None
+    board: RecordWriter | None
+    stream: Stream
+    bar: tqdm | None
+    total: int
+
+
+class Pace(NamedTuple):
+    """How fast the run went between two log steps.
+
+    Attributes:
+      steps: number of steps.
+      seconds: time they took, without evaluations and saves.
+      waited: time of it that passed in waiting for the next batch.
+    """
+
+    steps: int = 0
+    seconds: float = 0.0
+    waited: float = 0.0
+
+    def add(self, *, seconds: float, waited: float) -> "Pace":
+        """Count one more step."""
+        return Pace(self.steps + 1, self.seconds + seconds, self.waited + waited)
+
+    def extend(self, seconds: float) -> "Pace":
+        """Add the time that the host waited for the device to finish the interval."""
+        return self._replace(seconds=self.seconds + seconds)
+
+    def scalars(self, batch_size: int) -> dict[str, float]:
+        """Return images per second and the share of the time spent on input."""
+        seconds = max(self.seconds, 1e-9)
+        return {
+            "speed/images_per_second": self.steps * batch_size / seconds,
+            "speed/input_wait_share": self.waited / seconds,
+        }
+
+
+@contextlib.contextmanager
+def open_writer(
+    workdir: Path, *, first_step: int, total: int, stream: Stream
+) -> Iterator[Writer]:
+    """Open the logs of a run; records of steps that will be repeated are cut off.
+
+    Args:
+      workdir: the run's folder.
+      first_step: the number of finished steps; -1 where there is nothing to go on from.
+      total: the number of steps of the run.
+      stream: where lines for a person go.
+
+    Yields:
+      The writer; of many processes all but the first get one that only tells.
+    """
+    if not coordination.is_first():
+        yield Writer(None, None, stream, None, total)
+        return
+    path = workdir / JSONL
+    cut = repair(path, first_step)
+    if cut:
+        stream.write(
+            f"{path}: cut off what came after step {max(first_step, 0)} (records: "
+            f"{cut}).\n"
+        )
+    bar = None
+    if stream.isatty():
+        bar = tqdm(
+            total=total,
+            initial=max(first_step, 0),
+            file=stream,
+            dynamic_ncols=True,
+            smoothing=0.1,
+            # Short, so that 80 columns hold the speed and a loss behind it.
+            bar_format="|{bar:5}| {n_fmt}/{total_fmt} {remaining} left{postfix}",
+        )
+    with (
+        path.open("a") as jsonl,
+        tensorboard.open_board(workdir / BOARD, first_step=first_step + 1) as events,
+    ):
+        try:
+            yield Writer(jsonl, events, stream, bar, total)
+        finally:
+            if bar is not None:
+                bar.close()
+
+
+def repair(path: Path, last_step: int) -> int:
+    """Drop records after ``last_step`` and lines that a crash cut short.
+
+    Args:
+      path: a JSONL file; may be missing.
+      last_step: the newest step whose records stay.
+
+    Returns:
+      How many lines were dropped.
+    """
+    if not path.exists():
+        return 0
+    lines = path.read_bytes().splitlines(keepends=True)
+    kept = [line for line in lines if _is_kept(line, last_step)]
+    if len(kept) < len(lines):
+        atomic_write.write(path, b"".join(kept))
+    return len(lines) - len(kept)
+
+
+def _is_kept(line: bytes, last_step: int) -> bool:
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return False
+    whole = line.endswith(b"\n") and isinstance(record, dict) and "step" in record
+    return whole and record["step"] <= last_step
+
+
+def read(workdir: Path) -> list[dict[str, float | int | None]]:
+    """Return the records of a run, oldest first; a cut-off last line is left out."""
+    path = workdir / JSONL
+    if not path.exists():
+        return []
+    lines = path.read_bytes().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if _is_kept(line, 2**62)]
+
+
+def write(writer: Writer, step: int, scalars: Mapping[str, float]) -> None:
+    """Append one record; a value that is not finite is written as null."""
+    if writer.jsonl is None or writer.board is None:
+        return
+    record = {k: v if math.isfinite(v) else None for k, v in scalars.items()}
+    writer.jsonl.write(json.dumps({"step": step, **record}) + "\n")
+    writer.jsonl.flush()
+    tensorboard.write(writer.board, step, scalars)
+
+
+def tell(stream: Stream, line: str) -> None:
+    """Show one line to a person, above the progress bar if there is one."""
+    if stream.isatty():
+        tqdm.write(line, file=stream)
+    else:
+        stream.write(line + "\n")
+        stream.flush()
+
+
+def say(writer: Writer, line: str) -> None:
+    """Show one line where the others of a run go; see `tell`."""
+    tell(writer.stream, line)
+
+
+def advance(writer: Writer) -> None:
+    """Move the progress bar by one step."""
+    if writer.bar is not None:
+        writer.bar.update()
+
+
+def show(
+    writer: Writer, step: int, scalars: Mapping[str, float], seconds_left: float
+) -> None:
+    """Show where the run is: in the progress bar, or as one line.
+
+    Args:
+      writer: where to.
+      step: the number of finished steps.
+      scalars: the metrics of the interval, with those of ``Pace.scalars``.
+      seconds_left: the estimated time to the end.
+    """
+    words = format_groups({k: v for k, v in scalars.items() if not k.startswith(QUIET)})
+    speed = (
+        f"{scalars['speed/images_per_second']:.0f} img/s  "
+        f"input wait {100 * scalars['speed/input_wait_share']:.0f}%"
+    )
+    if scalars.get("data/bad_records"):
+        speed += f"  {scalars['data/bad_records']:.0f} bad records"
+    if writer.bar is not None:
+        # The end of a long line is cut at the terminal's edge.
+        writer.bar.set_postfix_str(f"{speed}  {words}", refresh=False)
+    else:
+        width = len(str(writer.total))
+        left = format_seconds(seconds_left)
+        say(
+            writer,
+            f"step {step:>{width}}/{writer.total}  {words}  {speed}  {left} left",
+        )
+
+
+def format_groups(scalars: Mapping[str, float]) -> str:
+    """Return ``group/thing`` metrics in one line: losses first, a group named once.
+
+    Numbers in names count as such: ``rot90`` is before ``rot180``.
+    """
+    groups: dict[str, list[str]] = {}
+    for name in sorted(
+        scalars, key=lambda name: (name[:5] != "loss/", natural_order(name))
+    ):
+        group, _, thing = name.rpartition("/")
+        groups.setdefault(group, []).append(f"{thing} {scalars[name]:.3f}")
+    return "  ".join(f"{group}: {', '.join(all_)}" for group, all_ in groups.items())
+
+
+def format_scalars(scalars: Mapping[str, float]) -> str:
+    """Return names and values in one line, as `format_values` writes them."""
+    return "  ".join(f"{k} {v}" for k, v in format_values(scalars).items())
+
+
+def format_values(scalars: Mapping[str, float]) -> dict[str, str]:
+    """Return values of four digits by name, and ``x ± x_sd`` as the value of ``x``."""
+    words = {}
+    for name, value in scalars.items():
+        if name.endswith("_sd") and name[:-3] in scalars:
+            continue
+        spread = scalars.get(f"{name}_sd")
+        words[name] = f"{value:#.4g}" + (f" ± {spread:#.2g}" if spread else "")
+    return words

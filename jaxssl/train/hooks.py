@@ -1,0 +1,157 @@
+"""What a run does between two steps: it tells, evaluates and saves."""
+
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from jaxssl import atomic_write, text
+from jaxssl.checkpoint import disk_errors
+from jaxssl.checkpoint import store as checkpoints
+from jaxssl.distributed import coordination
+from jaxssl.distributed import mesh as meshes
+from jaxssl.distributed.watchdog import LONG_SECONDS, Watchdog
+from jaxssl.errors import NonFiniteError
+from jaxssl.run import metrics
+from jaxssl.train.config import TrainConfig
+from jaxssl.train.metric_sums import MAX_SKIPS, UPDATE, MetricSums, to_plain
+from jaxssl.train.step import is_finite
+from jaxssl.types import Eval, TrainState
+
+
+class Run(NamedTuple):
+    """What stays the same from the first step to the last.
+
+    Attributes:
+      config: how long, how often.
+      workdir: the run's folder.
+      evals: online evaluations by name.
+      writer: metrics go here.
+      store: checkpoints go here.
+      dog: hears what goes on.
+      replay: takes a step and the number of steps, and returns what each was given.
+      damaged: how many checkpoints of the folder were set aside, ever.
+      first: the step that this start began after.
+      began: when it began, in seconds.
+    """
+
+    config: TrainConfig
+    workdir: Path
+    evals: Mapping[str, Eval]
+    writer: metrics.Writer
+    store: checkpoints.Store
+    dog: Watchdog
+    replay: Callable[[int, int], list[dict[str, Any]]]
+    damaged: int
+    first: int
+    began: float
+
+
+def log(
+    run: Run, step: int, meter: MetricSums, pace: metrics.Pace, *, num_bad: int
+) -> None:
+    """Write the means of the interval that ends at ``step``.
+
+    Raises:
+      NonFiniteError: too many steps in a row made no update.
+    """
+    started = time.monotonic()
+    fetched = _check(run, meter)
+    pace = pace.extend(time.monotonic() - started)
+    skipped, count = int(fetched.skipped), int(fetched.count)
+    means = {n: float(total) / count for n, total in fetched.sums.items() if count}
+    elapsed = time.monotonic() - run.began
+    scalars = {
+        **means,
+        "data/bad_records": float(num_bad),
+        "data/damaged_checkpoints": float(run.damaged),
+        "data/skipped_steps": float(skipped),
+        **pace.scalars(run.config.batch_size),
+        "speed/elapsed_seconds": elapsed,
+    }
+    metrics.write(run.writer, step, scalars)
+    if skipped:
+        metrics.say(
+            run.writer,
+            f"STEP {step}: {skipped} of the last {skipped + count} steps made no "
+            f"update; not finite: {_causes(fetched)}.",
+        )
+    left = elapsed / (step - run.first) * (run.config.num_steps - step)
+    metrics.show(run.writer, step, scalars, left)
+
+
+def evaluate(run: Run, state: TrainState, step: int) -> None:
+    """Run the online evaluations and log their scalars.
+
+    Every process runs them on its own copy, so that none waits for another.
+    """
+    for name, evaluation in run.evals.items():
+        run.dog.note(f"evaluating {name}", long=True)
+        started = time.monotonic()
+        found = evaluation(meshes.local(state)).scalars
+        scalars = {f"{name}/{scalar}": value for scalar, value in found.items()}
+        if not scalars:
+            continue
+        metrics.write(run.writer, step, scalars)
+        words = metrics.format_scalars(scalars)
+        took = text.format_seconds(time.monotonic() - started)
+        metrics.say(run.writer, f"eval at step {step}: {words}  ({took})")
+
+
+def save(run: Run, state: TrainState, meter: MetricSums) -> None:
+    """Save a state that is known to be finite.
+
+    Raises:
+      NonFiniteError: it is not.
+    """
+    run.dog.note("saving", long=True)
+    step = int(state.step)
+    fetched = _check(run, meter)
+    if not is_finite(state):
+        _write_replay(run, step, 1, [UPDATE])
+        raise NonFiniteError(
+            step, f"the state is not finite at step {step}. {_kept(run)}"
+        )
+    # Others may evaluate for an hour yet, and Orbax waits five minutes for them. To
+    # wait is not long by itself: if none of the others is, something hangs.
+    checkpoints.settle(run.store)
+    run.dog.note("waiting for the others to save")
+    coordination.meet("save", LONG_SECONDS)
+    run.dog.note("saving", long=True)
+    checkpoints.save(run.store, state, to_plain(fetched))
+
+
+def _check(run: Run, meter: MetricSums) -> MetricSums:
+    """Fetch the meter; raise if too many steps in a row made no update."""
+    fetched = jax.device_get(meter)
+    if fetched.stop_step >= 0:
+        first = int(fetched.stop_step) - MAX_SKIPS + 1
+        causes = [name for name, count in fetched.causes.items() if count]
+        _write_replay(run, first, MAX_SKIPS, causes)
+        raise NonFiniteError(
+            first,
+            f"steps {first} to {fetched.stop_step} made no update; not finite: "
+            f"{_causes(fetched)}. {_kept(run)}",
+        )
+    return fetched
+
+
+def _write_replay(run: Run, step: int, count: int, causes: list[str]) -> None:
+    """Write down what the bad steps were given: ids of the batch and random key."""
+    if coordination.is_first():
+        told = {"causes": causes, "steps": run.replay(step, count)}
+        path = run.workdir / f"nonfinite-{step}.json"
+        atomic_write.write(path, (json.dumps(told) + "\n").encode())
+
+
+def _causes(meter: MetricSums) -> str:
+    return ", ".join(f"{name} ({n} x)" for name, n in meter.causes.items() if n)
+
+
+def _kept(run: Run) -> str:
+    run.dog.note("waiting for the save in flight", long=True)
+    checkpoints.settle(run.store)
+    return f"{disk_errors.kept_text(run.workdir)}; try a smaller learning rate."

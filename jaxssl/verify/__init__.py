@@ -1,0 +1,1 @@
+"""Show that a run resumes exactly, and needs no certain devices."""

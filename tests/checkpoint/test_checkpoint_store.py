@@ -1,0 +1,489 @@
+import contextlib
+import hashlib
+import json
+import os
+import pathlib
+import random
+import re
+import shutil
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xxhash
+
+from jaxssl import errors
+from jaxssl.checkpoint import init_from as init_from_lib
+from jaxssl.checkpoint import listing, manifest
+from jaxssl.checkpoint import store as checkpoints
+from jaxssl.distributed import watchdog
+from jaxssl.errors import UserError
+from jaxssl.types import TrainState
+
+
+def _quiet(line):
+    del line
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A folder with checkpoints of steps 1, 2 and 3 and the states in them."""
+    workdir = tmp_path_factory.mktemp("run")
+    states = {step: _state(step) for step in (1, 2, 3)}
+    with checkpoints.open_store(workdir, keep=3) as store:
+        for state in states.values():
+            checkpoints.save(store, state)
+    return workdir, states
+
+
+@pytest.fixture
+def copy(run, tmp_path):
+    shutil.copytree(run[0] / "checkpoints", tmp_path / "checkpoints")
+    return tmp_path
+
+
+def _state(step, width=300, classes=4, dtype=jnp.float32):
+    rng = np.random.default_rng(step)
+    weights = rng.normal(size=(width, 7)).astype(np.float32)
+    params = {
+        "classifier": {
+            "conv": {"kernel": jnp.asarray(weights, dtype)},
+            "logits": {"bias": jnp.full((classes,), float(step))},
+        },
+        "critic": {"logits": {"bias": jnp.full((2,), 7.0 * step)}},
+    }
+    stats = {"classifier": {"mean": jnp.full((5,), float(step))}, "critic": {}}
+    return TrainState(jnp.int32(step), params, stats, {"classifier": {}, "critic": {}})
+
+
+def _abstract(state):
+    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), state
+    )
+
+
+def _folder(workdir, step):
+    return workdir / "checkpoints" / str(step)
+
+
+def _flip(path, bit):
+    data = bytearray(path.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+
+
+def _tree(folder):
+    return {
+        p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()
+    }
+
+
+def test_restores_the_bits_that_were_saved(run, bits):
+    workdir, states = run
+    assert checkpoints.steps(workdir) == [1, 2, 3]
+    for step, state in states.items():
+        found = checkpoints.restore(workdir, step, _abstract(state))
+        assert type(found) is TrainState
+        assert bits(found) == bits(state)
+    assert not (workdir / "checkpoints" / "saving").exists()
+
+
+def test_keeps_the_newest(tmp_path):
+    with checkpoints.open_store(tmp_path, keep=2) as store:
+        for step in (5, 6, 7, 8):
+            checkpoints.save(store, _state(step))
+    assert checkpoints.steps(tmp_path) == [7, 8]
+
+
+def test_every_flipped_bit_is_found(copy, bits, run, faults):
+    """Orbax restores most of these silently wrong; 60 places in all kinds of files."""
+    folder = _folder(copy, 3)
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.stat().st_size)
+    assert len(paths) >= 8
+    rng = random.Random(0)
+    for number in range(60):
+        path = paths[number % len(paths)]
+        bit = rng.randrange(8 * path.stat().st_size)
+        _flip(path, bit)
+        newest, damage = checkpoints.find_newest(copy)
+        assert newest == 2, f"bit {bit} of {path}"
+        assert list(damage) == [3]
+        _flip(path, bit)
+        assert checkpoints.find_newest(copy) == (3, {})
+    faults.record("F3", injected=60, survived=60)
+
+
+@pytest.mark.parametrize(
+    ("harm", "word"),
+    [
+        (lambda p: p.write_bytes(p.read_bytes()[:-1]), "has changed"),
+        (lambda p: p.write_bytes(bytes(p.stat().st_size)), "has changed"),
+        (lambda p: p.unlink(), "is missing"),
+        (lambda p: p.with_name("more").write_bytes(b""), "was added"),
+    ],
+)
+def test_other_damage_is_named(copy, harm, word, faults):
+    largest = max(_folder(copy, 3).rglob("d/*"), key=lambda p: p.stat().st_size)
+    harm(largest)
+    newest, damage = checkpoints.find_newest(copy)
+    assert newest == 2
+    assert word in damage[3]
+    faults.record("F3", injected=1, survived=1)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", "null", '{"sha256": 1}', "\udcff{"])
+def test_a_damaged_manifest_vouches_for_nothing(copy, text, faults):
+    path = _folder(copy, 3) / manifest.NAME
+    path.write_bytes(text.encode("utf-8", "surrogateescape"))
+    newest, damage = checkpoints.find_newest(copy)
+    assert newest == 2
+    assert damage[3] == f"{manifest.NAME} is damaged"
+    faults.record("F3", injected=1, survived=1)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('"float32"', '"float16"'), ('"meter": null', '"meter": {}')]
+)
+def test_a_manifest_with_other_words_vouches_for_nothing(copy, old, new, faults):
+    """What it says of leaves and of the meter is compared with no file."""
+    path = _folder(copy, 3) / manifest.NAME
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+    newest, damage = checkpoints.find_newest(copy)
+    assert newest == 2
+    assert damage[3] == f"{manifest.NAME} is damaged"
+    faults.record("F3", injected=1, survived=1)
+
+
+def test_damaged_checkpoints_are_set_aside_and_an_older_one_goes_on(copy, run, bits):
+    lines = []
+    for step in (2, 3):
+        _flip(next(_folder(copy, step).rglob("d/*")), 99)
+    state = checkpoints.restore_newest(copy, _abstract(_state(1)), lines.append)
+    assert bits(state) == bits(run[1][1])
+    assert checkpoints.steps(copy) == [1]
+    names = {path.name for path in (copy / "checkpoints").iterdir()}
+    assert names == {"1", "2.corrupt", "3.corrupt"}
+    assert [line.split(":")[0] for line in lines] == [
+        "CHECKPOINT 3 IS DAMAGED",
+        "CHECKPOINT 2 IS DAMAGED",
+    ]
+    with checkpoints.open_store(copy, keep=3) as store:
+        checkpoints.save(store, _state(2))
+    assert checkpoints.steps(copy) == [1, 2]
+    _flip(next(_folder(copy, 2).rglob("d/*")), 99)
+    checkpoints.restore_newest(copy, _abstract(_state(1)), _quiet)
+    assert (copy / "checkpoints" / "2.corrupt-2").is_dir()
+
+
+def test_nothing_good_is_an_error_and_stays_untouched(copy):
+    for step in (1, 2, 3):
+        _flip(next(_folder(copy, step).rglob("d/*")), 7)
+    before = _tree(copy)
+    for _ in range(2):  # A second try must not start from scratch either.
+        with pytest.raises(errors.NoValidCheckpointError, match=r"3 \(.* changed"):
+            checkpoints.restore_newest(copy, _abstract(_state(1)), _quiet)
+        assert _tree(copy) == before
+
+
+def test_only_checkpoints_set_aside_is_an_error_too(copy):
+    for step in (1, 2, 3):
+        _folder(copy, step).rename(_folder(copy, step).with_name(f"{step}.corrupt"))
+    with pytest.raises(errors.NoValidCheckpointError, match=r"1\.corrupt"):
+        checkpoints.find_newest(copy)
+
+
+def test_an_empty_folder_is_a_fresh_start(tmp_path):
+    assert checkpoints.restore_newest(tmp_path, _abstract(_state(1)), _quiet) is None
+
+
+def test_a_save_under_way_is_known_by_its_step(tmp_path, monkeypatch):
+    """Until its manifest is there; a crash before would leave it unfinished."""
+    write, seen = manifest.write, []
+
+    def look_first(*args):
+        seen.append(checkpoints.find_unfinished(tmp_path))
+        write(*args)
+
+    monkeypatch.setattr(manifest, "write", look_first)
+    with checkpoints.open_store(tmp_path, keep=2) as store:
+        for step in (1, 2):
+            checkpoints.save(store, _state(step))
+    assert seen == [1, 2]
+    assert checkpoints.find_unfinished(tmp_path) is None
+
+
+def test_a_save_that_was_cut_short_is_removed(copy, run, bits):
+    """A crash between Orbax's commit and the manifest: nobody relied on that step."""
+    (_folder(copy, 3) / manifest.NAME).unlink()
+    (copy / "checkpoints" / "saving").write_text("3")
+    lines = []
+    state = checkpoints.restore_newest(copy, _abstract(_state(1)), lines.append)
+    assert bits(state) == bits(run[1][2])
+    assert lines == ["checkpoint 3: the save was interrupted; removed."]
+    assert checkpoints.steps(copy) == [1, 2]
+    assert not (copy / "checkpoints" / "saving").exists()
+
+
+def test_a_cut_first_save_is_a_fresh_start(copy):
+    for step in (1, 2):
+        shutil.rmtree(_folder(copy, step))
+    (_folder(copy, 3) / manifest.NAME).unlink()
+    (copy / "checkpoints" / "saving").write_text("3")
+    assert checkpoints.restore_newest(copy, _abstract(_state(1)), _quiet) is None
+
+
+def test_a_lost_manifest_is_damage(copy, run, bits):
+    (_folder(copy, 3) / manifest.NAME).unlink()
+    state = checkpoints.restore_newest(copy, _abstract(_state(1)), _quiet)
+    assert bits(state) == bits(run[1][2])
+    assert (copy / "checkpoints" / "3.corrupt").is_dir()
+
+
+def test_leftovers_of_orbax_go_away(copy):
+    leftover = copy / "checkpoints" / "9.orbax-checkpoint-tmp"
+    leftover.mkdir()
+    (leftover / "_CHECKPOINT_METADATA").write_text("{}")
+    with checkpoints.open_store(copy, keep=3) as store:
+        checkpoints.save(store, _state(4))
+    assert not leftover.exists()
+    assert checkpoints.steps(copy) == [2, 3, 4]
+
+
+def test_a_failed_save_is_heard(tmp_path, monkeypatch):
+    def fail(*args):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(manifest, "write", fail)
+    with checkpoints.open_store(tmp_path, keep=2) as store:
+        checkpoints.save(store, _state(1))
+        with pytest.raises(OSError, match="no space left"):
+            checkpoints.save(store, _state(2))
+
+
+def test_a_failed_last_save_is_heard(tmp_path, monkeypatch):
+    monkeypatch.setattr(manifest, "write", lambda *args: 1 / 0)
+    with contextlib.ExitStack() as stack:
+        store = stack.enter_context(checkpoints.open_store(tmp_path, keep=2))
+        checkpoints.save(store, _state(1))
+        leave = stack.pop_all()
+    with pytest.raises(ZeroDivisionError):
+        leave.close()
+
+
+def test_a_save_may_take_as_long_as_the_watchdog_allows(tmp_path):
+    with checkpoints.open_store(tmp_path, keep=2) as store:
+        background = store.manager._checkpointer._async_manager
+        assert background._timeout_secs == watchdog.LONG_SECONDS == 7200
+
+
+def test_a_step_is_saved_once(tmp_path):
+    with checkpoints.open_store(tmp_path, keep=2) as store:
+        checkpoints.save(store, _state(2))
+        with pytest.raises(RuntimeError, match="did not save step 1"):
+            checkpoints.save(store, _state(1))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"width": 301}, r"classifier/conv/kernel is float32\[300, 7\] there"),
+        ({"dtype": jnp.bfloat16}, r"float32\[300, 7\] there, .* bfloat16\[300, 7\]"),
+        ({"dtype": jnp.float16}, r"float32\[300, 7\] there, .* float16\[300, 7\]"),
+        ({"dtype": jnp.int32}, r"float32\[300, 7\] there, .* int32\[300, 7\]"),
+        ({"dtype": jnp.uint8}, r"float32\[300, 7\] there, .* uint8\[300, 7\]"),
+        ({"classes": 9}, r"logits/bias is float32\[4\] there, .* float32\[9\]"),
+    ],
+)
+def test_another_architecture_is_named(copy, changes, message, faults):
+    before = _tree(copy)
+    with pytest.raises(errors.DriftError, match=message):
+        checkpoints.restore_newest(copy, _abstract(_state(1, **changes)), _quiet)
+    assert _tree(copy) == before
+    faults.record("F8" if "dtype" in changes else "F7", injected=1, survived=1)
+
+
+@pytest.mark.parametrize("missing", ["critic", "extra"])
+def test_another_set_of_leaves_is_named(copy, missing):
+    wanted = _state(1)
+    if missing == "critic":
+        del wanted.params["critic"]
+    else:
+        wanted.params["extra"] = {"kernel": jnp.zeros(1)}
+    with pytest.raises(UserError, match=rf"params/{missing}/.* is .*absent"):
+        checkpoints.restore_newest(copy, _abstract(wanted), _quiet)
+
+
+def test_players_come_from_another_run(copy, bits):
+    mine, lines = _state(50), []
+    state = init_from_lib.restore_players(copy, ["classifier"], mine, lines.append)
+    theirs = _state(3)
+    assert bits(state.params["classifier"]) == bits(theirs.params["classifier"])
+    assert bits(state.stats["classifier"]) == bits(theirs.stats["classifier"])
+    assert bits(state.params["critic"]) == bits(mine.params["critic"])
+    assert int(state.step) == 50
+    assert jax.tree.structure(state) == jax.tree.structure(mine)
+    assert lines == [f"classifier: initialised from step 3 of {copy}."]
+
+
+def test_a_head_of_another_size_stays_fresh(copy, bits):
+    mine, lines = _state(50, classes=9), []
+    state = init_from_lib.restore_players(copy, ["classifier"], mine, lines.append)
+    found = state.params["classifier"]
+    assert bits(found["conv"]) == bits(_state(3).params["classifier"]["conv"])
+    assert bits(found["logits"]) == bits(mine.params["classifier"]["logits"])
+    assert "logits/bias keeps its fresh values: it was float32[4] there." in lines[-1]
+
+
+def test_a_trunk_without_head_is_filled(copy, bits):
+    mine = _state(50)
+    del mine.params["classifier"]["logits"]
+    state = init_from_lib.restore_players(copy, ["classifier"], mine, _quiet)
+    assert list(state.params["classifier"]) == ["conv"]
+    theirs = _state(3).params["classifier"]["conv"]
+    assert bits(state.params["classifier"]["conv"]) == bits(theirs)
+
+
+def test_players_that_do_not_fit_are_refused(copy, tmp_path):
+    with pytest.raises(
+        UserError, match=r"conv/kernel is float32\[300, 7\] in .*\[4, 7"
+    ):
+        init_from_lib.restore_players(copy, ["classifier"], _state(1, width=4), _quiet)
+    with pytest.raises(
+        UserError, match="no player 'painter'; it has classifier, critic"
+    ):
+        init_from_lib.restore_players(copy, ["painter"], _state(1), _quiet)
+    other = _state(1)
+    other.params["painter"] = other.params["critic"]
+    with pytest.raises(UserError, match=r"3 has no player 'painter'"):
+        init_from_lib.restore_players(copy, ["painter"], other, _quiet)
+    with pytest.raises(UserError, match="has no checkpoint; train that run first"):
+        init_from_lib.restore_players(tmp_path / "none", ["critic"], _state(1), _quiet)
+
+
+def test_tables_for_people(copy, tmp_path):
+    good = "         1  good\n         2  good\n         3  good"
+    assert listing.verify_text(copy) == (good, True)
+    _flip(next(_folder(copy, 2).rglob("d/*")), 5)
+    text, good = listing.verify_text(copy)
+    assert not good
+    assert re.match(r" +2  DAMAGED: .* has changed$", text.splitlines()[1])
+    _folder(copy, 1).rename(_folder(copy, 1).with_name("1.corrupt"))
+    lines = listing.list_text(copy).splitlines()
+    assert [line.split()[0] for line in lines] == ["step", "2", "3", "1"]
+    assert "no checkpoints yet" in listing.list_text(tmp_path / "none")
+    assert listing.verify_text(tmp_path / "none")[1]
+
+
+def test_a_checkpoint_that_a_run_removes_meanwhile_is_left_out(copy, monkeypatch):
+    """Orbax removes the files of the oldest one by one; the folder goes last."""
+    real, folder = manifest.examine, _folder(copy, 1)
+
+    def examine(place):
+        if place == folder:
+            next(folder.rglob("d/*")).unlink()
+            threading.Timer(0.3, shutil.rmtree, [folder]).start()
+        return real(place)
+
+    monkeypatch.setattr(manifest, "examine", examine)
+    good = "         2  good\n         3  good"
+    assert listing.verify_text(copy) == (good, True)
+
+
+def test_checkpoints_set_aside_alone_are_not_good(copy):
+    for step in (1, 2, 3):
+        _folder(copy, step).rename(_folder(copy, step).with_name(f"{step}.corrupt"))
+    text, good = listing.verify_text(copy)
+    assert not good
+    assert text.splitlines()[0] == "         1  set aside as 1.corrupt"
+
+
+@pytest.mark.parametrize("size", [0, 1, 99, 100, 101, 350])
+def test_each_block_of_a_file_has_its_checksum(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(manifest, "BLOCK", 100)
+    monkeypatch.setattr(manifest, "PIECE", 30)
+    data = random.Random(size).randbytes(size)
+    (tmp_path / "file").write_bytes(data)
+    manifest.write(tmp_path, {})
+    blocks = [data[i : i + 100] for i in range(0, max(size, 1), 100)]
+    wanted = [xxhash.xxh3_128_hexdigest(block) for block in blocks]
+    stored = json.loads((tmp_path / manifest.NAME).read_text())["files"]["file"]
+    assert stored == {"size": size, "xxh3_128": wanted}
+    assert manifest.find_damage(tmp_path) is None
+    for bit in range(0, 8 * size, 41):
+        _flip(tmp_path / "file", bit)
+        assert manifest.find_damage(tmp_path) == "file has changed"
+        _flip(tmp_path / "file", bit)
+
+
+@pytest.mark.parametrize("clock", [0, 4e9])
+def test_a_clock_that_jumps_changes_no_choice(copy, clock, faults):
+    """Steps are numbers: when their files were written does not matter."""
+    os.utime(_folder(copy, 3), (clock, clock))
+    for path in _folder(copy, 3).rglob("*"):
+        os.utime(path, (clock, clock))
+    assert checkpoints.find_newest(copy) == (3, {})
+    assert len(listing.list_text(copy).splitlines()) == 4
+    faults.record("F16", injected=1, survived=1)
+
+
+@pytest.mark.parametrize("number", [1, 3, "new"])
+def test_another_format_is_told_and_not_taken_for_damage(copy, number, faults):
+    path = _folder(copy, 3) / manifest.NAME
+    body = json.loads(path.read_text())
+    del body["sha256"]
+    body["format"] = number
+    digest = hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+    path.write_text(json.dumps({**body, "sha256": digest}))
+    before = _tree(copy)
+    with pytest.raises(UserError, match=rf"format {number!r} and this .* reads 2;"):
+        checkpoints.restore_newest(copy, _abstract(_state(1)), _quiet)
+    assert _tree(copy) == before
+    faults.record("F17", injected=1, survived=1)
+
+
+def test_a_save_under_way_is_not_damage(copy):
+    """Between Orbax's rename and the manifest, as an evaluation may find it."""
+    (_folder(copy, 3) / manifest.NAME).unlink()
+    (copy / "checkpoints" / "saving").write_text("3")
+    before = _tree(copy)
+    assert checkpoints.find_newest(copy) == (2, {})
+    text, good = listing.verify_text(copy)
+    assert good
+    assert text.splitlines()[-1] == f"         3  {listing.UNFINISHED}"
+    assert listing.list_text(copy).endswith(text.splitlines()[-1])
+    assert _tree(copy) == before
+
+
+def test_a_save_that_begins_while_steps_are_listed_is_not_damage(copy, monkeypatch):
+    """A run wrote its marker, and Orbax renamed the step, after the first look."""
+    (_folder(copy, 3) / manifest.NAME).unlink()
+    saving, real = copy / "checkpoints" / "saving", pathlib.Path.iterdir
+
+    def iterdir(folder):
+        saving.write_text("3")
+        return real(folder)
+
+    monkeypatch.setattr(pathlib.Path, "iterdir", iterdir)
+    assert checkpoints.steps(copy) == [1, 2]
+
+
+def test_another_run_that_this_process_does_not_see_is_told(tmp_path):
+    """Process 0 found the checkpoint; the folder is not on a disk that all share."""
+    with pytest.raises(UserError, match="a folder on a disk that all processes share"):
+        init_from_lib._read_leaves(tmp_path / "3")
+
+
+def test_the_manifest_lists_every_leaf_and_file(run):
+    workdir, states = run
+    folder = _folder(workdir, 3)
+    body = json.loads((folder / manifest.NAME).read_text())
+    files = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
+    assert set(body["files"]) == files - {manifest.NAME}
+    assert body["leaves"]["params/classifier/conv/kernel"] == ["float32", [300, 7]]
+    assert len(body["leaves"]) == len(jax.tree.leaves(states[3]))
+    assert os.stat(folder / manifest.NAME).st_mode & 0o777 == 0o644

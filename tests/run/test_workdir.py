@@ -1,0 +1,388 @@
+import errno
+import fcntl
+import functools
+import json
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import pytest
+from ml_collections import ConfigDict, config_dict
+
+from jaxssl import errors, text, trees
+from jaxssl.checkpoint import store as checkpoints
+from jaxssl.errors import UserError
+from jaxssl.run import compatibility, config_file
+from jaxssl.run import workdir as workdirs
+
+TINY = str(Path(__file__).parent.parent / "train" / "tiny.py")
+CONFIGS = sorted(map(str, Path(__file__).parent.parent.parent.glob("configs/*.py")))
+
+
+def check(workdir, wanted, **options):
+    has_checkpoint = checkpoints.exists(workdir)
+    return workdirs.check(workdir, wanted, has_checkpoint=has_checkpoint, **options)
+
+
+def write(workdir, wanted, command, **options):
+    options |= {"has_checkpoint": checkpoints.exists(workdir)}
+    return workdirs.write(workdir, wanted, command, **options)
+
+
+def _load(*words, spec=TINY):
+    return config_file.load(spec, words)
+
+
+def _begin(workdir, wanted, *, saved=True, **options):
+    """Write a run's papers, and a folder that counts as its first checkpoint."""
+    told = write(workdir, wanted, [], **options)
+    if saved:
+        (workdir / "checkpoints" / "4").mkdir(parents=True, exist_ok=True)
+    return told
+
+
+def test_a_recipe_survives_its_file():
+    wanted = _load("--config.train.num_steps=7", spec=TINY + ":wide")
+    assert wanted.config.model.width == 16
+    again = config_file.loads(config_file.dumps(wanted))
+    assert again == wanted
+    assert again.config.data.labels == (0, 1, 2)
+    assert again.config.is_locked
+    assert again.config.train.is_locked
+
+
+@pytest.mark.parametrize(
+    ("words", "path", "value"),
+    [
+        (["--config.seed=5"], "seed", 5),
+        (["--config.seed", "5"], "seed", 5),
+        (["--config.seed=1", "--config.seed=2"], "seed", 2),
+        (["-config.optim.learning_rate=3"], "optim.learning_rate", 3.0),
+        (["--config.optim.learning_rate=1e-3"], "optim.learning_rate", 0.001),
+        (["--config.data.labels=(2, 3)"], "data.labels", (2, 3)),
+    ],
+)
+def test_overrides_take_the_type_of_their_field(words, path, value):
+    found = trees.flatten(config_file.to_plain(_load(*words).config))[path]
+    assert config_file._freeze(found) == value
+    assert type(config_file._freeze(found)) is type(value)
+
+
+def test_booleans_and_placeholders_can_be_overridden():
+    config = ConfigDict({"a": {"flag": True, "none": config_dict.placeholder(int)}})
+    config_file.override(config, ["--noconfig.a.flag", "--config.a.none=3"])
+    assert config.to_dict() == {"a": {"flag": False, "none": 3}}
+
+
+def test_a_config_holds_plain_values_only():
+    with pytest.raises(UserError, match=r"a config holds <object .*only numbers"):
+        config_file.to_plain({"a": {"b": object()}})
+    assert trees.flatten({"a": {"b": 1, "c": {}}, "d": [2]}) == {
+        "a.b": 1,
+        "a.c": {},
+        "d": [2],
+    }
+
+
+def test_check_then_write_then_check(tmp_path):
+    wanted = _load()
+    workdir = tmp_path / "deep" / "run"
+    assert check(workdir, wanted) == []
+    assert not workdir.parent.exists()
+    with workdirs.lock(workdir):
+        assert check(workdir, wanted) == []
+        write(workdir, wanted, ["first"])
+        write(workdir, wanted, ["second"])
+    assert workdirs.read(workdir) == wanted
+    assert check(workdir, wanted) == []
+    run = json.loads((workdir / "run.json").read_text())
+    assert run["command"] == ["second"]
+    assert [launch["command"] for launch in run["earlier"]] == [["first"]]
+
+
+def test_a_run_does_not_go_on_with_other_data(tmp_path):
+    wanted = _load()
+    _begin(tmp_path, wanted, fingerprint="aa")
+    assert check(tmp_path, wanted, fingerprint="aa") == []
+    assert check(tmp_path, wanted) == []
+    with pytest.raises(errors.DriftError, match="fingerprint was aa, now bb"):
+        check(tmp_path, wanted, fingerprint="bb")
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(UserError, match=r"run.json is damaged.*remove it"):
+        check(tmp_path, wanted)
+
+
+@pytest.mark.parametrize(
+    ("word", "text"),
+    [
+        ("--config.optim.learning_rate=0.5", "optim.learning_rate was 0.01, now 0.5"),
+        ("--config.train.num_steps=21", "train.num_steps was 20, now 21"),
+        ("--config.train.batch_size=4", "train.batch_size was 8, now 4"),
+        ("--config.seed=4", "seed was 3, now 4"),
+        ("--config.data.labels=(0, 1)", "data.labels was [0, 1, 2], now [0, 1]"),
+    ],
+)
+def test_another_config_is_refused(tmp_path, word, text):
+    _begin(tmp_path, _load())
+    before = (tmp_path / "config.json").read_bytes()
+    with pytest.raises(errors.DriftError, match="run with another config") as caught:
+        check(tmp_path, _load(word))
+    assert text in str(caught.value)
+    assert "another --workdir" in str(caught.value)
+    assert (tmp_path / "config.json").read_bytes() == before
+
+
+def _other(value):
+    """Return another value of the same type."""
+    if isinstance(value, bool | str | list | tuple):
+        return {bool: lambda v: not v, str: lambda v: v + "x"}.get(
+            type(value), lambda v: [*v, 7]
+        )(value)
+    return 1 if value is None else value + 1
+
+
+def _vary(wanted):
+    """Yield every setting of a config, and the recipe in which it alone differs."""
+    for name in trees.flatten(config_file.to_plain(wanted.config)):
+        plain = config_file.to_plain(wanted.config)
+        *sections, key = name.split(".")
+        section = functools.reduce(dict.__getitem__, sections, plain)
+        if section[key] != {}:
+            section[key] = _other(section[key])
+            yield name, wanted._replace(config=config_file.from_plain(plain))
+
+
+@pytest.mark.parametrize("spec", [TINY, *CONFIGS], ids=lambda spec: Path(spec).name)
+def test_every_setting_has_its_class(tmp_path, spec, faults):
+    """One by one: refused with both values, or accepted with a line that tells them."""
+    wanted = _load(spec=spec)
+    _begin(tmp_path, wanted)
+    accepted, others = set(), [*_vary(wanted)]
+    for name, other in others:
+        try:
+            (told,) = check(tmp_path, other)
+            accepted.add(name)
+        except errors.DriftError as error:
+            told = str(error)
+        old, new = (
+            trees.flatten(config_file.to_plain(r.config)) for r in (wanted, other)
+        )
+        assert f"{name} was {old[name]!r}, now {new[name]!r}" in told
+        rounds = name.startswith("mesh.") or name == "compute.remat"
+        assert (compatibility.ROUNDING in told) == rounds
+    known = set(trees.flatten(config_file.to_plain(wanted.config)))
+    assert accepted == known & {
+        "train.log_every",
+        "train.save_every",
+        "train.eval_every",
+        "train.keep_checkpoints",
+        "train.num_workers",
+        "train.max_bad_records",
+        "mesh.data",
+        "mesh.model",
+        "mesh.params",
+        "mesh.rules",
+        "compute.remat",
+    }
+    assert len(accepted) >= 4
+    faults.record("F7", injected=len(others), survived=len(others))
+
+
+def test_a_run_from_before_the_section_compute_goes_on(tmp_path):
+    wanted = _load(spec=CONFIGS[0])
+    plain = config_file.to_plain(wanted.config)
+    del plain["compute"]
+    _begin(tmp_path, wanted._replace(config=config_file.from_plain(plain)))
+    assert check(tmp_path, wanted) == []
+    plain["compute"] = {"dtype": "bfloat16"}
+    low = wanted._replace(config=config_file.from_plain(plain))
+    with pytest.raises(errors.DriftError, match=r"dtype was 'float32', now 'bfloat16'"):
+        check(tmp_path, low)
+
+
+def test_many_differences_are_counted(tmp_path):
+    _begin(tmp_path, _load())
+    plain = {"other": {str(i): i for i in range(20)}}
+    other = _load()._replace(config=config_file.from_plain(plain))
+    with pytest.raises(errors.DriftError) as caught:
+        check(tmp_path, other)
+    assert str(caught.value).count(" was ") == text.SHOWN
+    assert re.search(r" and \d\d more\. Give the old values back", str(caught.value))
+
+
+def test_a_run_without_checkpoint_may_become_another(tmp_path):
+    """A newcomer's first try failed before its first save: nothing can be lost."""
+    wanted = _load("--config.seed=4")
+    _begin(tmp_path, _load(), fingerprint="aa", saved=False)
+    cut = tmp_path / "checkpoints" / "4"
+    cut.mkdir(parents=True)
+    (tmp_path / "checkpoints" / "saving").write_text("4")
+    told = ["seed was 3, now 4", "the training set's fingerprint was aa, now bb"]
+    assert check(tmp_path, wanted, fingerprint="bb") == told
+    assert write(tmp_path, wanted, [], fingerprint="bb") == told
+    assert workdirs.read(tmp_path) == wanted
+    cut.rename(cut.with_name("4.corrupt"))
+    with pytest.raises(errors.DriftError, match="seed was 4, now 3"):
+        check(tmp_path, _load())
+
+
+def test_other_software_and_hardware_are_told(tmp_path, monkeypatch, faults):
+    real = workdirs.describe_launch
+    _begin(tmp_path, _load())
+    assert _begin(tmp_path, _load()) == []
+
+    def change(command):
+        launch = real(command)
+        launch["versions"]["jax"] = "9.9"
+        launch["devices"]["count"] = 99
+        return launch
+
+    monkeypatch.setattr(workdirs, "describe_launch", change)
+    assert write(tmp_path, _load(), []) == [
+        f"versions.jax was {jax.__version__!r}, now '9.9' ({compatibility.SOFTWARE})",
+        f"devices.count was 8, now 99 ({compatibility.ROUNDING})",
+    ]
+    faults.record("F17", injected=2, survived=2)
+
+
+def test_what_a_crash_left_of_the_first_config_is_no_obstacle(tmp_path, monkeypatch):
+    """Killed between making the temporary file and giving it its name."""
+
+    def die(*names):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", die)
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path, _load(), [])
+    assert [path.name[:13] for path in tmp_path.iterdir()] == [".config.json."]
+    assert check(tmp_path, _load()) == []
+
+
+def test_keys_that_come_or_go_and_other_files_are_differences(tmp_path):
+    old = _load()
+    _begin(tmp_path, old)
+    plain = config_file.to_plain(old.config)
+    del plain["model"]["noise"]
+    plain["model"]["depth"] = 2
+    new = old._replace(config=config_file.from_plain(plain), file=Path("other.py"))
+    with pytest.raises(errors.DriftError) as caught:
+        check(tmp_path, new)
+    for words in (
+        "--config was tiny.py, now other.py",
+        "model.noise was 0.1, now 'absent'",
+        "model.depth was 'absent', now 2",
+    ):
+        assert words in str(caught.value)
+
+
+def test_folders_that_are_no_runs_are_refused(tmp_path):
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(UserError, match="file is a file; give a folder"):
+        check(file, _load())
+    with pytest.raises(UserError, match=r"is not empty and holds no config\.json"):
+        check(tmp_path, _load())
+    with pytest.raises(UserError, match="holds no run"):
+        workdirs.read(tmp_path)
+    with pytest.raises(UserError, match="cannot write to"), workdirs.lock(file / "x"):
+        pass
+
+
+@pytest.mark.parametrize("text", ["", "{", "{}", "[]", '{"config_file": 3}'])
+def test_a_damaged_config_is_named(tmp_path, text):
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(UserError, match=r"config.json is damaged"):
+        workdirs.read(tmp_path)
+
+
+def _try_lock(workdir, answers):
+    try:
+        with workdirs.lock(workdir):
+            answers.put("locked")
+    except UserError as error:
+        answers.put(str(error))
+
+
+def test_two_trainers_cannot_share_a_folder(tmp_path, faults):
+    context = multiprocessing.get_context("spawn")
+    answers = context.Queue()
+    with workdirs.lock(tmp_path):
+        other = context.Process(target=_try_lock, args=(tmp_path, answers))
+        other.start()
+        told = answers.get(timeout=60)
+        other.join()
+    assert "is being trained by process" in told
+    with workdirs.lock(tmp_path):  # It ends with the block.
+        pass
+    faults.record("F16", injected=1, survived=1)
+
+
+def test_a_lock_of_a_process_that_was_killed_holds_nobody_up(tmp_path, faults):
+    (tmp_path / ".lock").write_text("process 1 on another machine")
+    with workdirs.lock(tmp_path):
+        assert f"process {os.getpid()} " in (tmp_path / ".lock").read_text()
+    faults.record("F16", injected=1, survived=1)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO])
+def test_a_disk_without_locks_is_told(tmp_path, monkeypatch, number):
+    def flock(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    kind, told = UserError, "has no locks"
+    if number == errno.EIO:
+        kind, told = OSError, "Input/output"
+    with pytest.raises(kind, match=told), workdirs.lock(tmp_path):
+        pass
+
+
+def test_what_a_hang_left_does_not_keep_a_run_from_beginning(tmp_path):
+    (tmp_path / "hang-0.json").write_text("{}")
+    assert check(tmp_path, _load()) == []
+
+
+def test_processes_compare_software_and_what_a_config_imports(tmp_path, monkeypatch):
+    (tmp_path / "base_of_this_test.py").write_text("WIDTH = 1\n")
+    config = tmp_path / "config.py"
+    config.write_text(f"import base_of_this_test\n{Path(TINY).read_text()}")
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    wanted = config_file.load(str(config))
+    first = workdirs._describe_all(wanted, "data")
+    assert first.keys() >= {"jax", "optax", "flax", "numpy", "data", "code", "seed"}
+    assert first == workdirs._describe_all(wanted, "data")
+    (tmp_path / "unrelated.py").write_text("")
+    assert first == workdirs._describe_all(wanted, "data")
+    (tmp_path / "base_of_this_test.py").write_text("WIDTH = 2\n")
+    other = workdirs._describe_all(wanted, "data")
+    assert [name for name in first if first[name] != other[name]] == ["config file"]
+    monkeypatch.delitem(sys.modules, "base_of_this_test")
+
+
+def test_a_link_leads_to_the_same_lock(tmp_path, monkeypatch, faults):
+    run, link = tmp_path / "run", tmp_path / "link"
+    run.mkdir()
+    link.symlink_to(run)
+    monkeypatch.chdir(tmp_path)
+    for other in (link, Path("run"), Path("link/../run")):
+        with workdirs.lock(run), pytest.raises(UserError, match="is being trained by"):
+            with workdirs.lock(other):
+                pass
+    faults.record("F16", injected=3, survived=3)
+
+
+def test_git_state_is_that_of_the_package():
+    found = workdirs.describe_git()
+    folder = Path(workdirs.__file__).parent
+    head = subprocess.run(
+        ["git", "-C", folder, "rev-parse", "HEAD"], capture_output=True, text=True
+    )
+    if head.returncode:
+        assert found is None
+    else:
+        assert found["commit"] == head.stdout.strip()
+        assert isinstance(found["dirty"], bool)

@@ -1,0 +1,210 @@
+"""``jaxssl verify devices``: it passes, and a step that asks where it is fails."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import optax
+import pytest
+
+from jaxssl.cli import main
+from jaxssl.errors import ChildFailedError, ExitCode
+from jaxssl.verify import device_equivalence, devices
+from tests.small import SMALL
+from tests.tasks import TASKS
+
+CONFIGS = Path(__file__).parent.parent.parent / "configs"
+TINY = Path(__file__).parent.parent / "train" / "tiny.py"
+
+TELLTALE = """\
+import sys
+sys.path.append({folder!r})
+import tiny
+from tiny import get_config
+
+def build(config):
+    experiment, traced = tiny.build(config), []
+
+    def step(state, batch, key):
+        traced.append(1)  # Each mesh traces a program of its own.
+        new, metrics = experiment.task.step(state, batch, key)
+        metrics["loss/classifier"] *= 1 + 0.01 * len(traced)
+        return new, metrics
+
+    return experiment._replace(task=experiment.task._replace(step=step))
+"""
+
+
+@pytest.fixture
+def verify(tmp_path):
+    """Run the command as a process of its own."""
+
+    def run(*words):
+        plain = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
+        return subprocess.run(
+            [sys.executable, "-m", "jaxssl.cli", "verify", "devices", *words],
+            env=plain | {"JAX_PLATFORMS": "cpu", "JAXSSL_CACHE": str(tmp_path / "xla")},
+            capture_output=True,
+            text=True,
+            timeout=3000,
+        )
+
+    return run
+
+
+def test_a_step_needs_no_certain_number_of_devices(verify):
+    done = verify(f"--config={TINY}", "--config.mesh.data=-1", "--processes=2")
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    meshes = ("2 devices", "4 devices", "8 devices", "2 processes")
+    for name in (*meshes, "1 device, nudged", "tolerance"):
+        assert f"\n{name}" in done.stdout
+    assert done.stdout.endswith("equal up to rounding\n")
+
+
+def test_a_step_that_knows_its_mesh_is_noticed(verify, tmp_path):
+    config = tmp_path / "telltale.py"
+    config.write_text(TELLTALE.format(folder=str(TINY.parent)))
+    done = verify(f"--config={config}", "--devices=1,2")
+    assert done.returncode == ExitCode.DIFFERENT
+    assert "first difference: step 1 on 2 devices: loss differs by " in done.stdout
+
+
+def test_a_batch_must_divide(verify):
+    words = ["--config.train.batch_size=6", "--devices=4"]
+    done = verify(f"--config={TINY}", *words)
+    assert done.returncode == ExitCode.MISTAKE
+    assert "batch_size is 6" in done.stderr
+
+
+@pytest.mark.parametrize("word", ["0", "two", "-1"])
+def test_devices_are_numbers(word, capsys):
+    code = main(["verify", "devices", f"--config={TINY}", f"--devices=2,{word}"])
+    assert code == ExitCode.MISTAKE
+    assert f"--devices has '{word}'" in capsys.readouterr().err
+
+
+@pytest.fixture
+def children(tmp_path):
+    """Start shell scripts in the place of processes that take steps together."""
+    started = []
+
+    def run(*scripts):
+        for i, script in enumerate(scripts):
+            told = tmp_path / f"{i}.err"
+            with told.open("w") as file:
+                process = subprocess.Popen(["sh", "-c", script], stderr=file)
+            started.append(devices.Child(process, told))
+        return started
+
+    yield run
+    for child in started:
+        child.process.kill()
+        child.process.wait()
+
+
+def test_the_process_that_failed_by_itself_is_heard(children):
+    """Later than the one that lost it, and after more than a pipe holds."""
+    lost = "echo 'jaxssl: connection closed' >&2; exit 3"
+    much = "head -c 200000 /dev/zero | tr '\\0' 'x' >&2; echo >&2"
+    mistake = f"sleep 0.5; {much}; echo 'jaxssl: no file' >&2; exit 2"
+    with pytest.raises(
+        ChildFailedError, match=r"1 of 3 ended with 2: jaxssl: no f"
+    ) as caught:
+        devices.wait(children(lost, mistake, "sleep 60"), seconds=30.0)
+    assert caught.value.exit_code == ExitCode.MISTAKE
+
+
+def test_processes_that_end_well_or_too_late(children):
+    devices.wait(children("exit 0", "sleep 0.2"))
+    with pytest.raises(ChildFailedError, match=r"process 2 of 3 took more than 0.1 s"):
+        devices.wait(children("sleep 60"), seconds=0.1)
+
+
+def test_a_lost_process_is_told_where_none_failed_by_itself(children):
+    with pytest.raises(ChildFailedError, match=r"1 of 2 ended with 3: it said nothing"):
+        devices.wait(children("exit 0", "exit 3"))
+
+
+def test_dropout_masks_and_batch_norm_are_those_of_the_global_batch(verify):
+    """An MLP with both, at mini-batches of 8 rows: one a device."""
+    config = CONFIGS / "classify_fashion_mnist.py:mlp,sgd"
+    words = ["--config.model.dropout=0.5", "--config.train.batch_size=8"]
+    done = verify(f"--config={config}", "--devices=8", "--steps=2", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+# --- Parts
+
+
+def test_comparison_is_relative_and_takes_the_worst():
+    ours = {"loss/a": 2.0, "acc/a": 0.5} | {f"gradient/x/{i}": 1.0 for i in range(8)}
+    theirs = ours | {"loss/a": 2.002, "acc/a": 0.4, "gradient/x/3": 2.0}
+    found = device_equivalence.compare(ours, theirs)
+    assert found["loss"] == pytest.approx(1e-3)
+    assert found["metrics"] == pytest.approx(0.1)
+    assert found["gradient"] == pytest.approx(8**-0.5)
+    assert sorted(found) == ["gradient", "loss", "metrics"]
+    lost = device_equivalence.compare(ours, theirs | {"gradient/x/0": float("nan")})
+    assert lost["gradient"] == float("inf")
+
+
+def test_nudges_change_last_digits_alone():
+    state = [np.array(3, np.int32), np.float32([[1.5, -2e-9, 0.0]] * 500)]
+    count, moved = device_equivalence.nudge(state, 1)
+    assert (count, moved.dtype) == (3, np.float32)
+    np.testing.assert_allclose(moved, state[1], rtol=5e-6, atol=0)
+    assert 0.6 < (moved != state[1])[:, :2].mean() < 0.73
+    assert not np.array_equal(device_equivalence.nudge(state, 2)[1], moved)
+
+
+def test_what_nudges_do_is_allowed_up_to_a_tenth():
+    plain = device_equivalence.TOLERANCES
+    assert device_equivalence.allow({}) == plain
+    assert device_equivalence.allow({"loss": 1.0, "gradient": 1e-4}) == plain
+    found = device_equivalence.allow({"gradient": 5e-3, "update": 0.5})
+    assert found == plain | {"gradient": 0.02, "update": 0.1}
+
+
+def test_digests_estimate_distances():
+    rng = np.random.default_rng(0)
+    project = jax.jit(device_equivalence._project)
+    estimates = []
+    for _ in range(20):
+        a, b, da, db = (
+            np.float32(rng.normal(size=shape)) for shape in [(30, 40), 500] * 2
+        )
+        one, other = (
+            np.array(project({"a": a + t * da, "b": b + t * db}))
+            for t in np.float32([0, 0.1])
+        )
+        estimates.append(np.linalg.norm(one - other) / np.linalg.norm(one))
+    assert np.median(estimates) == pytest.approx(0.1, rel=0.2)
+    # The order of the numbers counts, too.
+    mirrored = np.array(project({"a": a[::-1], "b": b}))
+    assert np.linalg.norm(one - mirrored) > 0.3 * np.linalg.norm(one)
+
+
+def test_digests_are_those_of_gradients_updates_and_statistics():
+    task, batch = TASKS["classify/ghost"](lambda _: optax.sgd(0.5), batch_size=8)
+    state = jax.jit(task.init)(jax.random.key(0), batch)
+    new, found = jax.jit(device_equivalence.digested(task).step)(
+        state, batch, jax.random.key(1)
+    )
+    gradient, update = (
+        np.array([found[f"{name}/classifier/{i}"] for i in range(8)])
+        for name in ("gradient", "update")
+    )
+    np.testing.assert_allclose(update, -0.5 * gradient, rtol=1e-3, atol=1e-5)
+    assert abs(float(found["statistics/classifier/0"])) > 0
+    assert int(new.step) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", SMALL)
+def test_every_config_needs_no_certain_devices(verify, config):
+    words = ["--devices=8", "--steps=2", *SMALL[config]]
+    done = verify(f"--config={CONFIGS / config}", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
