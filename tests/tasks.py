@@ -1,8 +1,10 @@
 """The tasks that the contract suite runs over: one line each.
 
-A value takes ``make_tx`` (the optimizer of a player), makes a small task and a batch.
+A value takes ``make_tx`` (the optimizer of a player) and the rows of a batch, and makes
+a small task with its batch; `CALLS` says with what each predict_fn is called.
 """
 
+import jax
 import numpy as np
 
 from jaxssl.methods import classify, probe, transformations
@@ -11,6 +13,7 @@ from jaxssl.models.convnet import convnet
 from jaxssl.models.critic import critic
 from jaxssl.models.inpainter import inpainter
 from jaxssl.models.mlp import mlp
+from tests.toys import clips, gan, poses
 
 TINY = {"width": 0.125, "groups": 2, "fc_features": 16, "init": "he", "stem_kernel": 5}
 
@@ -85,12 +88,57 @@ def probe_features(make_tx, batch_size=8):
     return probe.make_task(config, backbone, txs), images(batch_size)
 
 
+def read_batch(source, batch_size):
+    """Return the first records of a toy's source, stacked."""
+    rng = np.random.default_rng(0)
+    records = [source.read(i, rng) for i in range(batch_size)]
+    batch = {name: np.stack([r[name] for r in records]) for name in source.spec}
+    return batch | {"id": np.arange(batch_size, dtype=np.int32)}
+
+
+def play(make_tx, batch_size=16):
+    """Let a GAN step its players one after the other."""
+    txs = {player: make_tx(player) for player in ("generator", "critic")}
+    return gan.make_task(txs), read_batch(gan.Blobs(), batch_size)
+
+
+def watch_clips(make_tx, batch_size=16):
+    """Classify clips of the shape (t, h, w, c)."""
+    return clips.make_task(make_tx("encoder")), read_batch(clips.Bars(), batch_size)
+
+
+def locate(make_tx, batch_size=16):
+    """Regress float poses."""
+    return poses.make_task(make_tx("regressor")), read_batch(poses.Spots(), batch_size)
+
+
+CALLS = {
+    "features": lambda batch: (picture(batch),),
+    "logits": lambda batch: (picture(batch),),
+    "sampled_logits": lambda batch: (batch["image"], jax.random.key(3)),
+    "pretext": lambda batch: (batch, jax.random.key(3)),
+    "pose": lambda batch: (batch["image"],),
+    "samples": lambda batch: (
+        jax.random.normal(jax.random.key(3), (len(batch["id"]), gan.NOISE)),
+    ),
+}
+"""What each predict_fn takes after the state, made of a batch."""
+
+
+def picture(batch):
+    """Return what a network looks at: the image, or the frames of a clip."""
+    return batch["image"] if "image" in batch else clips.prepare(batch)
+
+
 TASKS = {
     "classify": classify_images,
     "classify/ghost": learn("ghost", convnet(3, channels=(8, 8), features=16)),
     "classify/bilevel": learn("bilevel", mlp(3, features=(16,)), contrast=0.5),
     "classify/bilevel_mixup": learn("bilevel", mlp(3, norm=False), mixup=1.0),
     "probe": probe_features,
+    "toys/clips": watch_clips,
+    "toys/gan": play,
+    "toys/poses": locate,
     "transformations/rotations": recognise("none", "rot90", "rot180", "rot270"),
     "transformations/warp": recognise("none", "warp", warp_points="free"),
     "transformations/all": recognise(*transformations.TRANSFORMS),

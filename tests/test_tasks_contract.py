@@ -14,7 +14,7 @@ import pytest
 from jax.sharding import NamedSharding, PartitionSpec
 
 from jaxssl.checkpoint import store as checkpoints
-from tests.tasks import TASKS
+from tests.tasks import CALLS, TASKS
 
 KEY = jax.random.key(7)
 EACH_TASK = pytest.mark.parametrize("name", sorted(TASKS))
@@ -94,7 +94,7 @@ def test_the_same_key_gives_the_same_step_and_another_step_another(name):
 
 @EACH_TASK
 def test_each_optimizer_moves_its_player_and_no_other(name):
-    _, batch, state, step = start(name)
+    task, batch, state, step = start(name)
     together = three_steps(name)[0][1]
     for player in state.opt_state:
         opt_state = {
@@ -111,9 +111,10 @@ def test_each_optimizer_moves_its_player_and_no_other(name):
         for other in state.params:
             moved = not _equal(alone.params[other], state.params[other])
             assert moved == (other == player), (player, other)
-        # Its update is the same whether the others move or not: all gradients are
-        # taken at the same parameters.
-        assert _equal(alone.params[player], together.params[player])
+        if task.halves is not None:
+            # Its update is the same whether the others move or not: all gradients are
+            # taken at the same parameters.
+            assert _equal(alone.params[player], together.params[player])
 
 
 @EACH_TASK
@@ -143,23 +144,32 @@ def test_one_and_eight_devices_agree(name):
     )
     # Batch-norm statistics are those of the global batch: each device's own would be
     # off by their first digit. Gradients agree to a percent (ReLUs and pools flip).
-    for part in ("params", "stats"):
+    for part in ("params", "stats", "extra"):
         pairs = zip(
             _leaves(getattr(alone, part)), _leaves(getattr(spread, part)), strict=True
         )
         for a, b in pairs:
-            np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4)
+            # An integer may be the rounding of a number that moved in its last digits.
+            atol = 2e-4 if np.issubdtype(a.dtype, np.floating) else 1
+            np.testing.assert_allclose(
+                a.astype(np.float64), b.astype(np.float64), rtol=2e-4, atol=atol
+            )
     for key, value in alone_metrics.items():
         np.testing.assert_allclose(value, metrics[key], rtol=1e-3, atol=1e-4)
 
 
 @EACH_TASK
-def test_readouts_leave_the_state_alone_and_are_finite(name):
+def test_predict_fns_are_pure_and_finite(name):
+    """Each that the task declares; what it returns follows from its inputs alone."""
     task, batch, state, _ = start(name)
     before = _leaves(state)
-    for predict_fn in ("features", "logits"):
-        for leaf in _leaves(task.predict_fns[predict_fn](state, batch["image"])):
-            assert np.isfinite(leaf).all()
-            assert len(leaf) == len(batch["image"])
+    assert task.predict_fns
+    for predict_fn, predict in task.predict_fns.items():
+        inputs = CALLS[predict_fn](batch)
+        call = jax.jit(predict)
+        outputs = _leaves(call(state, *inputs))
+        assert all(np.isfinite(leaf).all() for leaf in outputs)
+        assert all(len(leaf) == len(batch["id"]) for leaf in outputs)
+        assert _equal(outputs, call(state, *inputs))
     for a, b in zip(before, _leaves(state), strict=True):
         np.testing.assert_array_equal(a, b)
