@@ -125,3 +125,9 @@ def get_config():
     }
     config.mesh = {"data": -1}
     return config.lock()
+
+
+def build(config):
+    source, test = Bars(), Bars(20)
+    task = make_task(optax.adam(config.optim.encoder.learning_rate))
+    raise NotImplementedError((source, test, task))
