@@ -155,7 +155,7 @@ def test_every_config_builds(path, monkeypatch):
     chosen = config_file.load(str(path), overrides)
     experiment = config_file.build(chosen)
     assert experiment.evals
-    record = experiment.train_set[0]
+    record = experiment.train_set.spec
     size = chosen.config.train.batch_size
     batch = {
         "image": jax.ShapeDtypeStruct((size, *record["image"].shape), np.uint8),

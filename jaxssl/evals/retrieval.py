@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxssl.config import checks
+from jaxssl.data import pipeline
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
 from jaxssl.evals.features import Features, standardized
@@ -118,5 +119,5 @@ def retrieve(
 
 
 def _images(source: Source, ids: np.ndarray) -> np.ndarray:
-    images = np.stack([source[int(i)]["image"] for i in ids.ravel()])
+    images = pipeline.fetch(source, ids.ravel(), 0).batch["image"]
     return images.reshape(*ids.shape, *images.shape[1:])

@@ -42,12 +42,12 @@ def test_features_of_centre_crops_do_not_depend_on_the_batches(
         batch_size=batch_size,
         pools=halves,
     )
-    want = expected(tiny, test_set.images[:, :8, :8])
+    want = expected(tiny, test_set.arrays["image"][:, :8, :8])
     assert got.endpoints.keys() == want.keys()
     for endpoint, x in want.items():
         assert got.endpoints[endpoint].dtype == np.float32
         np.testing.assert_allclose(got.endpoints[endpoint], x, atol=1e-6)
-    np.testing.assert_array_equal(got.labels, test_set.labels)
+    np.testing.assert_array_equal(got.labels, test_set.arrays["label"])
     np.testing.assert_array_equal(got.ids, np.arange(23))
 
 
@@ -61,7 +61,7 @@ def test_views_are_rows_of_their_own(tiny, test_set):
         pools=halves,
         views="ten",
     )
-    images = test_set.images
+    images = test_set.arrays["image"]
     corners = [images[:, y : y + 8, x : x + 8] for y in (0, 1) for x in (0, 1)]
     views = [images[:, :8, :8], *corners]
     views += [view[:, :, ::-1] for view in views]

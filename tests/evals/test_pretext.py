@@ -13,12 +13,12 @@ def test_every_image_is_seen_once_in_every_class(tiny, test_set, batch_size):
     look = pretext.make_pretext(tiny.predict_fns["pretext"], config)
     seen = look(tiny.state, test_set)
     assert seen.logits.shape == (23, 4, 4)
-    np.testing.assert_array_equal(seen.originals, test_set.images[:6])
+    np.testing.assert_array_equal(seen.originals, test_set.arrays["image"][:6])
     for k in range(4):
-        turned = np.rot90(test_set.images[:6], k, axes=(1, 2))
+        turned = np.rot90(test_set.arrays["image"][:6], k, axes=(1, 2))
         np.testing.assert_array_equal(seen.transformed[:, k], turned)
     # The stand-in answers with the mean of each side: top, left, bottom, right.
-    images = test_set.images.astype(np.float32)
+    images = test_set.arrays["image"].astype(np.float32)
     sides = [images[:, 0], images[:, :, 0], images[:, -1], images[:, :, -1]]
     want = np.stack([side.mean(axis=(1, 2)) for side in sides], axis=-1)
     np.testing.assert_allclose(seen.logits[:, 0], want, rtol=1e-5)

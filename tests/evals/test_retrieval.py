@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from jaxssl.data.source import ArraySource
+from jaxssl.data.source import ArraySource, image_source
 from jaxssl.errors import UserError
 from jaxssl.evals.features import Features
 from jaxssl.evals.retrieval import RetrievalConfig, retrieve
@@ -16,14 +16,14 @@ def gallery() -> tuple[ArraySource, Features]:
     angle = 2 * np.pi * indices / 12
     x = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
     features = Features({"conv5": x}, labels, indices.astype(np.int32))
-    return ArraySource(images.astype(np.uint8), labels), features
+    return image_source(images.astype(np.uint8), labels), features
 
 
 def test_neighbors_on_a_circle_are_the_next_ones(gallery):
     source, features = gallery
     config = RetrievalConfig(num_queries=12, num_neighbors=2)
     found = retrieve(source, features, source, features, config=config)
-    np.testing.assert_array_equal(found.queries, source.images)
+    np.testing.assert_array_equal(found.queries, source.arrays["image"])
     for i in range(12):
         shown = {int(image[0, 0, 0]) for image in found.neighbors[i]}
         assert shown == {(i - 1) % 12, (i + 1) % 12}
@@ -35,7 +35,7 @@ def test_neighbors_on_a_circle_are_the_next_ones(gallery):
 
 def test_another_source_may_hold_the_query(gallery):
     source, features = gallery
-    other = ArraySource(source.images, source.labels)
+    other = image_source(source.arrays["image"], source.arrays["label"])
     config = RetrievalConfig(num_queries=3, num_neighbors=1)
     found = retrieve(source, features, other, features, config=config)
     np.testing.assert_array_equal(found.neighbors[:, 0], found.queries)
@@ -52,7 +52,11 @@ def test_rows_that_were_left_out_do_not_shift_the_images(gallery):
     )
     config = RetrievalConfig(num_queries=9, num_neighbors=1)
     found = retrieve(
-        source, fewer, ArraySource(source.images, source.labels), fewer, config=config
+        source,
+        fewer,
+        image_source(source.arrays["image"], source.arrays["label"]),
+        fewer,
+        config=config,
     )
     np.testing.assert_array_equal(found.queries[:, 0, 0, 0], keep)
     np.testing.assert_array_equal(found.neighbors[:, 0, 0, 0, 0], keep)

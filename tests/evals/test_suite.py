@@ -2,7 +2,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxssl.data.source import ArraySource
+from jaxssl.data.source import image_source
 from jaxssl.errors import UserError
 from jaxssl.evals import classification, knn, suite
 from jaxssl.evals.classification import FewShotConfig, LinearProbeConfig
@@ -78,7 +78,9 @@ def test_pretext_brings_what_the_report_shows(tiny, evals, test_set):
     right = np.diag(counts) / 23
     assert found.scalars["accuracy"] == pytest.approx(right.mean())
     assert [found.scalars[name] for name in NAMES] == pytest.approx(right.tolist())
-    np.testing.assert_array_equal(found.arrays["gallery_original"], test_set.images[:2])
+    np.testing.assert_array_equal(
+        found.arrays["gallery_original"], test_set.arrays["image"][:2]
+    )
     assert found.arrays["gallery"].shape == (2, 4, 9, 9, 3)
     assert found.arrays["names"].tolist() == list(NAMES)
 
@@ -89,7 +91,7 @@ def test_shortcut_counts_rotations_only(tiny, test_set):
         tiny.predict_fns, {"grey": test_set}, names, PretextConfig(batch_size=10)
     )
     logits = []
-    for image in test_set.images.astype(np.float32):
+    for image in test_set.arrays["image"].astype(np.float32):
         for k in (1, 3):
             turned = np.rot90(image, k)
             logits.append((k, turned[:, 0].mean(), turned[:, -1].mean()))
@@ -131,8 +133,10 @@ def test_multi_crop_probe_and_five_crop_neighbors(tiny, bank, train_set, test_se
 
 def test_attributes(tiny, bank, train_set, test_set):
     def several(source):
-        labels = np.stack([source.labels == k for k in range(3)], axis=1)
-        return ArraySource(source.images, labels, class_names=source.class_names)
+        labels = np.stack([source.arrays["label"] == k for k in range(3)], axis=1)
+        return image_source(
+            source.arrays["image"], labels, class_names=source.class_names
+        )
 
     run = suite.attributes_eval(
         bank, several(train_set), several(test_set), LinearProbeConfig(batch_size=16)
