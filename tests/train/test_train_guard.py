@@ -108,19 +108,19 @@ def test_bad_steps_leave_no_trace_but_a_count(tiny, fit, tmp_path, fault, faults
 
 def test_a_skipped_step_keeps_the_extra_state(tiny, mesh):
     """Averaged weights become infinite after step 2; the counter beside them stays."""
-    task, source = tiny.make_task(), tiny.make_source()
+    plain, source = tiny.make_task(), tiny.make_source()
 
     def init(key, batch):
-        state = task.init(key, batch)
+        state = plain.init(key, batch)
         return state._replace(extra={"average": jnp.ones(3), "count": jnp.int32(0)})
 
     def advance(state, batch, key):
-        new, metrics = task.step(state, batch, key)
+        new, metrics = plain.step(state, batch, key)
         average = jnp.where(state.step == 1, jnp.inf, state.extra["average"] + 1)
         extra = {"average": average, "count": state.extra["count"] + 1}
         return new._replace(extra=extra), metrics
 
-    task = task._replace(init=init, step=advance)
+    task = plain._replace(init=init, step=advance)
     spec = state_init.make_spec(source, batch_size=8, max_bad_records=0)
     abstract = state_init.make_abstract(task, spec, mesh)
     program = step.make_program(task, abstract, spec, mesh)
