@@ -1,14 +1,14 @@
-"""Compile every full-size config for machines one does not own; write docs/pods.md.
+"""Compile full-size configs for accelerators that are not here; write docs/pods.md.
 
-    python docs/make_pods.py --compile      # what is missing, minutes a program
-    python docs/make_pods.py --refresh      # forget programs that have changed since
-                                            # (not that jaxssl reads them otherwise)
-    python docs/make_pods.py                # the tables, from docs/pods_aot.json
+    python docs/make_pods.py --compile      # compile what is not stored; takes minutes
+                                            # for each program
+    python docs/make_pods.py --refresh      # forget stored programs that have changed;
+                                            # a change of the report alone is not seen
+    python docs/make_pods.py                # write the tables from docs/pods_aot.json
     python docs/make_pods.py --check        # exit code 1 if pods.md is not up to date
 
-Programs are compiled one after the other, each in a process of its own, and stored at
-once, so the work can be stopped and goes on where it was. Needs the extras aot-tpu and
-aot-gpu.
+Each program is compiled in a process of its own and stored at once, so the work can be
+stopped and goes on later. It needs the extras aot-tpu and aot-gpu.
 """
 
 import argparse
@@ -29,6 +29,7 @@ PAGE = ROOT / "docs" / "pods.md"
 NOT_RUN = "not run"
 GIB = 2**30
 
+# Configs of the size of the paper; the others run on a laptop.
 CONFIGS = (
     "classify_cifar10.py",
     "transformations_stl10.py",
@@ -43,8 +44,9 @@ CONFIGS = (
     "classify_resnet34_stl10.py",
     "transformations_resnet34_stl10.py",
 )
-"""Those of paper size; the others run on a laptop."""
 
+# Name of a target to its number of chips and the flags of ``jaxssl aot``, in the order
+# of work.
 TARGETS = {
     "v5e:2x4": (8, ("--topology=v5e:2x4",)),
     "8 x H100": (8, ("--topology=h100:8",)),
@@ -52,10 +54,10 @@ TARGETS = {
     "2 slices of v5e:2x4": (16, ("--topology=v5e:2x4", "--slices=2")),
     "v5e:16x16": (256, ("--topology=v5e:16x16",)),
 }
-"""Number of chips, and what ``jaxssl aot`` is told, in the order of work."""
 
+# A batch that the chips of a target cannot share is scaled: each chip gets as many rows
+# as it has on this many chips.
 SMALLEST = 8
-"""Where a batch cannot be shared, each chip gets the rows it has on so many chips."""
 
 
 def batch_of(config: str, chips: int) -> int:
@@ -67,19 +69,19 @@ def batch_of(config: str, chips: int) -> int:
 
 
 def command(config: str, target: str) -> list[str]:
-    """Return the words of ``jaxssl aot`` for one program."""
-    chips, words = TARGETS[target]
+    """Return the ``jaxssl aot`` command for one program."""
+    chips, flags = TARGETS[target]
     values = config_file.load(str(ROOT / "configs" / config)).config
     data = values.data.name.replace("tfds:", "generated:")
-    found = [
+    words = [
         f"--config=configs/{config}",
-        *words,
+        *flags,
         f"--config.data.name={data}",
         f"--config.train.batch_size={batch_of(config, chips)}",
     ]
     if config.startswith("probe"):
-        found.append("--config.init_from.classifier=random")
-    return ["jaxssl", "aot", *found]
+        words.append("--config.init_from.classifier=random")
+    return ["jaxssl", "aot", *words]
 
 
 def programs() -> list[tuple[str, str]]:
@@ -88,25 +90,25 @@ def programs() -> list[tuple[str, str]]:
 
 
 def load(store: Path = STORE) -> dict[str, Any]:
-    """Read what was compiled so far."""
+    """Read the stored reports, by ``CONFIG on TARGET``."""
     return json.loads(store.read_text()) if store.exists() else {}
 
 
-def save(found: dict[str, Any], store: Path = STORE) -> None:
-    """Write what was compiled, in the order of work."""
+def save(reports: dict[str, Any], store: Path = STORE) -> None:
+    """Store reports, in the order of work."""
     order = [f"{config} on {target}" for config, target in programs()]
-    sorted_ = {name: found[name] for name in order if name in found}
+    sorted_ = {name: reports[name] for name in order if name in reports}
     store.write_text(json.dumps(sorted_, indent=1) + "\n")
 
 
 def run(words: Sequence[str], *, lower: bool = False) -> dict[str, Any]:
-    """Run one ``jaxssl aot`` and return its numbers, or why it refused."""
+    """Run one ``jaxssl aot`` and return its report, or the line of its refusal."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "aot.json"
-        more = [f"--json={target}"] + (["--lower"] if lower else [])
-        line = [sys.executable, "-m", "jaxssl.cli", *words[1:], *more]
+        flags = [f"--json={target}"] + (["--lower"] if lower else [])
+        argv = [sys.executable, "-m", "jaxssl.cli", *words[1:], *flags]
         done = subprocess.run(
-            line, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True
+            argv, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True
         )
         if done.returncode == 2:
             return {"refused": done.stderr.splitlines()[-1]}
@@ -130,7 +132,7 @@ def compile_missing(limit: int) -> None:
 
 
 def refresh() -> None:
-    """Forget stored programs that today's code would write differently."""
+    """Forget stored programs that differ from those of today's code."""
     for name, entry in load().items():
         today = run(entry["command"].split(), lower=True)
         if today.get("program") != entry.get("program"):
@@ -138,7 +140,7 @@ def refresh() -> None:
             save({n: e for n, e in load().items() if n != name})
 
 
-def table(target: str, found: dict[str, Any]) -> str:
+def table(target: str, reports: dict[str, Any]) -> str:
     """Return the table of one target."""
     rows = [
         "| config | batch | GiB a chip: arguments + temporaries | spare | "
@@ -146,7 +148,7 @@ def table(target: str, found: dict[str, Any]) -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for config in CONFIGS:
-        entry = found.get(f"{config} on {target}")
+        entry = reports.get(f"{config} on {target}")
         own = config_file.load(str(ROOT / "configs" / config)).config.train.batch_size
         rows.append(f"| `{config.removesuffix('.py')}` {_cells(entry, own)} |")
     return "\n".join(rows)
@@ -172,14 +174,18 @@ def _cells(entry: dict[str, Any] | None, own: int) -> str:
     )
 
 
-def render(text: str, found: dict[str, Any]) -> str:
-    """Return the page with its tables filled."""
+def render(text: str, reports: dict[str, Any]) -> str:
+    """Return the page with its tables filled.
+
+    Raises:
+      ValueError: the page has no lines that mark a table.
+    """
     for target in TARGETS:
         begin, end = f"<!-- aot: {target} -->", "<!-- end -->"
         pattern = re.compile(f"({re.escape(begin)}\n).*?({end})", re.S)
         if not pattern.search(text):
             raise ValueError(f"the page has no lines {begin} and {end}")
-        filled = table(target, found)
+        filled = table(target, reports)
         text = pattern.sub(lambda m, new=filled: f"{m[1]}{new}\n{m[2]}", text)
     return text
 

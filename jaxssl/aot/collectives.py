@@ -1,10 +1,11 @@
-"""What a compiled program sends between devices, read from its HLO text."""
+"""Count what a compiled program sends between devices, from its HLO text."""
 
 import math
 import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+# Operations that send data; ``send`` uses the network between slices.
 KINDS = (
     "all-reduce",
     "all-gather",
@@ -15,8 +16,8 @@ KINDS = (
     "collective-broadcast",
     "send",
 )
-"""Operations that send data; ``send`` goes over the network between slices."""
 
+# Bits of a number of the types whose name does not end with them.
 BITS = {"pred": 8, "token": 0, "bf16": 16}
 HEADER = re.compile(r"^(?:ENTRY )?%?([^\s(]+) \(.*\{$")
 INSTRUCTION = re.compile(r"^\s+(?:ROOT )?%?(\S+) = (.*)$")
@@ -34,9 +35,9 @@ class Traffic(NamedTuple):
     """One kind of collective.
 
     Attributes:
-      count: how often one device does it in a step.
-      size: bytes in all: of the array that is reduced, of the one that is gathered, or
-        of what is sent.
+      count: number of times that one device runs it in a step.
+      size: bytes of all these times: of the reduced array, of the gathered array, or of
+        the sent data.
     """
 
     count: int
@@ -44,7 +45,15 @@ class Traffic(NamedTuple):
 
 
 class Instruction(NamedTuple):
-    """One line of HLO: name, bytes of each array of its value, operation, operands."""
+    """One line of HLO.
+
+    Attributes:
+      name: the name of its value.
+      sizes: bytes of each array of its value.
+      operation: as ``all-reduce``; empty if the line has none.
+      operands: names of the values that it takes.
+      line: the line behind the name.
+    """
 
     name: str
     sizes: list[int]
@@ -56,20 +65,21 @@ class Instruction(NamedTuple):
 def collectives(text: str) -> dict[str, Traffic]:
     """Add up the collectives of a program.
 
-    Loops are multiplied out where the text says how often they run, or where their
-    condition compares with one constant; else their body counts once. A collective that
-    a TPU does piece by piece beside other work is written in each fusion that it runs
-    beside, with one channel and chain; it counts once.
+    The body of a loop counts as many times as the loop runs, if the text says this
+    number or the condition of the loop compares with one constant; otherwise it counts
+    once. A TPU may run a collective piece by piece beside other work. Such a collective
+    stands in each fusion that it runs beside, with the same channel and chain, and
+    counts once.
 
     Args:
-      text: from ``compiled.as_text()``.
+      text: HLO, from ``compiled.as_text()``.
 
     Returns:
-      By kind, those that there are.
+      The traffic of each kind that occurs.
     """
     bodies = _computations(text)
     times = _times(bodies)
-    found: dict[str, Traffic] = {}
+    traffic: dict[str, Traffic] = {}
     chains: set[tuple[str, ...]] = set()
     for computation, instructions in bodies.items():
         sizes = {one.name: sum(one.sizes) for one in instructions}
@@ -78,39 +88,40 @@ def collectives(text: str) -> dict[str, Traffic]:
             if kind not in KINDS:
                 continue
             if chain := CHAIN.search(one.line):
-                piece_of = kind, *chain.groups()
-                if piece_of in chains:
+                whole = kind, *chain.groups()
+                if whole in chains:
                     continue
-                chains.add(piece_of)
+                chains.add(whole)
             if kind == "all-reduce" and "all-reduce-scatter" in computation:
                 kind = "reduce-scatter"  # How TPUs write it.
             size = _moved(kind, one, sizes)
-            count, total = found.get(kind, Traffic(0, 0))
-            often = times.get(computation, 0)
-            if often:
-                found[kind] = Traffic(count + often, total + often * size)
-    return found
+            count, total = traffic.get(kind, Traffic(0, 0))
+            if runs := times.get(computation, 0):
+                traffic[kind] = Traffic(count + runs, total + runs * size)
+    return traffic
 
 
 def _moved(kind: str, one: Instruction, sizes: Mapping[str, int]) -> int:
+    """Return the bytes that count for one run of a collective."""
     operands = sum(sizes.get(name, 0) for name in one.operands)
     if kind in ("reduce-scatter", "send"):
         return operands
     total = sum(one.sizes)
     if one.operation.endswith("-start") and kind != "all-reduce":
-        total -= operands  # Its value holds the operands, too.
+        total -= operands  # The value of a start holds its operands, too.
     return total
 
 
 def _computations(text: str) -> dict[str, list[Instruction]]:
-    found: dict[str, list[Instruction]] = {}
-    here: list[Instruction] = []
+    """Return the instructions of each computation, by its name."""
+    bodies: dict[str, list[Instruction]] = {}
+    body: list[Instruction] = []
     for line in text.splitlines():
         if header := HEADER.match(line):
-            here = found.setdefault(header[1], [])
+            body = bodies.setdefault(header[1], [])
         elif match := INSTRUCTION.match(line):
-            here.append(_parse(match[1], match[2]))
-    return found
+            body.append(_parse(match[1], match[2]))
+    return bodies
 
 
 def _parse(name: str, rest: str) -> Instruction:
@@ -124,7 +135,7 @@ def _parse(name: str, rest: str) -> Instruction:
 
 
 def _end_of_type(rest: str) -> int:
-    """Return where the type ends: behind its layout, or the last bracket of a tuple."""
+    """Return the end of the type: behind its layout, or the last bracket of a tuple."""
     depth = 0
     for i, letter in enumerate(rest):
         depth += (letter in "([{") - (letter in ")]}")
@@ -139,32 +150,32 @@ def _bytes(kind: str, shape: str) -> int:
 
 
 def _times(bodies: Mapping[str, list[Instruction]]) -> dict[str, int]:
-    """Return how often each computation runs in one run of the program."""
+    """Return how many times each computation runs in one run of the program."""
     callers: dict[str, list[tuple[str, int]]] = {name: [] for name in bodies}
     for caller, instructions in bodies.items():
         for one in instructions:
             called = set(CALLED.findall(one.line))
             for group in BRANCHES.findall(one.line):
                 called |= {name.strip(" %") for name in group.split(",")}
-            trips = _loop(one, bodies)[1] if one.operation == "while" else 1
+            trips = _trips(one, bodies) if one.operation == "while" else 1
             for name in called & bodies.keys():
                 callers[name].append((caller, trips))
     times: dict[str, int] = {}
 
     def count(name: str) -> int:
         if name not in times:
-            places = callers[name]
-            times[name] = sum(n * count(c) for c, n in places) if places else 1
+            calls = callers[name]
+            times[name] = sum(n * count(c) for c, n in calls) if calls else 1
         return times[name]
 
     return {name: count(name) for name in bodies}
 
 
-def _loop(one: Instruction, bodies: Mapping[str, list[Instruction]]) -> tuple[str, int]:
-    body = re.findall(r"body=%?([^\s,)}]+)", one.line)[0]
+def _trips(one: Instruction, bodies: Mapping[str, list[Instruction]]) -> int:
+    """Return how many times a loop runs; 1 if the text does not say."""
     if known := TRIPS.search(one.line):
-        return body, int(known[1])
+        return int(known[1])
     condition = CONDITION.findall(one.line)[0]
     lines = [inner.line for inner in bodies.get(condition, [])]
     limits = {int(limit) for limit in CONSTANT.findall("\n".join(lines))}
-    return body, limits.pop() if len(limits) == 1 else 1
+    return limits.pop() if len(limits) == 1 else 1

@@ -1,8 +1,8 @@
-"""Compile the real training step for chips that one does not own; read what it needs.
+"""Compile the training step for accelerators that are not here; report its needs.
 
-Nothing is computed: shapes go in, and XLA's compiler for the TPU or GPU says how much
-memory the program takes and what it sends between chips. Speed and numbers stay
-unproven; the least time of a step is arithmetic on data sheets, no measurement.
+Nothing is computed: from shapes alone XLA's compiler for the TPU or GPU tells how much
+memory the program takes and what the program sends between chips. Neither speed nor
+values are tested; the least time of a step is arithmetic on data sheets.
 """
 
 import contextlib
@@ -27,17 +27,20 @@ from jaxssl.aot.accelerators import GIB, Topology
 from jaxssl.distributed import mesh as meshes
 from jaxssl.distributed import partition
 from jaxssl.errors import UserError
+from jaxssl.text import first_line
 from jaxssl.train import state_init, step
 from jaxssl.types import Batch, Task, TrainState
 
+# Environment variables with which the compiler for TPUs starts on a machine without a
+# TPU, and while another process uses it.
 TPU_SETTINGS = {
     "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_ACCELERATOR_TYPE": "v5litepod-8",
     "TPU_WORKER_HOSTNAMES": "localhost",
 }
-"""Let the compiler of TPUs start on a machine without one, and beside another."""
 
+# The end of the line about a step that does not fit into the memory of a chip.
 ADVICE = (
     "Take more chips along mesh.data, a smaller train.batch_size, or the same batch in "
     "compute.micro_batches; compute.remat=True and compute.dtype=bfloat16 need less of "
@@ -50,10 +53,10 @@ class Memory(NamedTuple):
 
     Attributes:
       arguments: the state, the batch and the meter.
-      outputs: what comes out beyond the state that went in.
-      temporaries: what the step needs while it runs.
+      outputs: outputs that do not reuse the memory of an argument.
+      temporaries: arrays that exist while the step runs.
       code: the program.
-      peak: what XLA expects to be in use at once, by its own count.
+      peak: the largest sum in use at one time, as XLA counts.
     """
 
     arguments: int
@@ -64,28 +67,30 @@ class Memory(NamedTuple):
 
     @property
     def total(self) -> int:
-        """Return what is reserved: all parts at once."""
+        """Return the bytes that are reserved: the sum of all parts."""
         return self.arguments + self.outputs + self.temporaries + self.code
 
 
 class Report(NamedTuple):
-    """What a compiled step needs.
+    """The needs of a compiled step.
 
     Attributes:
-      topology: what it was compiled for.
+      topology: the accelerators.
       mesh: devices along each axis.
-      sharers: devices that share the arithmetic; those along ``model`` only where a
-        rule splits an array over it, for else they repeat each other's work.
-      params: the preset of ``mesh``.
+      sharers: devices that share the arithmetic. Devices along ``model`` share it only
+        if a rule splits an array over ``model``; otherwise they repeat it.
+      params: the setting ``mesh.params``.
       batch_size: rows of a global batch.
-      memory: of one chip.
+      memory: memory of one chip.
       work: matrix products and convolutions of the whole step.
-      xla_flops: of one chip, loops once; None where the compiler does not tell.
-      xla_bytes: that the operations of one chip access, likewise. Each counts its
-        operands whole, wherever they lie: far more than what HBM has to move.
+      xla_flops: XLA's count of operations of one chip, with each loop counted once;
+        None if the compiler has no count.
+      xla_bytes: XLA's count of bytes that the operations of one chip access, with each
+        loop counted once; None if the compiler has no count. Every operation counts
+        its operands, also those in caches, so HBM moves far fewer bytes.
       traffic: collectives of one chip, by kind.
-      seconds: that the compiler took.
-      program: SHA-256 of the program before it was compiled.
+      seconds: the time of the compiler.
+      program: SHA-256 of the program before compilation.
     """
 
     topology: Topology
@@ -113,10 +118,10 @@ class Report(NamedTuple):
         return self.work.total / self.sharers
 
     def least(self) -> dict[str, float]:
-        """Return seconds that no step can go below, for each part at its peak.
+        """Return the least seconds of a step for each part of a chip at its peak.
 
-        Arguments are read once and new outputs written once; what is moved again in
-        between is not known. Links between slices or hosts are slower than these.
+        Arguments are read once and new outputs are written once; bytes that move again
+        in between are not known. Links between slices or hosts are slower than these.
         """
         chip = self.topology.chip
         moved = sum(
@@ -132,7 +137,7 @@ class Report(NamedTuple):
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Keep what compilers write to the process's standard error from the user."""
+    """Discard what compilers write to the standard error of the process."""
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as noise:
@@ -146,10 +151,10 @@ def quiet() -> Iterator[None]:
 
 
 def find_devices(topology: Topology) -> list[Any]:
-    """Return devices that can be compiled for and hold nothing.
+    """Return abstract devices, which programs can be compiled for.
 
     Raises:
-      UserError: the compiler is not installed, or knows no such topology.
+      UserError: the compiler is not installed, or does not know the topology.
     """
     tpu = bool(topology.chip.axes)
     package, extra = ("libtpu", "tpu") if tpu else ("jax_cuda12_plugin", "gpu")
@@ -169,7 +174,7 @@ def find_devices(topology: Topology) -> list[Any]:
             ).devices
         for name, value in TPU_SETTINGS.items():
             os.environ.setdefault(name, value)
-        # Else a v4 chip shows its two cores as two devices.
+        # Without "megacore" the two cores of a v4 chip are two devices.
         options = {"chip_config_name": "megacore"} if topology.kind == "v4" else {}
         return topologies.get_topology_desc(
             platform="tpu",
@@ -178,21 +183,20 @@ def find_devices(topology: Topology) -> list[Any]:
             **options,
         ).devices
     except JaxRuntimeError as error:
-        told = str(error).splitlines()[0]
         raise UserError(
             f"--topology={topology.kind}:{shape} is none that the compiler knows: "
-            f"{told} Try one of {accelerators.EXAMPLES}."
+            f"{first_line(error)} Try one of {accelerators.EXAMPLES}."
         ) from error
 
 
 class Lowered(NamedTuple):
-    """A step in the compiler's language.
+    """A step in the language of the compiler.
 
     Attributes:
-      mesh: of devices that are not there.
+      mesh: a mesh of abstract devices.
       state: shapes, dtypes and shardings of the state.
-      traced: the step as jax sees it.
-      program: the same for the compiler.
+      traced: the step as a jaxpr.
+      program: the step as StableHLO, for the compiler.
     """
 
     mesh: Mesh
@@ -202,23 +206,23 @@ class Lowered(NamedTuple):
 
     @property
     def digest(self) -> str:
-        """Return a hash of the program."""
+        """Return the SHA-256 of the program."""
         return hashlib.sha256(self.program.as_text().encode()).hexdigest()
 
 
 def lower_step(
     task: Task, spec: Batch, layout: meshes.MeshConfig, topology: Topology
 ) -> Lowered:
-    """Write the step down in the compiler's language, for these chips.
+    """Trace the step and lower it to the language of the compiler.
 
     Args:
       task: the method.
       spec: shapes of a global batch.
-      layout: the mesh, and how the state lies on it.
-      topology: the chips.
+      layout: the section ``mesh``.
+      topology: the accelerators.
 
     Returns:
-      The step, traced and lowered.
+      The lowered step.
 
     Raises:
       UserError: settings do not fit.
@@ -240,11 +244,11 @@ def compile_step(
     Args:
       task: the method.
       spec: shapes of a global batch.
-      layout: the mesh, and how the state lies on it.
-      topology: the chips.
+      layout: the section ``mesh``.
+      topology: the accelerators.
 
     Returns:
-      What it needs.
+      The needs of the step.
 
     Raises:
       UserError: settings do not fit, or the program does not fit into the memory.
@@ -276,7 +280,7 @@ def compile_step(
         seconds=time.monotonic() - began,
         program=lowered.digest,
     )
-    if report.spare < 0:  # The compiler for GPUs does not mind.
+    if report.spare < 0:  # The compiler for GPUs does not refuse such a program.
         raise UserError(
             f"the step does not fit: it needs {report.memory.total / GIB:.2f} GiB of "
             f"the {topology.chip.memory / GIB:.2f} GiB of each chip of {topology}. "
@@ -285,37 +289,37 @@ def compile_step(
     return report
 
 
-def _memory(found: Any) -> Memory:
+def _memory(stats: Any) -> Memory:
     return Memory(
-        found.argument_size_in_bytes,
-        found.output_size_in_bytes - found.alias_size_in_bytes,
-        found.temp_size_in_bytes,
-        found.generated_code_size_in_bytes,
-        found.peak_memory_in_bytes,
+        stats.argument_size_in_bytes,
+        stats.output_size_in_bytes - stats.alias_size_in_bytes,
+        stats.temp_size_in_bytes,
+        stats.generated_code_size_in_bytes,
+        stats.peak_memory_in_bytes,
     )
 
 
 def explain_overflow(message: str, topology: Topology) -> str:
-    """Turn the compiler's pages about memory into one line.
+    """Turn the compiler's error about memory, many pages long, into one line.
 
     Args:
-      message: of its error.
-      topology: what was compiled for.
+      message: the text of the error.
+      topology: the accelerators.
     """
     used = re.search(r"Used ([\d.]+\w) of ([\d.]+\w) hbm", message)
     temporaries = re.search(
         r"temporaries \(([\d.]+\w)\) exceeds available HBM \(([\d.]+\w)\)", message
     )
     if used:
-        what = f"it needs {used[1]}iB of the {used[2]}iB"
+        need = f"it needs {used[1]}iB of the {used[2]}iB"
     elif temporaries:
-        what = (
+        need = (
             f"its temporary arrays alone need {temporaries[1]}iB of the "
             f"{temporaries[2]}iB"
         )
     else:
-        what = f"{message.splitlines()[0]} This is the memory"
-    return f"the step does not fit: {what} of each chip of {topology}. {ADVICE}"
+        need = f"{message.splitlines()[0]} This is the memory"
+    return f"the step does not fit: {need} of each chip of {topology}. {ADVICE}"
 
 
 def render(report: Report) -> str:
@@ -333,7 +337,7 @@ def render(report: Report) -> str:
         f"{chip.memory / GIB:.2f}, {report.spare:.0%} spare "
         f"(at once in use, by XLA: {memory.peak / GIB:.2f})",
         f"arithmetic: {report.work.total / 1e9:,.1f} GFLOP a step in matrix products "
-        f"and convolutions, {report.flops / 1e9:,.2f} on a chip" + _xla_words(report),
+        f"and convolutions, {report.flops / 1e9:,.2f} on a chip" + _xla_text(report),
     ]
     if report.xla_flops and report.xla_bytes:
         lines.append(
@@ -346,24 +350,24 @@ def render(report: Report) -> str:
         for kind, (count, size) in sorted(report.traffic.items())
     ]
     lines.append(f"collectives of a chip and step: {'; '.join(sent) or 'none'}")
-    found = report.least()
-    times = ", ".join(f"{name} {1e3 * time:.3f} ms" for name, time in found.items())
-    slowest = max(found, key=lambda name: found[name])
+    least = report.least()
+    times = ", ".join(f"{name} {1e3 * time:.3f} ms" for name, time in least.items())
+    slowest = max(least, key=lambda name: least[name])
     lines.append(
         f"ESTIMATE from data sheets, not measured, of the least time: {times}; so a "
-        f"step takes at least {1e3 * found[slowest]:.3f} ms ({slowest})"
+        f"step takes at least {1e3 * least[slowest]:.3f} ms ({slowest})"
     )
     return "\n".join(lines)
 
 
-def _xla_words(report: Report) -> str:
+def _xla_text(report: Report) -> str:
     if report.xla_flops is None:
         return ""
-    words = f"; XLA counts {report.xla_flops / 1e9:,.2f} on a chip"
+    counted = f"; XLA counts {report.xla_flops / 1e9:,.2f} on a chip"
     if report.work.once < report.work.total:
         times = report.work.total / report.work.once
-        words += f", bodies of loops once (multiplied out: x {times:.2f})"
-    return words
+        counted += f", bodies of loops once (multiplied out: x {times:.2f})"
+    return counted
 
 
 def to_json(report: Report) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Count the arithmetic of a traced program: matrix products and convolutions.
 
-Compilers count the body of a loop once, and some tell nothing at all. This counts what
-was written, whatever it is compiled for. All else (elementwise work, reductions,
-sampling) is left out.
+Compilers count the body of a loop once, and some count nothing. This module counts the
+traced program, whatever it is compiled for. Elementwise operations, reductions and
+sampling are left out.
 """
 
 import math
@@ -18,8 +18,8 @@ class Work(NamedTuple):
     """Floating-point operations; a multiplication and an addition are two.
 
     Attributes:
-      total: with every loop multiplied out.
-      once: with the bodies of loops counted once, as compilers do.
+      total: operations with the body of a loop counted as many times as it runs.
+      once: operations with the body of a loop counted once, as compilers do.
     """
 
     total: int
@@ -27,10 +27,10 @@ class Work(NamedTuple):
 
 
 def count(jaxpr: core.Jaxpr) -> Work:
-    """Count the operations of a jaxpr, those of all it calls included.
+    """Count the operations of a jaxpr and of all jaxprs that it calls.
 
-    Of branches the dearest counts; the body of a ``while`` of unknown length counts
-    once.
+    Of several branches the most expensive one counts. The body of a ``while`` counts
+    once, because its length is unknown.
     """
     total = once = 0
     for equation in jaxpr.eqns:
@@ -42,7 +42,7 @@ def count(jaxpr: core.Jaxpr) -> Work:
         elif name == "cond":
             work = max(count(branch.jaxpr) for branch in params["branches"])
         else:
-            inner = [count(found) for found in _inner(params)]
+            inner = [count(called) for called in _called(params)]
             times = params["length"] if name == "scan" else 1
             work = Work(
                 times * sum(one.total for one in inner), sum(one.once for one in inner)
@@ -51,15 +51,16 @@ def count(jaxpr: core.Jaxpr) -> Work:
     return Work(total, once)
 
 
-def _inner(params: dict[str, Any]) -> list[core.Jaxpr]:
-    found = []
+def _called(params: dict[str, Any]) -> list[core.Jaxpr]:
+    """Return the jaxprs among the parameters of an equation."""
+    jaxprs = []
     for value in params.values():
         for one in value if isinstance(value, tuple | list) else (value,):
             if isinstance(one, core.ClosedJaxpr):
-                found.append(one.jaxpr)
+                jaxprs.append(one.jaxpr)
             elif isinstance(one, core.Jaxpr):
-                found.append(one)
-    return found
+                jaxprs.append(one)
+    return jaxprs
 
 
 def _product(equation: Any) -> int:
@@ -70,16 +71,16 @@ def _product(equation: Any) -> int:
 
 
 def _convolution(equation: Any) -> int:
-    """Count the products of a pixel and a tap; padding and holes are none."""
+    """Count the products of a pixel and a weight; padding and holes have none."""
     params = equation.params
-    images, taps, out = params["dimension_numbers"]
+    images, weights, out = params["dimension_numbers"]
     x, kernel = (v.aval.shape for v in equation.invars)
     y = equation.outvars[0].aval.shape
     pairs = 1
     for i, (low, _) in enumerate(params["padding"]):
         hole, step = params["lhs_dilation"][i], params["rhs_dilation"][i]
         starts = np.arange(y[out[2 + i]])[:, None] * params["window_strides"][i] - low
-        places = starts + np.arange(kernel[taps[2 + i]]) * step
+        pixels = starts + np.arange(kernel[weights[2 + i]]) * step
         length = (x[images[2 + i]] - 1) * hole + 1
-        pairs *= int(((places >= 0) & (places < length) & (places % hole == 0)).sum())
-    return 2 * pairs * kernel[taps[1]] * y[out[0]] * y[out[1]]
+        pairs *= int(((pixels >= 0) & (pixels < length) & (pixels % hole == 0)).sum())
+    return 2 * pairs * kernel[weights[1]] * y[out[0]] * y[out[1]]

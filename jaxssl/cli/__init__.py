@@ -1,6 +1,6 @@
 """The command ``jaxssl``; ``jaxssl --help`` lists its verbs.
 
-What went wrong is told in one line, and by the exit code (``jaxssl.errors``).
+An expected error becomes one line on standard error and an exit code (`jaxssl.errors`).
 """
 
 import sys
@@ -38,16 +38,16 @@ except ModuleNotFoundError as error:
 OVERVIEW = """\
 usage: jaxssl VERB [flags]
 
-  train       train a config, or go on where its workdir stopped
+  train       train a config, or resume the run in its workdir
   evaluate    run the evaluations of a config on the newest checkpoint
   report      write one offline HTML page about a run
   data        list, prepare or check data sets
   checkpoint  list or verify the checkpoints of a run
-  verify      show that a config resumes exactly, and needs no certain devices
-  aot         compile the training step for TPUs or GPUs that one does not own
-  supervise   run a training command and start it again where that helps
+  verify      show that a run depends neither on interruptions nor on its devices
+  aot         compile the training step for TPUs or GPUs that are not here
+  supervise   run a training command, and start it again after a fault that may pass
 
-jaxssl VERB --help tells more. The shortest start:
+jaxssl VERB --help lists the flags of a verb. The shortest start:
 
   jaxssl train --config=configs/transformations_fashion_on_photos.py --workdir=runs/demo
 """
@@ -63,8 +63,8 @@ VERBS = {
     "supervise": supervise.VERB,
 }
 
+# Flags whose value is a path, and what the path leads to.
 PATHS = {"workdir": "folder", "config": "file", "data_dir": "folder", "json": "file"}
-"""Flags that are a path, and of what."""
 
 
 def main(
@@ -73,15 +73,15 @@ def main(
     """Run one command.
 
     Args:
-      argv: the words after ``jaxssl``; those of the process by default.
-      verbs: what the first of them may be; `VERBS` by default.
+      argv: the words after ``jaxssl``; by default those of the process.
+      verbs: the allowed verbs by name; `VERBS` by default.
 
     Returns:
       The exit code.
     """
     words = list(sys.argv[1:] if argv is None else argv)
-    # Orbax logs a traceback for each thread that a failed write passes through before
-    # it raises; the one line below would be hard to find.
+    # Orbax logs a traceback for each thread that a failed write passes through; the one
+    # line of this command would be hard to find among them.
     level = absl.logging.ERROR if "--traceback" in words else absl.logging.FATAL
     absl.logging.set_verbosity(level)
     code = ExitCode.BUG
@@ -95,7 +95,7 @@ def main(
 
 
 def _run(words: list[str], verbs: Mapping[str, Verb]) -> int:
-    """Run one command; what is known to go wrong becomes one line and a code."""
+    """Run one command; an expected error becomes one line and an exit code."""
     try:
         return _dispatch(words, verbs)
     except ExpectedError as error:
@@ -106,8 +106,8 @@ def _run(words: list[str], verbs: Mapping[str, Verb]) -> int:
         return _fail("interrupted", ExitCode.INTERRUPTED)
 
 
-def _fail(reason: object, code: int) -> int:
-    print(f"jaxssl: {' '.join(str(reason).split())}", file=sys.stderr)
+def _fail(message: object, code: int) -> int:
+    print(f"jaxssl: {' '.join(str(message).split())}", file=sys.stderr)
     return code
 
 
@@ -125,13 +125,14 @@ def _dispatch(words: list[str], verbs: Mapping[str, Verb]) -> int:
     flags.DEFINE_bool(
         "traceback",
         False,
-        "show where in the code a mistake was found",
+        "print the traceback of an error",
         flag_values=values,
     )
     verb.define(values)
     values.set_gnu_getopt(True)
-    inside = words[0] == "supervise"
-    own, inner = _split(words[1:]) if inside else (words[1:], [])
+    own, command = words[1:], []
+    if words[0] == "supervise":
+        own, command = _split(own)
     try:
         rest = values(["jaxssl", *own], known_only=True)[1:]
     except flags.Error as error:
@@ -148,32 +149,32 @@ def _dispatch(words: list[str], verbs: Mapping[str, Verb]) -> int:
                 + checks.nearest(name, values)
             )
     for name in PATHS:
-        if name in values and (given := values[name].value):
-            _check_path(name, given)
-    return verb.run(values, rest + inner)
+        if name in values and (path := values[name].value):
+            _check_path(name, path)
+    return verb.run(values, rest + command)
 
 
-def _check_path(name: str, given: str) -> None:
-    """Raise if a flag's path cannot be one, or is something else already.
+def _check_path(flag: str, value: str) -> None:
+    """Check that the path of a flag is possible, and is a file or folder as it must be.
 
     Raises:
-      UserError: says what it is.
-      StorageError: the disk cannot be asked.
+      UserError: the path is impossible, or a file instead of a folder or the reverse.
+      StorageError: the disk does not answer.
     """
-    checks.local_path(f"--{name}", given)
-    path, kind = Path(given), PATHS[name]
+    checks.local_path(f"--{flag}", value)
+    path, kind = Path(value), PATHS[flag]
     try:
         with disk_errors.watch(path):
-            other = path.exists() and path.is_dir() != (kind == "folder")
+            wrong = path.exists() and path.is_dir() != (kind == "folder")
     except OSError as error:
-        raise UserError(f"--{name}: {given}: {error.strerror}.") from error
-    if other:
-        found = "file" if kind == "folder" else "folder"
-        raise UserError(f"--{name}: {given} is a {found}; give a {kind}.")
+        raise UserError(f"--{flag}: {value}: {error.strerror}.") from error
+    if wrong:
+        actual = "file" if kind == "folder" else "folder"
+        raise UserError(f"--{flag}: {value} is a {actual}; give a {kind}.")
 
 
 def _split(words: list[str]) -> tuple[list[str], list[str]]:
-    """Return the words before ``--``, and the command behind it."""
+    """Return the words before ``--``, and the command after it."""
     at = words.index("--") if "--" in words else len(words)
     return words[:at], words[at + 1 :]
 
@@ -186,7 +187,7 @@ def _show_help(verb: Verb, values: flags.FlagValues) -> None:
         default = f" (default: {flag.default})" if flag.default else ""
         print(f"  {shown:<20} {flag.help}{default}")
     if "config" in values and values["config"].value:
-        chosen = config_file.load(values["config"].value)
-        print(f"\nsettings of {chosen.file.name}:")
-        for name, value in trees.flatten(chosen.config.to_dict()).items():
+        recipe = config_file.load(values["config"].value)
+        print(f"\nsettings of {recipe.file.name}:")
+        for name, value in trees.flatten(recipe.config.to_dict()).items():
             print(f"  --config.{name}={value}")

@@ -5,20 +5,17 @@ from pathlib import Path
 from absl import flags
 
 from jaxssl.checkpoint import listing
-from jaxssl.cli.verb import Verb, define_workdir, refuse_words, require
-from jaxssl.config import checks
+from jaxssl.cli.verb import Verb, define_workdir, refuse_words, require, split_action
 from jaxssl.errors import ExitCode, UserError
 
 
 def _checkpoint(values: flags.FlagValues, rest: list[str]) -> int:
-    checks.choice(
-        "the word after checkpoint", rest[0] if rest else "", ("list", "verify")
-    )
-    refuse_words(rest[1:])
+    action, words, _ = split_action("checkpoint", rest, ("list", "verify"))
+    refuse_words(words)
     workdir = Path(require(values, "workdir", "runs/NAME"))
     if not workdir.is_dir():
         raise UserError(f"--workdir: there is no folder {workdir}.")
-    if rest[0] == "list":
+    if action == "list":
         print(listing.list_text(workdir))
         return 0
     text, good = listing.verify_text(workdir)
@@ -33,6 +30,6 @@ VERB = Verb(
     """\
 list     steps, sizes and dates of the checkpoints of a run
 verify   compare every file with its checksums; exit code 4 if a checkpoint is damaged,
-         or if all that is left are damaged ones that were set aside
+         or if only damaged checkpoints that were set aside are left
 """,
 )

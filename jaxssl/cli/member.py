@@ -1,8 +1,9 @@
-"""One of the processes of ``jaxssl verify devices``, which starts them.
+"""One of the processes that ``jaxssl verify devices`` starts.
 
 python -m jaxssl.cli.member '{"place": [HOST:PORT, 2, 0], ...}' --config.KEY=VALUE ...
 """
 
+import functools
 import json
 import sys
 from collections.abc import Sequence
@@ -23,33 +24,32 @@ def main(argv: Sequence[str]) -> int:
     """Take the steps that one device took, together with the other processes.
 
     Args:
-      argv: JSON with the place among the processes, how long to wait for them, the
-        config file, the folder of the steps and where to write; then overrides.
+      argv: JSON with this process's place among the processes, the seconds to wait for
+        the others, the config, the folder of the steps and the file of the result; then
+        overrides.
 
     Returns:
       The exit code.
     """
-    how = json.loads(argv[0])
-
-    def define(values: flags.FlagValues) -> None:
-        flags.DEFINE_string("config", None, "config file", flag_values=values)
-
-    def run(_: flags.FlagValues, words: list[str]) -> int:
-        _repeat(how, words)
-        return 0
-
-    verb = Verb(run, define, "repeat", __doc__ or "")
+    run = functools.partial(_repeat, json.loads(argv[0]))
+    verb = Verb(run, _define, "repeat", __doc__ or "")
     return cli.main(["repeat", *argv[1:]], verbs={"repeat": verb})
 
 
-def _repeat(how: dict[str, Any], words: list[str]) -> None:
+def _define(values: flags.FlagValues) -> None:
+    flags.DEFINE_string("config", None, "config file", flag_values=values)
+
+
+def _repeat(job: dict[str, Any], values: flags.FlagValues, overrides: list[str]) -> int:
+    del values  # The config of the job is in its JSON.
     jax.config.update("jax_platforms", "cpu")
-    coordination.join(address.Place(*how["place"]), join_seconds=how["seconds"])
+    coordination.join(address.Place(*job["place"]), join_seconds=job["seconds"])
     use_compilation_cache()
-    setting = devices.read_setting(how["config"], words)
-    found = device_equivalence.repeat(setting, Path(how["folder"]), how["name"])
+    setting = devices.read_setting(job["config"], overrides)
+    differences = device_equivalence.repeat(setting, Path(job["folder"]))
     if coordination.is_first():
-        Path(how["result"]).write_text(json.dumps(found))
+        Path(job["result"]).write_text(json.dumps(differences))
+    return 0
 
 
 if __name__ == "__main__":

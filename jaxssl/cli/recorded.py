@@ -1,8 +1,8 @@
-"""``jaxssl train`` with its input written down; `jaxssl verify resume` starts it.
+"""``jaxssl train`` with a record of its input; ``jaxssl verify resume`` starts it.
 
-    python -m jaxssl.cli.recorded '{"record": FILE, "strike": null}' train --config=...
+    python -m jaxssl.cli.recorded '{"record": FILE, "kill": null}' train --config=...
 
-All else is the real command.
+Everything else is the real command.
 """
 
 import functools
@@ -17,20 +17,18 @@ from jaxssl.verify import recording
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the words after the first one.
+    """Run ``jaxssl train``, record its batches, and kill it if asked.
 
     Args:
-      argv: JSON with the file of the record and when to kill the process; then the
-        words of ``jaxssl``.
+      argv: JSON with the file of the record and the fields of a `KillSpec` or null;
+        then the words of ``jaxssl``.
 
     Returns:
       The exit code.
     """
-    how = json.loads(argv[0])
-    strike = recording.Strike(**how["strike"]) if how["strike"] else None
-    around = functools.partial(
-        recording.recorded, path=Path(how["record"]), strike=strike
-    )
+    job = json.loads(argv[0])
+    kill = recording.KillSpec(**job["kill"]) if job["kill"] else None
+    around = functools.partial(recording.record, path=Path(job["record"]), kill=kill)
     verb = train.VERB._replace(run=functools.partial(train.run, around=around))
     return cli.main(argv[1:], verbs={"train": verb})
 

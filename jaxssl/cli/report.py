@@ -25,7 +25,7 @@ def _define_report(values: flags.FlagValues) -> None:
 
 
 def _report(values: flags.FlagValues, rest: list[str]) -> int:
-    from jaxssl.report import page  # Brings matplotlib, which the other verbs spare.
+    from jaxssl.report import page  # It imports matplotlib, which is slow to import.
 
     refuse_words(rest)
     workdir = Path(require(values, "workdir", "runs/NAME"))

@@ -1,4 +1,4 @@
-"""``jaxssl supervise``: start a command again when that is all it needs."""
+"""``jaxssl supervise``: run a command, and restart it after a fault that may pass."""
 
 import contextlib
 import os
@@ -16,30 +16,30 @@ from jaxssl.checkpoint import store as checkpoints
 from jaxssl.cli.verb import Verb, get
 from jaxssl.errors import ExitCode, UserError
 
+# Exit codes after which the same command can go on. As in a shell, 128 + n stands for
+# an end by signal n.
 RESTART = frozenset(
     {
         ExitCode.PEER_LOST,
         ExitCode.HANG,
         ExitCode.PREEMPTED,
-        128 + signal.SIGABRT,  # jax's client aborts when another process is gone.
+        128 + signal.SIGABRT,  # jax aborts when another process is gone.
         128 + signal.SIGKILL,
-        128 + signal.SIGTERM,  # Before training began: later it has code 75.
+        128 + signal.SIGTERM,  # It came before training began; later the code is 75.
     }
 )
-"""Codes after which the same command can go on; a shell's number for a signal."""
 
+# Longest wait before a restart, in seconds.
 LONGEST_WAIT = 300
 
+# A program that becomes the command, which then gets SIGTERM if the supervisor dies.
+# A function called between fork and exec could do this without another program, but
+# may hang where jax has started threads.
 END_WITH_PARENT = """\
 import ctypes, os, signal, sys
 if sys.platform == "linux":
     ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG of sys/prctl.h.
 os.execvp(sys.argv[1], sys.argv[1:])
-"""
-"""Becomes the command, which gets SIGTERM if the supervisor dies.
-
-It is a program of its own because a function that is called between fork and exec may
-hang where jax has started threads.
 """
 
 
@@ -47,14 +47,14 @@ def _define(values: flags.FlagValues) -> None:
     flags.DEFINE_integer(
         "retries",
         3,
-        "give up after so many restarts without a new step",
+        "give up after this many restarts without a new step",
         lower_bound=0,
         flag_values=values,
     )
     flags.DEFINE_integer(
         "wait_seconds",
         5,
-        "before the first restart; then twice as long each",
+        "seconds before the first restart; doubled each time",
         lower_bound=0,
         flag_values=values,
     )
@@ -89,16 +89,20 @@ def _supervise(values: flags.FlagValues, rest: list[str]) -> int:
 
 
 def _find_workdir(words: list[str]) -> Path:
-    """Return the run's folder, whose checkpoints show progress."""
+    """Return the workdir of a training command; its checkpoints show the progress.
+
+    Raises:
+      UserError: the command has no workdir, or the workdir is a file.
+    """
     for word, following in zip(words, [*words[1:], ""], strict=True):
         name, equals, value = word.lstrip("-").partition("=")
         if word.startswith("-") and name == "workdir":
-            found = Path(value if equals else following)
-            if found.exists() and not found.is_dir():
-                raise UserError(f"--workdir: {found} is a file; give a folder.")
-            return found
+            workdir = Path(value if equals else following)
+            if workdir.exists() and not workdir.is_dir():
+                raise UserError(f"--workdir: {workdir} is a file; give a folder.")
+            return workdir
     raise UserError(
-        "the command has no --workdir, where its progress could be seen; "
+        "the command has no --workdir, whose checkpoints would show its progress; "
         "supervise is for jaxssl train."
     )
 
@@ -111,7 +115,15 @@ def _repeat(
     retries: int,
     wait_seconds: int,
 ) -> int:
-    """Run until it is done, hopeless, or a signal came; return the last code."""
+    """Run a command until no restart is due; return its last exit code.
+
+    Args:
+      run: runs the command once and returns its exit code.
+      newest: returns the step of the newest checkpoint, or -1.
+      stopped: signals that this process received; one of them ends the restarts.
+      retries: restarts without a new step before giving up.
+      wait_seconds: wait before the first restart.
+    """
     tries = 0
     while True:
         start = newest()
@@ -132,7 +144,7 @@ def _repeat(
 
 
 def seconds_before(tries: int, first: int) -> int:
-    """Return how long to wait after ``tries`` starts in a row without a new step."""
+    """Return the seconds to wait after ``tries`` starts in a row without a new step."""
     return min(first * 2 ** max(tries - 1, 0), LONGEST_WAIT)
 
 
@@ -141,26 +153,29 @@ def _say(line: str) -> None:
 
 
 def _deliver(child: list[subprocess.Popen], waiting: list[int]) -> None:
-    """Send the child each signal once, also if the next one comes in between."""
+    """Send the child each waiting signal once.
+
+    The handler of a signal calls this function, too, maybe in the middle of a call.
+    """
     while child and waiting:
-        with contextlib.suppress(IndexError):  # The one that came took it.
+        with contextlib.suppress(IndexError):  # The handler has sent the last one.
             child[0].send_signal(waiting.pop(0))
 
 
 def _run(words: list[str], child: list[subprocess.Popen], waiting: list[int]) -> int:
-    """Run the command once, in a group of its own; nothing of it is left behind."""
-    if words[0] == "jaxssl":  # The one this process runs, wherever PATH leads.
+    """Run the command once, in a process group of which nothing is left behind."""
+    if words[0] == "jaxssl":  # The jaxssl of this process, not the first one on PATH.
         words = [sys.executable, "-m", "jaxssl.cli", *words[1:]]
     if shutil.which(words[0]) is None:
         raise UserError(f"{words[0]} cannot be started: there is no such program.")
     command = [sys.executable, "-c", END_WITH_PARENT, *words]
     process = subprocess.Popen(command, start_new_session=True)
     child.append(process)
-    _deliver(child, waiting)  # What came before there was anyone to forward it to.
+    _deliver(child, waiting)  # Signals that came before the child was there.
     code = process.wait()
     child.remove(process)
     try:
-        os.killpg(process.pid, signal.SIGKILL)  # Its workers, if it left any.
+        os.killpg(process.pid, signal.SIGKILL)  # Workers that the command left.
     except ProcessLookupError:
         pass
     return 128 - code if code < 0 else code
@@ -171,9 +186,9 @@ VERB = Verb(
     _define,
     "supervise [--retries=3] -- jaxssl train --config=FILE --workdir=DIR [...]",
     """\
-Run a training command and start it again after codes 3, 5, 75, 134, 137 and 143:
+Run a training command, and start it again after codes 3, 5, 75, 134, 137 and 143:
 another process was lost, no progress, preempted, aborted, killed, stopped before it
-trained. SIGTERM and Ctrl-C are passed on and end the supervisor as well. The exit code
-is that of the command.
+trained. SIGTERM and Ctrl-C are passed on and end the supervisor, too. The exit code is
+that of the command.
 """,
 )

@@ -24,37 +24,41 @@ def _define_train(values: flags.FlagValues) -> None:
         "config", None, "config file, FILE.py or FILE.py:variant", flag_values=values
     )
     flags.DEFINE_string(
-        "coordinator", None, "HOST:PORT of process 0 of many", flag_values=values
+        "coordinator", None, "HOST:PORT of process 0", flag_values=values
     )
-    for name, what in (
-        ("num_processes", "how many processes train together"),
-        ("process_id", "which of them this is, from 0"),
+    for name, meaning in (
+        ("num_processes", "number of processes that train together"),
+        ("process_id", "number of this process, from 0"),
     ):
-        flags.DEFINE_integer(name, None, what, flag_values=values)
+        flags.DEFINE_integer(name, None, meaning, flag_values=values)
     flags.DEFINE_bool(
         "distributed",
         False,
         "find the other processes through TPU, Slurm, MPI or Kubernetes",
         flag_values=values,
     )
-    waits = coordination.Limits()
-    for name, seconds, what in (
-        ("join_seconds", waits.join, "how long to wait until all processes are there"),
-        ("peer_seconds", waits.peer, "a process that is silent so long is dead"),
-        ("hang_seconds", waits.hang, "a step may take this or 20 times the median"),
+    limits = coordination.Limits()
+    for name, seconds, meaning in (
+        ("join_seconds", limits.join, "how long to wait until all processes are there"),
+        ("peer_seconds", limits.peer, "silence after which a process counts as dead"),
+        ("hang_seconds", limits.hang, "limit of a step, or 20 times the median step"),
     ):
-        flags.DEFINE_integer(name, seconds, what, lower_bound=1, flag_values=values)
+        flags.DEFINE_integer(name, seconds, meaning, lower_bound=1, flag_values=values)
 
 
 def _join(values: flags.FlagValues) -> None:
-    """Connect to the other processes that the flags speak of, if any."""
+    """Connect to the other processes, if the flags ask for several.
+
+    Raises:
+      UserError: flags are missing, contradict each other, or are impossible.
+    """
     names = ("coordinator", "num_processes", "process_id")
     place = address.Place(*(get(values, name) for name in names))
     missing = [f"--{n}" for n, value in place._asdict().items() if value is None]
-    by_itself = get(values, "distributed")
-    if len(missing) == len(names) and not by_itself:
+    automatic = get(values, "distributed")
+    if len(missing) == len(names) and not automatic:
         return
-    if not by_itself:
+    if not automatic:
         if missing:
             raise UserError(
                 f"{' and '.join(missing)} missing; give --coordinator, "
@@ -82,28 +86,28 @@ def run(
     *,
     around: Callable[[Pipeline], Pipeline] = lambda batches: batches,
 ) -> int:
-    """Train.
+    """Train the config of the flags.
 
     Args:
       values: the flags.
       rest: overrides.
-      around: goes around the input pipeline.
+      around: returns the input pipeline to use in place of that of the config.
 
     Returns:
       The exit code.
     """
     spec = require(values, "config", "configs/NAME.py")
     workdir = Path(require(values, "workdir", "runs/NAME"))
-    chosen = config_file.load(spec, rest)
+    recipe = config_file.load(spec, rest)
     keep_freed_memory()
     _join(values)
     has_checkpoint = checkpoints.exists(workdir)
     coordination.decide(
         "early",
-        lambda: workdirs.check(workdir, chosen, has_checkpoint=has_checkpoint),
+        lambda: workdirs.check(workdir, recipe, has_checkpoint=has_checkpoint),
     )
     use_compilation_cache()
-    setup = coordination.each("set-up", lambda: set_up(chosen))
+    setup = coordination.each("set-up", lambda: set_up(recipe))
     mesh = meshes.make_mesh(setup.mesh)
     parts = setup.experiment.minibatches
     if note := meshes.describe_uneven_minibatches(setup.train.batch_size, parts, mesh):
@@ -117,7 +121,7 @@ def run(
         evals=setup.experiment.online_evals,
         init_from=setup.experiment.init_from,
         layout=setup.mesh,
-        recipe=chosen,
+        recipe=recipe,
         command=["jaxssl", "train", *given(values), *rest],
         batches=around(setup.batches),
         hang_seconds=get(values, "hang_seconds"),
@@ -132,10 +136,10 @@ VERB = Verb(
     _define_train,
     "train --config=FILE[:variant] --workdir=DIR [--config.KEY=VALUE ...]",
     """\
-Train the experiment of a config file and keep everything about it in DIR.
+Train the experiment of a config file, and write everything about it to DIR.
 The same command again goes on from the newest good checkpoint, bit for bit.
-SIGTERM or Ctrl-C saves and exits with code 75. A second Ctrl-C exits at once; so does
-a second SIGTERM, but within 5 s it counts as the first one sent twice.
+SIGTERM or Ctrl-C saves and exits with code 75. A second Ctrl-C or SIGTERM exits at
+once, but a second SIGTERM within 5 s of the first is taken for the same notice.
 `jaxssl train --config=FILE --help` lists the settings of FILE.
 """,
 )

@@ -1,10 +1,11 @@
-"""What a verb is, and the checks that all verbs share."""
+"""The type of a verb, and the helpers that verbs share."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from absl import flags
 
+from jaxssl.config import checks
 from jaxssl.errors import UserError
 from jaxssl.run import config_file
 
@@ -13,10 +14,11 @@ class Verb(NamedTuple):
     """One command.
 
     Attributes:
-      run: does it; takes the parsed flags and the words that are no flags.
-      define: adds its flags.
+      run: ``run(values, rest)`` takes the parsed flags and the words that are no flags,
+        and returns the exit code.
+      define: adds the flags of the command.
       usage: the line after ``usage:``.
-      about: what it does, in a few lines.
+      about: a description of a few lines.
     """
 
     run: Callable[[flags.FlagValues, list[str]], int]
@@ -26,7 +28,7 @@ class Verb(NamedTuple):
 
 
 def is_override(word: str) -> bool:
-    """Say whether a word sets a field of the config, as ``--config.seed=1`` does."""
+    """Return whether a word sets a field of the config, as ``--config.seed=1`` does."""
     return config_file.OVERRIDE.match(word) is not None
 
 
@@ -36,7 +38,7 @@ def get(values: flags.FlagValues, name: str) -> Any:
 
 
 def given(values: flags.FlagValues) -> list[str]:
-    """Return the flags that were given, as words of a command."""
+    """Return the flags that the user gave, as words of a command."""
     return [values[name].serialize() for name in sorted(values) if values[name].present]
 
 
@@ -46,20 +48,43 @@ def require(values: flags.FlagValues, name: str, example: str) -> str:
     Raises:
       UserError: it is missing.
     """
-    given = get(values, name)
-    if not given:
+    value = get(values, name)
+    if not value:
         raise UserError(f"--{name} is missing; give --{name}={example}.")
-    return given
+    return value
 
 
 def refuse_words(words: list[str]) -> None:
-    """Raise if there are words that the verb does not know.
+    """Refuse words that the verb does not know.
 
     Raises:
-      UserError: names the first one.
+      UserError: there is such a word; names the first one.
     """
     if words:
         raise UserError(f"{words[0]!r} is not expected; flags start with --.")
+
+
+def split_action(
+    verb: str, rest: list[str], actions: Sequence[str]
+) -> tuple[str, list[str], list[str]]:
+    """Split the words of a verb that has several actions.
+
+    Args:
+      verb: the name of the verb.
+      rest: the words that are no flags.
+      actions: the allowed first words.
+
+    Returns:
+      The action, the words after it, and the overrides.
+
+    Raises:
+      UserError: the action is missing or unknown.
+    """
+    overrides = [word for word in rest if is_override(word)]
+    words = [word for word in rest if not is_override(word)]
+    action = words[0] if words else ""
+    checks.choice(f"the word after {verb}", action, actions)
+    return action, words[1:], overrides
 
 
 def define_workdir(values: flags.FlagValues) -> None:

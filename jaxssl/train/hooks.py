@@ -1,4 +1,4 @@
-"""What a run does between two steps: it tells, evaluates and saves."""
+"""What a run does between two steps: log, evaluate, save."""
 
 import json
 import time
@@ -23,19 +23,20 @@ from jaxssl.types import Eval, TrainState
 
 
 class Run(NamedTuple):
-    """What stays the same from the first step to the last.
+    """What stays the same from the first step of a start to the last.
 
     Attributes:
-      config: how long, how often.
+      config: the section ``train``.
       workdir: the run's folder.
       evals: online evaluations by name.
-      writer: metrics go here.
-      store: checkpoints go here.
-      dog: hears what goes on.
-      replay: takes a step and the number of steps, and returns what each was given.
-      damaged: how many checkpoints of the folder were set aside, ever.
-      first: the step that this start began after.
-      began: when it began, in seconds.
+      writer: takes the metrics.
+      store: takes the checkpoints.
+      dog: the watchdog, which is told what the run does.
+      replay: ``replay(step, count)`` returns the random key and the record ids of each
+        of ``count`` steps from ``step`` on.
+      damaged: number of damaged checkpoints that are set aside in the folder.
+      first: number of steps that were finished before this start.
+      began: ``time.monotonic()`` before the first step of this start.
     """
 
     config: TrainConfig
@@ -54,6 +55,13 @@ def log(
     run: Run, step: int, meter: MetricSums, pace: metrics.Pace, *, num_bad: int
 ) -> None:
     """Write the means of the interval that ends at ``step``.
+
+    Args:
+      run: the run.
+      step: the number of finished steps.
+      meter: sums of the metrics of the interval, on the devices.
+      pace: the speed of the interval.
+      num_bad: number of unreadable records since the start.
 
     Raises:
       NonFiniteError: too many steps in a row made no update.
@@ -102,10 +110,11 @@ def evaluate(run: Run, state: TrainState, step: int) -> None:
 
 
 def save(run: Run, state: TrainState, meter: MetricSums) -> None:
-    """Save a state that is known to be finite.
+    """Save the state after checking that it is finite.
 
     Raises:
-      NonFiniteError: it is not.
+      NonFiniteError: the state is not finite, or too many steps in a row made no
+        update.
     """
     run.dog.note("saving", long=True)
     step = int(state.step)
@@ -115,8 +124,8 @@ def save(run: Run, state: TrainState, meter: MetricSums) -> None:
         raise NonFiniteError(
             step, f"the state is not finite at step {step}. {_kept(run)}"
         )
-    # Others may evaluate for an hour yet, and Orbax waits five minutes for them. To
-    # wait is not long by itself: if none of the others is, something hangs.
+    # Another process may still evaluate for an hour, but Orbax waits five minutes. This
+    # wait is not noted as long: if no other process does something long, one hangs.
     checkpoints.settle(run.store)
     run.dog.note("waiting for the others to save")
     coordination.meet("save", LONG_SECONDS)
@@ -140,11 +149,11 @@ def _check(run: Run, meter: MetricSums) -> MetricSums:
 
 
 def _write_replay(run: Run, step: int, count: int, causes: list[str]) -> None:
-    """Write down what the bad steps were given: ids of the batch and random key."""
+    """Write the record ids and the random keys of the bad steps to the workdir."""
     if coordination.is_first():
-        told = {"causes": causes, "steps": run.replay(step, count)}
+        record = {"causes": causes, "steps": run.replay(step, count)}
         path = run.workdir / f"nonfinite-{step}.json"
-        atomic_write.write(path, (json.dumps(told) + "\n").encode())
+        atomic_write.write(path, (json.dumps(record) + "\n").encode())
 
 
 def _causes(meter: MetricSums) -> str:

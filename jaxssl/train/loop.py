@@ -1,4 +1,4 @@
-"""The training loop: one compiled step, repeated, with everything else at its edges."""
+"""The training loop: one compiled step, repeated; `hooks` has what comes in between."""
 
 import contextlib
 import functools
@@ -25,7 +25,7 @@ from jaxssl.train import hooks, state_init
 from jaxssl.train.config import TrainConfig
 from jaxssl.train.metric_sums import MetricSums, from_plain, renew
 from jaxssl.train.step import Program, make_program
-from jaxssl.types import Batch, Eval, Task, TrainState
+from jaxssl.types import Eval, Task, TrainState
 
 
 def train(
@@ -49,19 +49,18 @@ def train(
     Args:
       task: the method.
       source: the training set.
-      config: how long, how often.
-      seed: of the first state, the order of the data and everything random in a step.
+      config: the section ``train``.
+      seed: decides the first state, the order of the data and all that a step draws.
       workdir: the run's folder; made if it is missing.
       evals: cheap evaluations; their scalars are logged as ``name/scalar``.
       init_from: player to the workdir of a run that gives its first arrays.
-      layout: the devices, and how the state is split over them; by default all there
-        are, and each has all of it.
-      recipe: written to the workdir, and compared with what is there.
-      command: the words that started the run, for the record.
+      layout: the section ``mesh``; by default every device holds the whole state.
+      recipe: the config; written to the workdir, and compared with the one there.
+      command: the words that started the run; written to the workdir.
       batches: the input pipeline.
-      stream: where lines for a person go; standard output by default.
-      hang_seconds: without progress in a step, after which the process is ended with
-        code 5; 20 times the median step if that is more.
+      stream: takes lines for a person; standard output by default.
+      hang_seconds: a step without progress for this long, or for 20 times the median
+        step if that is more, ends the process with code 5.
 
     Returns:
       The state after ``config.num_steps`` steps.
@@ -75,6 +74,7 @@ def train(
       PreemptedError: SIGTERM or SIGINT came; the state is saved.
       PeerLostError: of several processes another one is gone.
     """
+    # --- Check what fits, before anything is written
     mesh = meshes.make_mesh(layout or meshes.MeshConfig())
     meshes.check_batch(config.batch_size, mesh)
     workdirs.check_all(
@@ -83,14 +83,18 @@ def train(
         has_checkpoint=checkpoints.exists(workdir),
         fingerprint=source.fingerprint,
     )
+    batches(source, batch_size=config.batch_size, seed=seed).close()
 
-    # Shapes first: what does not fit is found before anything is written.
-    spec = _read_spec(batches, source, config, seed)
+    # --- Shapes and shardings, then the traced step
+    spec = state_init.make_spec(
+        source, batch_size=config.batch_size, max_bad_records=config.max_bad_records
+    )
     abstract = state_init.make_abstract(task, spec, mesh, layout)
     program = make_program(task, abstract, spec, mesh)
     key = meshes.replicate(state_init.make_keys(seed)[1], mesh)
 
     with contextlib.ExitStack() as stack:
+        # --- Guards: errors of the disk and of other processes, lock, watchdog, signals
         stack.enter_context(disk_errors.watch(workdir))
         stack.enter_context(peers.guard())
         coordination.decide("lock", lambda: stack.enter_context(workdirs.lock(workdir)))
@@ -100,7 +104,7 @@ def train(
         say = functools.partial(metrics.tell, out)
         received = stack.enter_context(preemption.watch())
 
-        # What the run goes on from:
+        # --- The first state, by priority:
         #   1. the newest good checkpoint of this workdir;
         #   2. players of other runs, where `init_from` names them;
         #   3. fresh values.
@@ -114,16 +118,10 @@ def train(
         if first >= config.num_steps:
             say(f"{workdir} is finished: step {first} of {config.num_steps}.")
             return state
-        if recipe is not None:
-            write = functools.partial(
-                workdirs.write,
-                *(workdir, recipe, command),
-                has_checkpoint=checkpoints.exists(workdir),
-                fingerprint=source.fingerprint,
-            )
-            for change in coordination.decide("write", write):
-                say(f"changed since the last start: {change}")
 
+        # --- The workdir: config and launch, checkpoints, metrics
+        if recipe is not None:
+            _write_recipe(workdir, recipe, command, source.fingerprint, say)
         store = stack.enter_context(
             checkpoints.open_store(workdir, keep=config.keep_checkpoints)
         )
@@ -138,6 +136,8 @@ def train(
         )
         _introduce(source, state, mesh, config, say)
         say(f"{'going on after' if restored else 'starting at'} step {first}")
+
+        # --- The compiled step and the input
         step_fn = _compile(program, say)
         rows = stack.enter_context(
             contextlib.closing(
@@ -154,25 +154,30 @@ def train(
         batch = meshes.to_devices(next(rows), mesh)
         if not restored:
             hooks.evaluate(run, state, first)
-        meter = behind = _begin_meter(workdir, first, program.empty, say)
+        meter = previous_meter = _begin_meter(workdir, first, program.empty, say)
         pace = metrics.Pace()
+
+        # --- The steps
         for step in range(first + 1, config.num_steps + 1):
             last = step == config.num_steps
+            # 1. Dispatch the step; the host does not wait for its result.
             started = time.monotonic()
             dog.note("computing it", step=step)
             with jax.transfer_guard("disallow"):
                 state, meter = step_fn(state, meter, batch, key)
-            ready = time.monotonic()
+            # 2. Read the next batch while the devices compute.
+            dispatched = time.monotonic()
             if not last:
                 dog.note("reading the batch of the next one")
                 batch = meshes.to_devices(next(rows), mesh)
-            waited = time.monotonic() - ready
-            # The host stays one step ahead of the device, never more.
+            waited = time.monotonic() - dispatched
+            # 3. Wait for the step before: the host is at most one step ahead.
             dog.note("waiting for the devices")
-            jax.block_until_ready(behind)
-            behind = meter
+            jax.block_until_ready(previous_meter)
+            previous_meter = meter
             pace = pace.add(seconds=time.monotonic() - started, waited=waited)
             metrics.advance(writer)
+            # 4. Log, evaluate, save; then stop if a signal came.
             if step % config.log_every == 0 or last:
                 hooks.log(run, step, meter, pace, num_bad=len(rows.bad_records))
                 meter, pace = renew(program.empty, meter), metrics.Pace()
@@ -187,24 +192,32 @@ def train(
     return state
 
 
-def _read_spec(
-    batches: pipeline.Pipeline, source: Source, config: TrainConfig, seed: int
-) -> Batch:
-    """Return the shapes of a global batch, of which there has to be one."""
-    batches(source, batch_size=config.batch_size, seed=seed).close()
-    return state_init.make_spec(
-        source, batch_size=config.batch_size, max_bad_records=config.max_bad_records
+def _write_recipe(
+    workdir: Path,
+    recipe: Recipe,
+    command: Sequence[str],
+    fingerprint: str,
+    say: text.Say,
+) -> None:
+    """Write the config and how the run was started; say what changed since then."""
+    write = functools.partial(
+        workdirs.write,
+        *(workdir, recipe, command),
+        has_checkpoint=checkpoints.exists(workdir),
+        fingerprint=fingerprint,
     )
+    for change in coordination.decide("write", write):
+        say(f"changed since the last start: {change}")
 
 
 def _introduce(
     source: Source, state: TrainState, mesh: Mesh, config: TrainConfig, say: text.Say
 ) -> None:
-    """Say what is about to be trained, on what and where."""
-    counts = {
-        p: sum(x.size for x in jax.tree.leaves(t)) for p, t in state.params.items()
-    }
-    players = ", ".join(f"{player} {count:,}" for player, count in counts.items())
+    """Say the data set, the devices, and the number of parameters of each player."""
+    players = ", ".join(
+        f"{player} {sum(leaf.size for leaf in jax.tree.leaves(params)):,}"
+        for player, params in state.params.items()
+    )
     kind = mesh.devices.flat[0].device_kind
     say(
         f"{source.name}: {len(source):,} records, batches of {config.batch_size} on "
@@ -225,10 +238,10 @@ def _compile(program: Program, say: text.Say) -> Callable[..., Any]:
 def _begin_meter(
     workdir: Path, step: int, empty: MetricSums, say: text.Say
 ) -> MetricSums:
-    """Return the meter as it was after a step, so that a record misses no step."""
+    """Return the meter of a checkpoint, so that the next record misses no step."""
     folder = workdir / checkpoints.FOLDER / str(step)
     kept = manifest.read_meter(folder) if folder.exists() else None
-    if kept is None:  # The run begins, or its checkpoint is older than such meters.
+    if kept is None:  # The run begins, or another program wrote the checkpoint.
         return empty
     meter = from_plain(kept, empty)
     if meter is None:
@@ -262,13 +275,14 @@ def _open_rows(
 def _replay(
     rows: pipeline.Batches, seed: int, step: int, count: int
 ) -> list[dict[str, Any]]:
-    """Return what each of ``count`` steps from ``step`` on was given on all hosts.
+    """Return the random key and the record ids of ``count`` steps from ``step`` on.
 
-    No record is read again: a run that ends may have used up its bad ones.
+    The ids are those of the global batch. No record is read again, because a run that
+    ends may have reached its limit of unreadable records.
     """
-    given, key = [], state_init.make_keys(seed)[1]
+    inputs, root_key = [], state_init.make_keys(seed)[1]
     for number in range(step - 1, step - 1 + count):
-        words = jax.random.key_data(jax.random.fold_in(key, number)).tolist()
+        key = jax.random.key_data(jax.random.fold_in(root_key, number)).tolist()
         ids = rows.ids(number).tolist()
-        given.append({"step": number + 1, "key": words, "ids": ids})
-    return given
+        inputs.append({"step": number + 1, "key": key, "ids": ids})
+    return inputs

@@ -1,4 +1,4 @@
-"""What the step adds up on the device between two log steps."""
+"""Sums of metrics that the step keeps on the device between two log steps."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,24 +9,25 @@ import numpy as np
 
 from jaxssl.types import Array, Bool, Int, Metrics
 
+# Steps in a row without an update that end the run. Each of them has other data and
+# another key, so several in a row point to the state itself.
 MAX_SKIPS = 3
-"""So many steps in a row without an update end the run."""
 
+# The cause of a skipped step with a number in its new state that is not finite.
 UPDATE = "the update"
 
 
 class MetricSums(NamedTuple):
-    """What the step adds up on the device between two log steps.
+    """The meter of a run: what the step adds up between two log steps.
 
     Attributes:
-      sums: of every metric, over the steps that made an update.
+      sums: each metric, summed over the steps that made an update.
       count: number of steps in the sums.
-      causes: number of skipped steps by what was not finite in them: a loss, or
-        ``UPDATE``, which is any number of the new state.
+      causes: number of skipped steps for each loss that was not finite, and for
+        ``UPDATE``.
       skipped: number of skipped steps.
-      streak: number of skipped steps in a row up to now; an interval takes it over
-        from the one before.
-      stop_step: the step that made it ``MAX_SKIPS`` in a row, or -1.
+      streak: number of skipped steps in a row up to now; the next interval counts on.
+      stop_step: the step with which ``streak`` reached ``MAX_SKIPS``, or -1.
     """
 
     sums: Metrics
@@ -44,7 +45,7 @@ def add(
     skip: Bool[Array, ""],
     step: Int[Array, ""],
 ) -> MetricSums:
-    """Add one step: its metrics if it made an update, else the reasons why not."""
+    """Add one step: its metrics if it made an update, else the causes of the skip."""
     streak = jnp.where(skip, meter.streak + 1, 0)
     stop = (meter.stop_step < 0) & (streak >= MAX_SKIPS)
     return MetricSums(
@@ -61,30 +62,31 @@ def add(
 
 
 def renew(empty: MetricSums, meter: MetricSums) -> MetricSums:
-    """Return the meter of the next interval; skipped steps in a row count on."""
+    """Return the meter of the next interval, which keeps the streak of ``meter``."""
     return empty._replace(streak=meter.streak)
 
 
 def to_plain(meter: MetricSums) -> dict[str, Any]:
-    """Return a meter as JSON holds it exactly: each float32 is a double, too."""
+    """Return a meter as values for JSON, which holds each float32 exactly."""
     return jax.tree.map(lambda x: x.item(), jax.device_get(meter))._asdict()
 
 
 def from_plain(kept: Mapping[str, Any], empty: MetricSums) -> MetricSums | None:
-    """Return a meter that `to_plain` wrote down.
+    """Return the meter of which `to_plain` returned the values.
 
     Args:
-      kept: what it returned.
-      empty: the meter to start an interval with, on its devices.
+      kept: the values.
+      empty: the empty meter on its devices.
 
     Returns:
-      The meter on the same devices; None if the task had other metrics then.
+      The meter on the same devices; None if the metrics have other names than
+      those of ``empty``.
     """
     if jax.tree.structure(kept) != jax.tree.structure(empty._asdict()):
         return None
 
     def put(value: float | int, like: jax.Array) -> Array:
-        told = np.asarray(value, like.dtype)
-        return jax.make_array_from_callback((), like.sharding, lambda _: told)
+        array = np.asarray(value, like.dtype)
+        return jax.make_array_from_callback((), like.sharding, lambda _: array)
 
     return jax.tree.map(put, MetricSums(**kept), empty)

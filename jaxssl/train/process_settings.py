@@ -1,4 +1,4 @@
-"""Settings of the whole process: the cache of compiled programs, freed memory."""
+"""Settings of the whole process: the cache of compiled programs, and malloc."""
 
 import ctypes
 import hashlib
@@ -13,13 +13,19 @@ import jax
 
 from jaxssl.config import checks
 
-M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # From glibc's malloc.h.
+# Parameters of mallopt, from glibc's malloc.h.
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
+
+# Disable mmap for large blocks, disable trimming (by the largest threshold, in bytes),
+# and use one arena, because the size of every other arena is bounded.
 GLIBC_KEEP = ((M_MMAP_MAX, 0), (M_TRIM_THRESHOLD, 2**31 - 1), (M_ARENA_MAX, 1))
-"""No block on its own, nothing given back, and one heap, as others are bounded."""
 
 
 def use_compilation_cache() -> None:
-    """Keep compiled programs between processes, apart for each kind of processor.
+    """Keep compiled programs on disk, in one folder for each kind of processor.
+
+    The folder is ``JAXSSL_CACHE``, or ``jaxssl/xla`` in the user's cache; an empty
+    ``JAXSSL_CACHE`` keeps nothing.
 
     Raises:
       UserError: ``JAXSSL_CACHE`` is no path.
@@ -39,12 +45,11 @@ def use_compilation_cache() -> None:
 def keep_freed_memory() -> None:
     """On a machine without accelerators, let the process keep the memory it frees.
 
-    XLA allocates the temporary memory of a step anew each time. glibc maps so large a
-    block and unmaps it afterwards, so each step faults in all its pages again, which
-    takes a tenth to a fifth of a step (docs/benchmarks.md). Has to be called before
-    XLA starts its threads, so it asks which plugins are installed and not which devices
-    there are. Other C libraries are left alone, and so are settings from outside, the
-    variables ``MALLOC_*``.
+    XLA allocates the temporary memory of a step anew in each step. glibc maps such a
+    large block and unmaps it afterwards, so each step faults in all pages again, which
+    takes a tenth to a fifth of a step (docs/benchmarks.md). Call this before XLA starts
+    its threads; therefore the function looks for installed plugins, not for devices.
+    It changes nothing with another C library, or where a variable ``MALLOC_*`` is set.
     """
     accelerated = entry_points(group="jax_plugins") or find_spec("libtpu")
     chosen = any(name.startswith("MALLOC_") for name in os.environ)
@@ -56,10 +61,10 @@ def keep_freed_memory() -> None:
 
 
 def _processor() -> str:
-    """Name this processor's instruction set: compiled code does not run on another."""
+    """Return a name for this processor's instruction set, which compiled code needs."""
     info = Path("/proc/cpuinfo")
     text = info.read_text() if info.exists() else platform.processor()
     features = re.search(r"^(flags|Features)\s*:.*$", text, re.M)
-    told = features[0] if features else text
-    digest = hashlib.sha256(told.encode()).hexdigest()[:8]
+    described = features[0] if features else text
+    digest = hashlib.sha256(described.encode()).hexdigest()[:8]
     return f"{platform.machine()}-{digest}"

@@ -1,4 +1,4 @@
-"""The compiled step: a task's step, its random key, and a meter on the device."""
+"""The compiled step: a task's step with its random key, guard and metric sums."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -19,9 +19,9 @@ class Program(NamedTuple):
     """The step of one run, traced but not yet compiled.
 
     Attributes:
-      compile: returns ``(state, meter, batch, key) -> (state, meter)``; the state that
-        goes in is donated.
-      empty: the meter to start an interval with.
+      compile: returns ``(state, meter, batch, key) -> (state, meter)``, where ``meter``
+        is a `MetricSums`; the state that goes in is donated.
+      empty: the meter at the beginning of a log interval.
     """
 
     compile: Callable[[], Callable[..., tuple[TrainState, MetricSums]]]
@@ -31,14 +31,14 @@ class Program(NamedTuple):
 def make_program(task: Task, abstract: TrainState, spec: Batch, mesh: Mesh) -> Program:
     """Trace the task's step once, for these shapes and these shardings; see `trace`.
 
-    It is compiled ahead of time, so it cannot be traced again: a batch of another shape
-    is an error, not a silent second compilation.
+    The step is compiled ahead of time, so a batch of another shape is an error, not a
+    silent second compilation.
 
     Args:
       task: the method.
       abstract: the state's shapes and shardings, which the new state keeps.
       spec: shapes of a global batch.
-      mesh: where it will run.
+      mesh: the devices that run the step.
 
     Returns:
       The program.
@@ -54,35 +54,35 @@ def make_program(task: Task, abstract: TrainState, spec: Batch, mesh: Mesh) -> P
 def trace(
     task: Task, abstract: TrainState, spec: Batch, mesh: Mesh
 ) -> tuple[jax.stages.Traced, MetricSums]:
-    """Trace the step that the loop takes, for devices that need not be there.
+    """Trace the step that the loop takes; the devices need not exist.
 
-    A step whose losses or new state are not finite leaves no trace in the state, but in
-    its counter: the data and the keys move on, parameters, statistics and optimizer
-    stay. That is what ``optax.apply_if_finite`` does, for all players at once.
+    A step whose losses or new state are not finite is skipped: parameters, statistics,
+    optimizer states and extra state keep their values, and only ``state.step`` moves
+    on, so the next step has other data and another key. ``optax.apply_if_finite`` does
+    the same for one optimizer; here all players are skipped together.
 
     Args:
       task: the method.
       abstract: the state's shapes and shardings, which the new state keeps.
       spec: shapes of a global batch.
-      mesh: where it will run.
+      mesh: the devices that run the step.
 
     Returns:
-      ``(state, meter, batch, key) -> (state, meter)``, and the meter to begin with.
+      ``(state, meter, batch, key) -> (state, meter)``, and the empty meter.
 
     Raises:
       UserError: the task's settings do not fit the data.
       TypeError: the step changes the shape or dtype of a leaf of the state.
     """
     everywhere, rows = meshes.replicated(mesh), meshes.split(mesh)
-    places = jax.tree.map(lambda leaf: leaf.sharding, abstract)
-    key_type = jax.eval_shape(lambda: jax.random.key(0)).dtype
-    key = jax.ShapeDtypeStruct((), key_type, sharding=everywhere)
+    shardings = jax.tree.map(lambda leaf: leaf.sharding, abstract)
+    key = _abstract_key(everywhere)
     advance, empty = make_advance(task, abstract, spec)
     jitted = jax.jit(
         advance,
         donate_argnums=0,
-        in_shardings=(places, everywhere, rows, everywhere),
-        out_shardings=(places, everywhere),
+        in_shardings=(shardings, everywhere, rows, everywhere),
+        out_shardings=(shardings, everywhere),
     )
     return jitted.trace(abstract, jax.eval_shape(lambda: empty), spec, key), empty
 
@@ -90,7 +90,7 @@ def trace(
 def make_advance(
     task: Task, abstract: TrainState, spec: Batch
 ) -> tuple[Callable[..., tuple[TrainState, MetricSums]], MetricSums]:
-    """Return the guarded step as a function, and the meter to begin with.
+    """Return the guarded step as a function that is not yet traced.
 
     Args:
       task: the method.
@@ -98,18 +98,14 @@ def make_advance(
       spec: shapes of a global batch.
 
     Returns:
-      ``(state, meter, batch, key) -> (state, meter)``, not yet traced, and a meter.
+      ``(state, meter, batch, key) -> (state, meter)``, and the empty meter.
 
     Raises:
       UserError: the task's settings do not fit the data.
       TypeError: the step changes the shape or dtype of a leaf of the state.
     """
-    # As in the loop: a key that lies elsewhere would cost a trace of its own.
-    key = jax.ShapeDtypeStruct(
-        (),
-        jax.eval_shape(lambda: jax.random.key(0)).dtype,
-        sharding=abstract.step.sharding,
-    )
+    # The sharding is that of the loop's key: with another one jax would trace again.
+    key = _abstract_key(abstract.step.sharding)
     step = jax.jit(task.step)  # Both uses below share this one trace.
     try:
         after, scalars = step.eval_shape(abstract, spec, key)
@@ -140,14 +136,19 @@ def make_advance(
     return advance, empty
 
 
+def _abstract_key(sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+    dtype = jax.eval_shape(lambda: jax.random.key(0)).dtype
+    return jax.ShapeDtypeStruct((), dtype, sharding=sharding)
+
+
 def _losses(names: Iterable[str]) -> list[str]:
-    """Return the metrics that must be finite: the losses, else all there are."""
+    """Return the metrics that must be finite: the losses, or all without a loss."""
     names = [*names]
     return [name for name in names if name.startswith("loss")] or names
 
 
 def _find_bad(new: TrainState, scalars: Metrics) -> dict[str, Bool[Array, ""]]:
-    """Say of each loss, and of the new state, whether it is not finite."""
+    """Return for each loss, and for the new state, whether it is not finite."""
     bad = {name: ~jnp.isfinite(scalars[name]) for name in _losses(scalars)}
     return {**bad, metric_sums.UPDATE: ~is_finite(new)}
 
@@ -164,9 +165,10 @@ def _check_stable(before: TrainState, after: TrainState) -> None:
 
 @jax.jit
 def is_finite(state: TrainState) -> Bool[Array, ""]:
-    """Say whether all numbers of a state are finite, those of optimizers too."""
-    leaves = jax.tree.leaves((state.params, state.stats, state.opt_state))
-    reals = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    # One reduction that XLA turns into vector code; it passes NaN on.
-    tops = [jnp.max(jnp.abs(leaf), initial=0.0) for leaf in reals]
-    return jnp.all(jnp.stack([top < jnp.inf for top in tops]))
+    """Return whether all floats of a state are finite, also those of optimizers."""
+    parts = (state.params, state.stats, state.opt_state, state.extra)
+    leaves = jax.tree.leaves(parts)
+    floats = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    # XLA vectorises this reduction; NaN passes through the maximum.
+    maxima = [jnp.max(jnp.abs(leaf), initial=0.0) for leaf in floats]
+    return jnp.all(jnp.stack([maximum < jnp.inf for maximum in maxima]))

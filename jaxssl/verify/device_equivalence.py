@@ -1,11 +1,11 @@
-"""Does a step depend on how many devices take it? The same state, asked of each mesh.
+"""Compare a training step on one device with the same step on other meshes.
 
-Every step starts from the state that the reference reached, so roundings of one step do
-not grow into another trajectory in the next. What is compared comes out of the step of
-training, compiled in the same way but with more outputs, so XLA may fuse it otherwise:
-`digested` adds to its metrics a few random projections of the gradients, of the update,
-and of the change of the statistics. The difference of two digests, relative to the
-digest, estimates the relative difference of the arrays.
+Every step starts from the state that one device reached, so the rounding of one step
+does not grow into another trajectory in the next. The step is the step of training,
+compiled in the same way but with more outputs, so XLA may fuse it differently:
+`digested` adds random projections of the gradients, of the update, and of the changes
+of the statistics and of the extra state to the metrics. The relative difference of two
+digests estimates the relative difference of the arrays.
 """
 
 import contextlib
@@ -27,44 +27,53 @@ from jaxssl.train import state_init
 from jaxssl.train.step import make_program
 from jaxssl.types import Array, Batch, Key, Metrics, Shaped, Task, TrainState
 
+# Random projections in a digest: with more of them the estimate of a difference varies
+# less, and the step takes longer.
 PROJECTIONS = 8
 
+# Groups of metrics that `digested` adds, named ``group/player/number``.
+DIGESTS = ("gradient", "update", "statistics", "extra")
+
+# Largest relative difference of each group that counts as rounding; see `compare`.
+# Sums in another order change the last digits. A ReLU or a maximum near a tie then
+# changes a gradient by more, and Adam divides small gradients by their size. Another
+# batch norm, dropout mask or view differs by tenths or more.
 TOLERANCES = {
     "loss": 1e-4,
     "metrics": 1e-3,
     "gradient": 1e-2,
     "update": 5e-2,
     "statistics": 1e-3,
+    "extra": 5e-2,
 }
-"""Largest difference of each group; see `compare`. Sums in another order move the last
-digits; a ReLU or a maximum that flips on them moves a gradient more, and Adam divides
-small gradients by their size. Another batch norm, mask or view is tenths or more."""
 
+# One device repeats each step ``NUDGES`` times from a state perturbed by rounding. For
+# ``NUDGED_GROUPS`` the tolerance is ``NUDGED_TIMES`` times the largest difference seen,
+# if that is more than in `TOLERANCES`, but at most ``LARGEST``: with few rows in a
+# batch, rounding flips a large share of the ReLUs of some networks.
 NUDGED = "1 device, nudged"
 NUDGES, NUDGED_TIMES, LARGEST = 4, 4, 0.1
-"""One device repeats its step so often with the last digits of the state changed. What
-that does, so many times, is allowed for gradients and updates, up to the largest: some
-networks on a few rows flip much."""
+NUDGED_GROUPS = ("gradient", "update", "extra")
 
+# Size of a nudge in units in the last place. A sum of a thousand terms in another order
+# differs by about this much, and batch norm subtracts such sums of squares.
 UNITS = 32
-"""Nudges are of so many units in the last place: a sum of a thousand terms in another
-order is about so far away, and batch norm subtracts such sums of squares."""
 
-FOUND = "found.json"
-DIGESTS = ("gradient", "update", "statistics")
+# File with the metrics of one device, a list with one entry for each step.
+REFERENCE = "reference.json"
 
 
-class Setting(NamedTuple):
-    """What is trained, apart from where.
+class RunSetting(NamedTuple):
+    """What is trained, without the devices that train.
 
     Attributes:
       task: the method.
-      train_set: where mini-batches come from.
+      train_set: the source of the mini-batches.
       init_from: player to the workdir of a run that gives its first arrays.
       batches: the input pipeline.
       spec: shapes of a global batch.
-      batch_size: its rows.
-      seed: of the run.
+      batch_size: rows of a global batch.
+      seed: the run's seed.
       layout: the section ``mesh``.
     """
 
@@ -78,19 +87,33 @@ class Setting(NamedTuple):
     layout: meshes.MeshConfig
 
 
-class Place(NamedTuple):
-    """A mesh with the compiled step for it.
+class CompiledMesh(NamedTuple):
+    """A mesh with the step that was compiled for it.
 
     Attributes:
-      name: for a person.
-      take: from the leaves of a state on the host and this process's rows to the new
-        state on its devices and the metrics.
-      mesh: its devices.
+      name: the mesh in words, as "8 devices".
+      step: ``step(leaves, rows) -> (state, metrics)``: from the leaves of a state on
+        the host and this process's rows to the new state on the devices and metrics.
+      mesh: the devices.
     """
 
     name: str
-    take: Callable[[list[np.ndarray], dict], tuple[TrainState, dict[str, float]]]
+    step: Callable[[list[np.ndarray], dict], tuple[TrainState, dict[str, float]]]
     mesh: Mesh
+
+
+class Comparison(NamedTuple):
+    """One step of a mesh beside that of one device.
+
+    Attributes:
+      step: counts from 1.
+      mesh: the name of the mesh, or ``NUDGED``.
+      differences: the result of `compare`, by group.
+    """
+
+    step: int
+    mesh: str
+    differences: dict[str, float]
 
 
 # --- Digests
@@ -103,30 +126,45 @@ def digested(task: Task) -> Task:
         state: TrainState, batch: Batch, key: Key[Array, ""]
     ) -> tuple[TrainState, Metrics]:
         grads = {}
-        if task.halves is not None:
+        if task.halves is None:
+            new, metrics = task.step(state, batch, key)
+        else:
             gradients = task.halves.gradients(state, batch, key)
             new, metrics = task.halves.update(state, gradients)
             grads = gradients.grads
-        else:  # A task from elsewhere.
-            new, metrics = task.step(state, batch, key)
-        update, moved = (
-            jax.tree.map(jnp.subtract, after, before)
-            for after, before in ((new.params, state.params), (new.stats, state.stats))
+        digests = (
+            grads,
+            _change(state.params, new.params),
+            _change(state.stats, new.stats),
+            _change(state.extra, new.extra),
         )
-        found = dict(metrics)
-        for name, trees in zip(DIGESTS, (grads, update, moved), strict=True):
-            for player, tree in trees.items():
+        metrics = dict(metrics)
+        for group, by_player in zip(DIGESTS, digests, strict=True):
+            for player, tree in by_player.items():
                 for i, value in enumerate(_project(tree)):
-                    found[f"{name}/{player}/{i}"] = value
-        return new, found
+                    metrics[f"{group}/{player}/{i}"] = value
+        return new, metrics
 
     return task._replace(step=step)
 
 
+def _change(before: Any, after: Any) -> Any:
+    """Return ``after`` minus ``before``; leaves that are no floats become None."""
+
+    def subtract(old: Array, new: Array) -> Array | None:
+        return new - old if jnp.issubdtype(new.dtype, jnp.inexact) else None
+
+    return jax.tree.map(subtract, before, after)
+
+
 def _project(tree: Any) -> list[Array]:
-    """Return the sums of all numbers of a tree under a few random draws of signs."""
-    sums = [jnp.zeros(())] * PROJECTIONS
-    for number, leaf in enumerate(jax.tree.leaves(tree)):
+    """Return the sums of all numbers of a tree, each under other random signs.
+
+    A tree without leaves has no digest.
+    """
+    leaves = jax.tree.leaves(tree)
+    sums = [jnp.zeros(())] * (PROJECTIONS if leaves else 0)
+    for number, leaf in enumerate(leaves):
         offset = jnp.uint32(number * 0x9E3779B9 % 2**32)
         bits = _hash(jnp.arange(leaf.size, dtype=jnp.uint32) + offset)
         bits = bits.reshape(leaf.shape)
@@ -150,16 +188,16 @@ def compare(ours: dict[str, float], theirs: dict[str, float]) -> dict[str, float
     """Compare the metrics of one step.
 
     Args:
-      ours: of the reference.
-      theirs: of another mesh.
+      ours: metrics of one device.
+      theirs: metrics of another mesh, with the same names.
 
     Returns:
-      The largest difference of each group of `TOLERANCES` that is there: of losses
-      relative to the loss, of other metrics relative to them or to 1, whichever is
-      more, and of digests relative to the digest, for each player. NaN counts as
-      infinitely far.
+      The largest difference of each group of `TOLERANCES` that occurs in the metrics.
+      Losses differ relative to the loss of one device. Other metrics differ relative to
+      the metric or to 1, whichever is more. Digests differ relative to the length of
+      the digest, for each player. NaN differs by infinity.
     """
-    found: dict[str, float] = {}
+    differences: dict[str, float] = {}
     digests: dict[str, list[tuple[float, float]]] = {}
     for name, a in ours.items():
         group, _, rest = name.partition("/")
@@ -169,18 +207,19 @@ def compare(ours: dict[str, float], theirs: dict[str, float]) -> dict[str, float
             continue
         group = "loss" if group == "loss" else "metrics"
         scale = max(abs(a), 1e-6 if group == "loss" else 1.0)
-        found[group] = max(found.get(group, 0.0), _far(abs(a - b) / scale))
+        difference = _nan_to_inf(abs(a - b) / scale)
+        differences[group] = max(differences.get(group, 0.0), difference)
     for name, pairs in digests.items():
         group = name.split("/")[0]
         a, b = np.array(pairs).T
-        distance, size = np.linalg.norm(a - b), np.linalg.norm(a)
-        ratio = _far(float(distance / size if size else distance))
-        found[group] = max(found.get(group, 0.0), ratio)
-    return found
+        distance, length = np.linalg.norm(a - b), np.linalg.norm(a)
+        difference = _nan_to_inf(float(distance / length if length else distance))
+        differences[group] = max(differences.get(group, 0.0), difference)
+    return differences
 
 
-def nudge(state: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
-    """Change about two in three numbers of a state by ``UNITS``, up or down."""
+def nudge(leaves: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
+    """Change about two in three floats of a state by ``UNITS``, up or down."""
     rng = np.random.default_rng(seed)
 
     def move(x: np.ndarray) -> np.ndarray:
@@ -189,30 +228,32 @@ def nudge(state: Sequence[np.ndarray], seed: int) -> list[np.ndarray]:
         sign = rng.integers(-1, 2, x.shape).astype(x.dtype)
         return np.asarray(x * (1 + sign * UNITS * np.finfo(x.dtype).eps), x.dtype)
 
-    return [move(leaf) for leaf in state]
+    return [move(leaf) for leaf in leaves]
 
 
 def allow(nudged: Mapping[str, float]) -> dict[str, float]:
     """Return the largest difference that counts as rounding, for each group.
 
     Args:
-      nudged: what `compare` said of nudged states, at most.
+      nudged: the largest result of `compare` for nudged states, by group.
     """
-    found = dict(TOLERANCES)
-    for group in ("gradient", "update"):
-        seen = min(NUDGED_TIMES * nudged.get(group, 0.0), LARGEST)
-        found[group] = max(found[group], seen)
-    return found
+    tolerances = dict(TOLERANCES)
+    for group in NUDGED_GROUPS:
+        measured = min(NUDGED_TIMES * nudged.get(group, 0.0), LARGEST)
+        tolerances[group] = max(tolerances[group], measured)
+    return tolerances
 
 
-def _far(value: float) -> float:
+def _nan_to_inf(value: float) -> float:
     return float("inf") if np.isnan(value) else float(value)
 
 
 # --- Steps
 
 
-def make_place(setting: Setting, name: str, layout: meshes.MeshConfig) -> Place:
+def compile_mesh(
+    setting: RunSetting, name: str, layout: meshes.MeshConfig
+) -> CompiledMesh:
     """Compile the step for a mesh.
 
     Raises:
@@ -225,30 +266,29 @@ def make_place(setting: Setting, name: str, layout: meshes.MeshConfig) -> Place:
     program = make_program(task, abstract, setting.spec, mesh)
     step_fn = program.compile()
     key = meshes.replicate(state_init.make_keys(setting.seed)[1], mesh)
+    abstract_leaves, structure = jax.tree.flatten(abstract)
 
-    leaves, structure = jax.tree.flatten(abstract)
-
-    def take(
-        state: list[np.ndarray], rows: dict
+    def step(
+        leaves: list[np.ndarray], rows: dict
     ) -> tuple[TrainState, dict[str, float]]:
-        pairs = zip(state, leaves, strict=True)
-        placed = structure.unflatten(_put(x, leaf.sharding) for x, leaf in pairs)
+        pairs = zip(leaves, abstract_leaves, strict=True)
+        state = structure.unflatten(_put(x, like.sharding) for x, like in pairs)
         batch = meshes.to_devices(rows, mesh)
-        new, meter = step_fn(placed, program.empty, batch, key)
+        new, meter = step_fn(state, program.empty, batch, key)
         sums = jax.device_get(meter.sums)
-        # A step that is skipped adds nothing; then its metrics are no numbers.
+        # A skipped step adds nothing to the sums: its metrics become NaN.
         count = float(meter.count) or float("nan")
         return new, {metric: float(total) / count for metric, total in sums.items()}
 
-    return Place(name, take, mesh)
+    return CompiledMesh(name, step, mesh)
 
 
-def _put(value: np.ndarray, place: Any) -> Array:
-    """Put a value that all processes know on the devices of all."""
-    return jax.make_array_from_callback(value.shape, place, lambda part: value[part])
+def _put(value: np.ndarray, sharding: jax.sharding.Sharding) -> Array:
+    """Put a value that every process has on the devices of all processes."""
+    return jax.make_array_from_callback(value.shape, sharding, lambda part: value[part])
 
 
-def first_state(setting: Setting, mesh: Mesh) -> TrainState:
+def first_state(setting: RunSetting, mesh: Mesh) -> TrainState:
     """Return the state that training starts from."""
     task, spec = setting.task, setting.spec
     abstract = state_init.make_abstract(task, spec, mesh)
@@ -261,7 +301,7 @@ def fetch(state: TrainState) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(jax.device_get(state))]
 
 
-def open_rows(setting: Setting, mesh: Mesh) -> contextlib.closing:
+def open_rows(setting: RunSetting, mesh: Mesh) -> contextlib.closing:
     """Open this process's rows of each batch, from the first step on."""
     index, count = meshes.share(mesh)
     return contextlib.closing(
@@ -277,69 +317,68 @@ def open_rows(setting: Setting, mesh: Mesh) -> contextlib.closing:
 
 
 def compare_devices(
-    setting: Setting, counts: Sequence[int], steps: int, keep: Path
-) -> Iterator[tuple[int, str, dict[str, float]]]:
-    """Take steps on one device, and each of them on more as well.
+    setting: RunSetting, counts: Sequence[int], steps: int, folder: Path
+) -> Iterator[Comparison]:
+    """Take steps on one device, and each of these steps on more devices as well.
 
     Args:
       setting: what is trained.
       counts: numbers of devices.
-      steps: how many.
-      keep: a folder for what `repeat` needs: the states and what one device found.
+      steps: number of steps.
+      folder: keeps what `repeat` needs: the states and metrics of one device.
 
     Yields:
-      The step, from 1 on, the name of the mesh, and what `compare` says; also of one
-      device from nudged states, by the name ``NUDGED``.
+      Each step on each mesh, and on one device from nudged states as ``NUDGED``.
 
     Raises:
       UserError: a mesh does not fit.
     """
-    reference = make_place(setting, "1 device", meshes.MeshConfig(data=1))
-    places = [
-        make_place(setting, f"{count} devices", spread(setting.layout, count))
+    reference = compile_mesh(setting, "1 device", meshes.MeshConfig(data=1))
+    others = [
+        compile_mesh(setting, f"{count} devices", scale_layout(setting.layout, count))
         for count in counts
     ]
-    state = fetch(first_state(setting, reference.mesh))
-    found = []
+    leaves = fetch(first_state(setting, reference.mesh))
+    reference_metrics = []
     with open_rows(setting, reference.mesh) as rows:
         for step in range(1, steps + 1):
             batch = next(rows)
-            np.savez(keep / f"{step}.npz", *state)
-            new, ours = reference.take(state, batch)
-            found.append(ours)
-            for number in range(NUDGES):
-                _, theirs = reference.take(nudge(state, number), batch)
-                yield step, NUDGED, compare(ours, theirs)
-            for place in places:
-                _, theirs = place.take(state, batch)
-                yield step, place.name, compare(ours, theirs)
-            state = fetch(new)
-    (keep / FOUND).write_text(json.dumps(found))
+            np.savez(folder / f"{step}.npz", *leaves)
+            new, ours = reference.step(leaves, batch)
+            reference_metrics.append(ours)
+            for seed in range(NUDGES):
+                _, theirs = reference.step(nudge(leaves, seed), batch)
+                yield Comparison(step, NUDGED, compare(ours, theirs))
+            for other in others:
+                _, theirs = other.step(leaves, batch)
+                yield Comparison(step, other.name, compare(ours, theirs))
+            leaves = fetch(new)
+    (folder / REFERENCE).write_text(json.dumps(reference_metrics))
 
 
-def repeat(setting: Setting, keep: Path, name: str) -> list[dict[str, float]]:
+def repeat(setting: RunSetting, folder: Path) -> list[dict[str, float]]:
     """Take the steps of `compare_devices` again, on all devices of all processes.
 
     Args:
       setting: what is trained.
-      keep: the folder that was given there.
-      name: of the mesh.
+      folder: the folder of `compare_devices`.
 
     Returns:
-      What `compare` says, step by step.
+      The result of `compare` for each step.
     """
-    layout = spread(setting.layout, jax.device_count())
-    place = make_place(setting, name, layout)
-    different = []
-    with open_rows(setting, place.mesh) as rows:
-        for step, ours in enumerate(json.loads((keep / FOUND).read_text()), start=1):
-            with np.load(keep / f"{step}.npz") as file:
-                state = [file[f"arr_{i}"] for i in range(len(file.files))]
-            _, theirs = place.take(state, next(rows))
-            different.append(compare(ours, theirs))
-    return different
+    layout = scale_layout(setting.layout, jax.device_count())
+    compiled = compile_mesh(setting, "all devices", layout)
+    reference_metrics = json.loads((folder / REFERENCE).read_text())
+    differences = []
+    with open_rows(setting, compiled.mesh) as rows:
+        for step, ours in enumerate(reference_metrics, start=1):
+            with np.load(folder / f"{step}.npz") as file:
+                leaves = [file[f"arr_{i}"] for i in range(len(file.files))]
+            _, theirs = compiled.step(leaves, next(rows))
+            differences.append(compare(ours, theirs))
+    return differences
 
 
-def spread(layout: meshes.MeshConfig, devices: int) -> meshes.MeshConfig:
+def scale_layout(layout: meshes.MeshConfig, devices: int) -> meshes.MeshConfig:
     """Return the layout of a config for another number of devices."""
     return dataclasses.replace(layout, data=max(devices // layout.model, 1))

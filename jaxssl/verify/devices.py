@@ -1,4 +1,4 @@
-"""``jaxssl verify devices``: the same step on one device and on many."""
+"""``jaxssl verify devices``: compare the same step on one device and on many."""
 
 import json
 import os
@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,38 +15,40 @@ import jax
 
 from jaxssl.errors import ChildFailedError, ExitCode, UserError
 from jaxssl.run import config_file
+from jaxssl.text import Say
 from jaxssl.train.process_settings import use_compilation_cache
 from jaxssl.train.setup import set_up
 from jaxssl.verify import device_equivalence
+from jaxssl.verify.device_equivalence import Comparison, RunSetting
 
-PATIENCE_SECONDS = 3600
-"""So long may the steps take on several processes, compilation included."""
+# Seconds that all steps on several processes may take, compilation included.
+PROCESS_SECONDS = 3600
 
-COUNT = "JAX_NUM_CPU_DEVICES"
-
+# Seconds between two looks at the processes.
 POLL_SECONDS = 0.05
-QUIET = (None, ExitCode.DONE, ExitCode.PEER_LOST)
-"""What a process does that has no failure of its own to tell: runs, or ended so."""
+
+# Variables that would give a process more than its one CPU device.
+DEVICE_VARIABLES = ("XLA_FLAGS", "JAX_NUM_CPU_DEVICES")
+
+# Exit codes of a process without a failure of its own: still running (None), done, or
+# ended because another process was lost.
+NOT_AT_FAULT = (None, ExitCode.DONE, ExitCode.PEER_LOST)
 
 
 class Child(NamedTuple):
     """A process that was started.
 
     Attributes:
-      process: itself.
-      told: the file that has its standard error.
+      process: the process.
+      stderr: the file with its standard error.
     """
 
     process: subprocess.Popen
-    told: Path
-
-
-Found = tuple[int, str, dict[str, float]]
-"""A step, the name of a mesh, and the differences from one device."""
+    stderr: Path
 
 
 def read_counts(words: Sequence[str], flag: str) -> list[int]:
-    """Read numbers from a flag; 1 is the reference and needs no saying.
+    """Read numbers of devices from a flag; 1 is left out, as it is the reference.
 
     Raises:
       UserError: a word is no number above 0.
@@ -57,14 +59,14 @@ def read_counts(words: Sequence[str], flag: str) -> list[int]:
     return sorted({int(word) for word in words} - {1})
 
 
-def read_setting(spec: str, words: Sequence[str]) -> device_equivalence.Setting:
+def read_setting(spec: str, overrides: Sequence[str]) -> RunSetting:
     """Build what a config describes.
 
     Raises:
       UserError: it cannot be built.
     """
-    setup = set_up(config_file.load(spec, words))
-    return device_equivalence.Setting(
+    setup = set_up(config_file.load(spec, overrides))
+    return RunSetting(
         task=setup.experiment.task,
         train_set=setup.experiment.train_set,
         init_from=setup.experiment.init_from,
@@ -78,21 +80,21 @@ def read_setting(spec: str, words: Sequence[str]) -> device_equivalence.Setting:
 
 def verify(
     spec: str,
-    words: Sequence[str],
+    overrides: Sequence[str],
     *,
     devices: Sequence[int],
     processes: Sequence[int],
     steps: int,
-    say: Callable[[str], object] = print,
+    say: Say = print,
 ) -> int:
-    """Compare each step on one simulated device with those on more.
+    """Compare each step on one simulated device with the same step on more.
 
     Args:
       spec: ``FILE`` or ``FILE:variant``.
-      words: overrides.
-      devices: how many.
-      processes: how many, each with one device.
-      steps: of training; each starts from the state that one device reached.
+      overrides: words such as ``--config.seed=1``.
+      devices: numbers of devices.
+      processes: numbers of processes with one device each.
+      steps: number of steps; each starts from the state that one device reached.
       say: takes one line for a person.
 
     Returns:
@@ -100,100 +102,105 @@ def verify(
 
     Raises:
       UserError: the config cannot be read, or a mesh does not fit it.
-      FailedError: a process ended as it should not.
+      ChildFailedError: a process failed or took too long.
     """
-    config_file.load(spec, words)  # A wrong word is told before jax looks for devices.
+    config_file.load(spec, overrides)  # Mistakes are found before jax is started.
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", max(devices, default=1))
     use_compilation_cache()
-    setting = read_setting(spec, words)
+    setting = read_setting(spec, overrides)
     say(
         f"{steps} steps of {setting.batch_size} rows; largest relative differences "
         "from one device"
     )
     say(_line("", {group: group for group in device_equivalence.TOLERANCES}))
     with tempfile.TemporaryDirectory(prefix="jaxssl-verify-") as scratch:
-        place = Path(scratch)
-        found = _show(
-            device_equivalence.compare_devices(setting, devices, steps, place), say
+        folder = Path(scratch)
+        comparisons = _show(
+            device_equivalence.compare_devices(setting, devices, steps, folder), say
         )
         for count in processes:
-            found += _show(_run_processes(spec, words, count, place), say)
-    allowed = device_equivalence.allow(_worst(found).get(device_equivalence.NUDGED, {}))
-    say(_line("tolerance", {g: f"{value:.1e}" for g, value in allowed.items()}))
-    beyond = [
-        f"step {step} on {name}: {group} differs by {value:.1e}, beyond "
-        f"{allowed[group]:.1e}"
-        for step, name, different in found
-        for group, value in different.items()
-        if name != device_equivalence.NUDGED and value > allowed[group]
-    ]
-    if beyond:
-        say(f"first difference: {beyond[0]}")
-        return ExitCode.DIFFERENT
+            comparisons += _show(_run_processes(spec, overrides, count, folder), say)
+    return _judge(comparisons, say)
+
+
+def _judge(comparisons: Sequence[Comparison], say: Say) -> int:
+    """Say whether all differences are within the tolerances; return the exit code."""
+    nudged = _worst(comparisons).get(device_equivalence.NUDGED, {})
+    tolerances = device_equivalence.allow(nudged)
+    say(_line("tolerance", {g: f"{value:.1e}" for g, value in tolerances.items()}))
+    for step, mesh, differences in comparisons:
+        for group, value in differences.items():
+            if mesh != device_equivalence.NUDGED and value > tolerances[group]:
+                say(
+                    f"first difference: step {step} on {mesh}: {group} differs by "
+                    f"{value:.1e}, beyond {tolerances[group]:.1e}"
+                )
+                return ExitCode.DIFFERENT
     say("equal up to rounding")
     return ExitCode.DONE
 
 
 def _run_processes(
-    spec: str, words: Sequence[str], count: int, folder: Path
-) -> list[Found]:
+    spec: str, overrides: Sequence[str], count: int, folder: Path
+) -> list[Comparison]:
     """Repeat the steps of ``folder`` on processes that talk to each other.
 
     Raises:
-      FailedError: one of them failed, or took too long.
+      ChildFailedError: one of them failed, or took too long.
     """
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        coordinator = f"127.0.0.1:{free.getsockname()[1]}"
-    how = {
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        coordinator = f"127.0.0.1:{server.getsockname()[1]}"
+    result = folder / f"processes-{count}.json"
+    job = {
         "config": spec,
         "folder": str(folder),
-        "name": f"{count} processes",
-        "result": str(folder / f"processes-{count}.json"),
-        "seconds": PATIENCE_SECONDS,
+        "result": str(result),
+        "seconds": PROCESS_SECONDS,
     }
-    plain = {k: v for k, v in os.environ.items() if k not in ("XLA_FLAGS", COUNT)}
-    command = [sys.executable, "-m", "jaxssl.cli.member"]
+    env = {k: v for k, v in os.environ.items() if k not in DEVICE_VARIABLES}
     children = []
     try:
         for i in range(count):
-            told = folder / f"process-{count}-{i}.err"
-            place = json.dumps(how | {"place": [coordinator, count, i]})
-            with told.open("w") as file:  # A pipe that nobody empties would block it.
+            argument = json.dumps(job | {"place": [coordinator, count, i]})
+            stderr = folder / f"process-{count}-{i}.err"
+            with stderr.open("w") as file:  # An unread pipe would fill and block.
                 process = subprocess.Popen(
-                    [*command, place, *words],
-                    env=plain,
+                    [sys.executable, "-m", "jaxssl.cli.member", argument, *overrides],
+                    env=env,
                     stdout=subprocess.DEVNULL,
                     stderr=file,
                 )
-            children.append(Child(process, told))
+            children.append(Child(process, stderr))
         wait(children)
     finally:
         for child in children:
             child.process.kill()
             child.process.wait()
-    found = json.loads(Path(how["result"]).read_text())
-    return [(step, how["name"], one) for step, one in enumerate(found, start=1)]
+    return [
+        Comparison(step, f"{count} processes", differences)
+        for step, differences in enumerate(json.loads(result.read_text()), start=1)
+    ]
 
 
-def wait(children: Sequence[Child], seconds: float = PATIENCE_SECONDS) -> None:
-    """Wait until all have ended well, or the first one has failed by itself.
+def wait(children: Sequence[Child], seconds: float = PROCESS_SECONDS) -> None:
+    """Wait until all processes are done, or one has failed by itself.
 
-    One that ends because another is lost has less to say than that one, which may need
-    longer to end.
+    A process that ends because another one is lost does not know why. The one that
+    failed by itself knows, and may need longer to end.
 
     Args:
       children: processes that talk to each other.
       seconds: how long to wait.
 
     Raises:
-      FailedError: one failed, or took too long; has its code and last line.
+      ChildFailedError: one failed, or took too long; has its code and last line.
     """
     deadline = time.monotonic() + seconds
     while True:
         codes = [child.process.poll() for child in children]
-        failed = [i for i, code in enumerate(codes) if code not in QUIET]
+        failed = [i for i, code in enumerate(codes) if code not in NOT_AT_FAULT]
         if failed or None not in codes:
             break
         if time.monotonic() > deadline:
@@ -203,7 +210,7 @@ def wait(children: Sequence[Child], seconds: float = PATIENCE_SECONDS) -> None:
             )
         time.sleep(POLL_SECONDS)
     for i in failed or [i for i, code in enumerate(codes) if code]:
-        lines = children[i].told.read_text(errors="replace").strip().splitlines()
+        lines = children[i].stderr.read_text(errors="replace").strip().splitlines()
         raise ChildFailedError(
             max(codes[i] or 0, ExitCode.BUG),
             f"process {i} of {len(children)} ended with {codes[i]}: "
@@ -211,24 +218,25 @@ def wait(children: Sequence[Child], seconds: float = PATIENCE_SECONDS) -> None:
         )
 
 
-def _show(found: Iterable[Found], say: Callable[[str], object]) -> list[Found]:
-    """Print a line for each mesh, and return all."""
-    kept = list(found)
-    for name, seen in _worst(kept).items():
-        say(_line(name, {group: f"{value:.1e}" for group, value in seen.items()}))
-    return kept
+def _show(comparisons: Iterable[Comparison], say: Say) -> list[Comparison]:
+    """Print a line for each mesh, and return all comparisons."""
+    comparisons = list(comparisons)
+    for mesh, worst in _worst(comparisons).items():
+        say(_line(mesh, {group: f"{value:.1e}" for group, value in worst.items()}))
+    return comparisons
 
 
-def _worst(found: Iterable[Found]) -> dict[str, dict[str, float]]:
+def _worst(comparisons: Iterable[Comparison]) -> dict[str, dict[str, float]]:
     """Return the largest difference of each group, by mesh."""
-    worst: dict[str, dict[str, float]] = {}
-    for _, name, different in found:
-        seen = worst.setdefault(name, {})
-        for group, value in different.items():
-            seen[group] = max(seen.get(group, 0.0), value)
-    return worst
+    by_mesh: dict[str, dict[str, float]] = {}
+    for _, mesh, differences in comparisons:
+        worst = by_mesh.setdefault(mesh, {})
+        for group, value in differences.items():
+            worst[group] = max(worst.get(group, 0.0), value)
+    return by_mesh
 
 
 def _line(name: str, cells: dict[str, str]) -> str:
-    words = [cells.get(group, "-") for group in device_equivalence.TOLERANCES]
-    return f"{name:<17}" + "".join(f"{word:>12}" for word in words)
+    """Return a line of the table; a group that a mesh does not have is "-"."""
+    columns = [cells.get(group, "-") for group in device_equivalence.TOLERANCES]
+    return f"{name:<17}" + "".join(f"{column:>11}" for column in columns)

@@ -1,7 +1,8 @@
-"""What a run read and where it ended, to compare two runs of one config bit by bit.
+"""Record what a run reads, and compare two runs of one config bit by bit.
 
-`recorded` goes around the input pipeline and writes a line for each start and each
-batch, which a kill -9 does not take away. The rest reads such records and checkpoints.
+`record` goes around the input pipeline and appends a line to a file for each start and
+each batch; a kill -9 does not take these lines away. The other functions compare such
+files, checkpoints and metrics of two runs.
 """
 
 import hashlib
@@ -24,30 +25,33 @@ from jaxssl.checkpoint import store as checkpoints
 from jaxssl.data.pipeline import Batches, Pipeline
 from jaxssl.run import metrics
 
+# Seconds between two looks for the file that a kill waits for.
 POLL_SECONDS = 0.0005
-PATIENCE_SECONDS = 30.0
+
+# Seconds after which a kill no longer waits for its file.
+WAIT_SECONDS = 30.0
 
 
-class Strike(NamedTuple):
+class KillSpec(NamedTuple):
     """When a process kills itself with signal 9.
 
     Attributes:
-      step: once the batch of this step was read; steps count from 0.
-      delay: so many seconds later.
-      after: the seconds count from the moment when this file exists (after half a
-        minute in vain from then); None counts from the batch.
+      step: the kill comes after the batch of this step was read; steps count from 0.
+      delay: seconds between the batch and the kill, or between the file and the kill.
+      file: the kill waits until this file exists, ``WAIT_SECONDS`` at most; None if it
+        waits for the batch alone.
     """
 
     step: int
     delay: float
-    after: str | None
+    file: str | None
 
 
 class Start(NamedTuple):
-    """What one start of a run read.
+    """The batches that one start of a run read.
 
     Attributes:
-      step: where its input was opened.
+      step: the step at which the input was opened.
       batches: step and SHA-256 of each batch, in the order in which they were read.
     """
 
@@ -58,45 +62,45 @@ class Start(NamedTuple):
 # --- Record
 
 
-def recorded(batches: Pipeline, path: Path, strike: Strike | None) -> Pipeline:
-    """Go around a pipeline: write down what is read, and strike.
+def record(batches: Pipeline, path: Path, kill: KillSpec | None) -> Pipeline:
+    """Return a pipeline that gives the same batches and records them.
 
     Args:
       batches: the pipeline.
-      path: lines are appended here.
-      strike: when to kill this process, if at all.
+      path: the file to which lines are appended.
+      kill: when to kill this process; None for never.
 
     Returns:
-      A pipeline that gives the very same batches.
+      The recording pipeline.
     """
 
-    def opened(*args: Any, **settings: Any) -> Batches:
+    def open_rows(*args: Any, **settings: Any) -> Batches:
         rows: Any = batches(*args, **settings)
-        # Whoever names no step asks whether the settings fit, and does not train.
+        # A call without a step only checks the settings; it does not train.
         if "start_step" in settings:
-            rows = _Recorded(rows, path, strike)
+            rows = _RecordedBatches(rows, path, kill)
         return rows
 
-    return opened
+    return open_rows
 
 
-class _Recorded(Iterator[dict[str, np.ndarray]]):
-    """Passes all on to the batches that it goes around."""
+class _RecordedBatches(Iterator[dict[str, np.ndarray]]):
+    """Records each batch; everything else is that of the batches it goes around."""
 
-    def __init__(self, rows: Batches, path: Path, strike: Strike | None):
-        self._rows, self._path, self._strike = rows, path, strike
-        self._striker: threading.Thread | None = None
+    def __init__(self, rows: Batches, path: Path, kill: KillSpec | None):
+        self._rows, self._path, self._kill = rows, path, kill
+        self._killer: threading.Thread | None = None
         self._write({"start": rows.step})
 
     def __next__(self) -> dict[str, np.ndarray]:
-        if self._striker is not None:
-            self._striker.join()  # A quick run must not end before it is killed.
+        if self._killer is not None:
+            self._killer.join()  # A quick run must not end before it is killed.
         step = self._rows.step
         batch = next(self._rows)
         self._write({"step": step, "sha256": digest(batch)})
-        if self._strike is not None and step == self._strike.step:
-            self._striker = threading.Thread(target=_wait_and_kill, args=[self._strike])
-            self._striker.start()
+        if self._kill is not None and step == self._kill.step:
+            self._killer = threading.Thread(target=_wait_and_kill, args=[self._kill])
+            self._killer.start()
         return batch
 
     def _write(self, line: Mapping[str, Any]) -> None:
@@ -107,66 +111,67 @@ class _Recorded(Iterator[dict[str, np.ndarray]]):
         return getattr(self._rows, name)
 
 
-def _wait_and_kill(strike: Strike) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while strike.after and not os.path.exists(strike.after):
+def _wait_and_kill(kill: KillSpec) -> None:
+    deadline = time.monotonic() + WAIT_SECONDS
+    while kill.file and not os.path.exists(kill.file):
         if time.monotonic() > deadline:
             break
         time.sleep(POLL_SECONDS)
-    time.sleep(strike.delay)
+    time.sleep(kill.delay)
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def digest(batch: Mapping[str, np.ndarray]) -> str:
     """Return the SHA-256 of names, dtypes, shapes and bytes of a batch."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for name in sorted(batch):
         array = np.ascontiguousarray(batch[name])
-        found.update(f"{name} {array.dtype} {array.shape}\n".encode())
-        found.update(array.data)
-    return found.hexdigest()
+        sha256.update(f"{name} {array.dtype} {array.shape}\n".encode())
+        sha256.update(array.data)
+    return sha256.hexdigest()
 
 
 # --- Compare
 
 
 def read_starts(path: Path) -> list[Start]:
-    """Read what `recorded` wrote, in order."""
+    """Read the file that `record` wrote, in order."""
     starts: list[Start] = []
     for line in path.read_text().splitlines():
-        found = json.loads(line)
-        if "start" in found:
-            starts.append(Start(found["start"], []))
+        entry = json.loads(line)
+        if "start" in entry:
+            starts.append(Start(entry["start"], []))
         else:
-            starts[-1].batches.append((found["step"], found["sha256"]))
+            starts[-1].batches.append((entry["step"], entry["sha256"]))
     return starts
 
 
 def compare_batches(whole: list[Start], starts: list[Start]) -> tuple[int, str | None]:
-    """Compare every batch of a run that was killed with that of an undisturbed one.
+    """Compare every batch of a killed run with that of an undisturbed one.
 
     Args:
-      whole: of the undisturbed run.
-      starts: of the other one.
+      whole: starts of the undisturbed run, of which there is one.
+      starts: starts of the killed run.
 
     Returns:
-      How many batches were read more than once, and the first difference in words.
+      The number of batches that were read more than once, and the first difference in
+      words, or None.
     """
     expected = dict(whole[-1].batches)
-    seen: set[int] = set()
-    again = 0
+    read: set[int] = set()
+    repeated = 0
     for number, start in enumerate(starts):
-        for position, (step, found) in enumerate(start.batches, start=start.step):
-            where = f"start {number}, batch of step {step}"
+        for position, (step, sha256) in enumerate(start.batches, start=start.step):
+            batch = f"start {number}, batch of step {step}"
             if step != position:
-                return again, f"{where}: step {position} should have come"
-            if expected.get(step) != found:
-                return again, f"{where}: other rows than in the undisturbed run"
-            again += step in seen
-            seen.add(step)
-    if missing := sorted(expected.keys() - seen):
-        return again, f"the batch of step {missing[0]} was never read"
-    return again, None
+                return repeated, f"{batch}: step {position} should have come"
+            if expected.get(step) != sha256:
+                return repeated, f"{batch}: other rows than in the undisturbed run"
+            repeated += step in read
+            read.add(step)
+    if missing := sorted(expected.keys() - read):
+        return repeated, f"the batch of step {missing[0]} was never read"
+    return repeated, None
 
 
 def compare_states(whole: Path, other: Path, step: int) -> tuple[int, int, str | None]:
@@ -174,26 +179,26 @@ def compare_states(whole: Path, other: Path, step: int) -> tuple[int, int, str |
 
     Args:
       whole: workdir of the undisturbed run.
-      other: workdir of the other one.
-      step: which checkpoint.
+      other: workdir of the killed run.
+      step: the step of the checkpoint.
 
     Returns:
-      Number of leaves, number of bytes, and the first difference in words.
+      Number of leaves, number of bytes, and the first difference in words, or None.
     """
     ours, theirs = (_read_arrays(workdir, step) for workdir in (whole, other))
     size = sum(array.nbytes for array in ours.values())
     for name in sorted(ours.keys() | theirs.keys()):
-        told = _differ(ours.get(name), theirs.get(name))
-        if told:
-            return len(ours), size, f"{name} of step {step} {told}"
+        difference = _describe_difference(ours.get(name), theirs.get(name))
+        if difference:
+            return len(ours), size, f"{name} of step {step} {difference}"
     return len(ours), size, None
 
 
 def compare_metrics(whole: Path, other: Path) -> tuple[int, str | None]:
-    """Compare what two runs logged, without times.
+    """Compare the metrics that two runs logged, without speeds.
 
     Returns:
-      Number of records, and the first difference in words.
+      Number of records, and the first difference in words, or None.
     """
     ours, theirs = (
         [
@@ -215,25 +220,33 @@ def compare_metrics(whole: Path, other: Path) -> tuple[int, str | None]:
 
 
 def _read_arrays(workdir: Path, step: int) -> dict[str, np.ndarray]:
-    """Read a checkpoint whose manifest has been verified as flat NumPy arrays."""
+    """Verify a checkpoint and read its leaves as NumPy arrays, by path.
+
+    Raises:
+      NoValidCheckpointError: the checkpoint is damaged.
+    """
     folder = workdir.absolute() / checkpoints.FOLDER / str(step)
-    wrong = manifest.find_damage(folder)
-    if wrong is not None:
-        raise errors.NoValidCheckpointError(f"{folder} is damaged: {wrong}.")
+    damage = manifest.find_damage(folder)
+    if damage is not None:
+        raise errors.NoValidCheckpointError(f"{folder} is damaged: {damage}.")
     with ocp.PyTreeCheckpointer() as checkpointer:
         path = folder / checkpoints.ITEM
         tree = checkpointer.metadata(path).item_metadata.tree
-        plain = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), tree)
-        found = checkpointer.restore(
-            path, args=ocp.args.PyTreeRestore(restore_args=plain)
+        as_numpy = ocp.RestoreArgs(restore_type=np.ndarray)
+        restore_args = jax.tree.map(lambda _: as_numpy, tree)
+        arrays = checkpointer.restore(
+            path, args=ocp.args.PyTreeRestore(restore_args=restore_args)
         )
     return {
         jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf)
-        for path, leaf in jax.tree_util.tree_leaves_with_path(found)
+        for path, leaf in jax.tree_util.tree_leaves_with_path(arrays)
     }
 
 
-def _differ(ours: np.ndarray | None, theirs: np.ndarray | None) -> str | None:
+def _describe_difference(
+    ours: np.ndarray | None, theirs: np.ndarray | None
+) -> str | None:
+    """Return the first difference of two arrays in words, or None."""
     if ours is None or theirs is None:
         return f"is only there {'resumed' if ours is None else 'undisturbed'}"
     if (ours.dtype, ours.shape) != (theirs.dtype, theirs.shape):
@@ -245,9 +258,9 @@ def _differ(ours: np.ndarray | None, theirs: np.ndarray | None) -> str | None:
         return None
     width = ours.dtype.itemsize
     flat = [np.frombuffer(x.tobytes(), f"V{width}") for x in (ours, theirs)]
-    places = np.flatnonzero(flat[0] != flat[1])
-    place = tuple(int(i) for i in np.unravel_index(places[0], ours.shape))
+    different = np.flatnonzero(flat[0] != flat[1])
+    index = tuple(int(i) for i in np.unravel_index(different[0], ours.shape))
     return (
-        f"differs in {len(places)} of {ours.size} values, first at {list(place)}: "
-        f"{ours[place]} undisturbed, {theirs[place]} resumed"
+        f"differs in {len(different)} of {ours.size} values, first at {list(index)}: "
+        f"{ours[index]} undisturbed, {theirs[index]} resumed"
     )

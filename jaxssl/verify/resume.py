@@ -1,4 +1,4 @@
-"""``jaxssl verify resume``: kill a run at random, go on, and miss nothing."""
+"""``jaxssl verify resume``: kill a run at random steps, resume it, compare all bits."""
 
 import json
 import random
@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,48 +19,50 @@ from jaxssl.run import config_file
 from jaxssl.train import config as train_config
 from jaxssl.verify import recording
 
+# Largest delay in seconds between the beginning of a save and the kill inside of it.
 SAVE_SECONDS = 0.15
-"""A kill inside of a save comes up to so long after it began."""
 
+# Largest delay in seconds between the dispatch of a step and the kill in that step.
 STEP_SECONDS = 0.02
-"""Any other one comes up to so long after its step was dispatched."""
 
+# A start that takes more than this many times the undisturbed run counts as hung.
 SLOWER = 20
-"""A start that takes so many times longer than the whole undisturbed run hangs."""
+
+UNDISTURBED, KILLED = "undisturbed", "killed"
 
 
-class Kill(NamedTuple):
+class KilledStart(NamedTuple):
     """A start that was killed.
 
     Attributes:
-      at: step whose batch had been read.
+      step: the step whose batch had been read.
       saving: whether a save had begun.
-      kept: the step that the next start has to go on after.
+      kept: the step of the newest good checkpoint, after which the next start goes on.
     """
 
-    at: int
+    step: int
     saving: bool
     kept: int
 
 
-class Trial(NamedTuple):
-    """How every start of the two runs is made.
+class RunPair(NamedTuple):
+    """How every start of the undisturbed and of the killed run is made.
 
     Attributes:
-      words: what stands behind ``jaxssl train``, but for the folder.
+      words: the words behind ``jaxssl train``, without ``--workdir``.
       train: the section ``train`` after all overrides.
-      folder: holds both runs, what they read, and their output.
+      folder: holds both runs, the records of their batches, and their output.
       say: takes one line for a person.
     """
 
     words: Sequence[str]
     train: train_config.TrainConfig
     folder: Path
-    say: Callable[[str], object]
+    say: text.Say
 
 
 def shortened(steps: int) -> list[str]:
-    """Return the overrides that make a run short, with a few saves on the way."""
+    """Return the overrides that make a run short, with about five saves."""
     part = max(1, steps // 5)
     return [
         f"--config.train.num_steps={steps}",
@@ -72,21 +74,21 @@ def shortened(steps: int) -> list[str]:
 
 def verify(
     spec: str,
-    words: Sequence[str],
+    overrides: Sequence[str],
     *,
     kills: int,
     seed: int,
     folder: Path | None,
-    say: Callable[[str], object] = print,
+    say: text.Say = print,
 ) -> int:
-    """Train a config undisturbed, and with kills; compare all there is to compare.
+    """Train a config undisturbed and with kills, and compare the two runs.
 
     Args:
       spec: ``FILE`` or ``FILE:variant``.
-      words: overrides.
-      kills: how often the second run is killed.
-      seed: decides where.
-      folder: keeps both runs; None for a temporary one.
+      overrides: words such as ``--config.seed=1``.
+      kills: how many times the second run is killed.
+      seed: decides at which steps, and how long after each step.
+      folder: keeps both runs; None for a temporary folder.
       say: takes one line for a person.
 
     Returns:
@@ -96,7 +98,7 @@ def verify(
       UserError: the config cannot be read, or the run is too short to be killed.
       ChildFailedError: a start ended with an exit code that is not that of a kill.
     """
-    given: Any = config_file.load(spec, words).config.get("train", {})
+    given: Any = config_file.load(spec, overrides).config.get("train", {})
     train = section.from_config(train_config.TrainConfig, given, where="config.train")
     if train.num_steps < 3:
         raise UserError(
@@ -106,84 +108,84 @@ def verify(
     if folder is not None and folder.exists() and any(folder.iterdir()):
         raise UserError(f"--workdir: {folder} is not empty; give a new folder.")
     with tempfile.TemporaryDirectory(prefix="jaxssl-verify-") as scratch:
-        place = folder or Path(scratch)
-        place.mkdir(parents=True, exist_ok=True)
-        trial = Trial([f"--config={spec}", *words], train, place, say)
-        return _compare(trial, _run_both(trial, kills, random.Random(seed)))
+        folder = folder or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        pair = RunPair([f"--config={spec}", *overrides], train, folder, say)
+        return _compare(pair, _run_both(pair, kills, random.Random(seed)))
 
 
-def _run_both(trial: Trial, kills: int, rng: random.Random) -> list[Kill]:
+def _run_both(pair: RunPair, kills: int, rng: random.Random) -> list[KilledStart]:
     """Run undisturbed, then with kills; say one line about each start."""
     began = time.monotonic()
-    _start(trial, "undisturbed", None, None)
-    took = time.monotonic() - began
-    length = trial.train.num_steps
-    trial.say(f"undisturbed: {length} steps in {text.format_seconds(took)}")
-    done: list[Kill] = []
+    _start(pair, UNDISTURBED, None, None)
+    seconds = time.monotonic() - began
+    length = pair.train.num_steps
+    pair.say(f"undisturbed: {length} steps in {text.format_seconds(seconds)}")
+    killed: list[KilledStart] = []
     first = 0
     for number in range(kills):
-        if not (steps := _steps_to_kill(trial, first, kills - number)):
+        if not (steps := _steps_to_kill(pair, first, kills - number)):
             break
-        strike = _draw(trial, steps, rng, in_save=number % 2 == 0)
-        _start(trial, "killed", strike, SLOWER * took)
-        kept = checkpoints.find_newest(trial.folder / "killed")[0] or 0
-        done.append(Kill(strike.step, strike.after is not None, kept))
-        when = "in the save after" if done[-1].saving else "in"
-        trial.say(
-            f"kill {number + 1}: {when} step {strike.step}; "
+        kill = _draw(pair, steps, rng, in_save=number % 2 == 0)
+        _start(pair, KILLED, kill, SLOWER * seconds)
+        kept = checkpoints.find_newest(pair.folder / KILLED)[0] or 0
+        killed.append(KilledStart(kill.step, kill.file is not None, kept))
+        when = "in the save after" if killed[-1].saving else "in"
+        pair.say(
+            f"kill {number + 1}: {when} step {kill.step}; "
             f"step {kept} was the newest good one"
         )
         first = kept
-    _start(trial, "killed", None, SLOWER * took)
-    trial.say(f"last start: went on to step {length}")
-    return done
+    _start(pair, KILLED, None, SLOWER * seconds)
+    pair.say(f"last start: went on to step {length}")
+    return killed
 
 
-def _steps_to_kill(trial: Trial, first: int, kills: int) -> range:
-    """Return where to kill next, so that there is room for the kills that follow.
+def _steps_to_kill(pair: RunPair, first: int, kills: int) -> range:
+    """Return the steps of the next kill; the kills after it need steps, too.
 
-    Not in the last step: it must not be done before the kill comes.
+    The last step is not among them: the run might end before it is killed.
     """
-    last = trial.train.num_steps - 2
+    last = pair.train.num_steps - 2
     share = -(-(last - first) // kills)
     return range(max(first, 1), min(first + share, last) + 1)
 
 
 def _draw(
-    trial: Trial, steps: range, rng: random.Random, *, in_save: bool
-) -> recording.Strike:
-    """Draw at which of the steps a start is killed, and how long after its batch."""
-    saves = [step for step in steps if step % trial.train.save_every == 0]
+    pair: RunPair, steps: range, rng: random.Random, *, in_save: bool
+) -> recording.KillSpec:
+    """Draw the step of a kill and the delay after it."""
+    saves = [step for step in steps if step % pair.train.save_every == 0]
     if in_save and saves:
-        saving = trial.folder / "killed" / checkpoints.FOLDER / checkpoints.SAVING
+        saving = pair.folder / KILLED / checkpoints.FOLDER / checkpoints.SAVING
         delay = rng.uniform(0, SAVE_SECONDS)
-        return recording.Strike(rng.choice(saves), delay, str(saving))
-    return recording.Strike(rng.choice(steps), rng.uniform(0, STEP_SECONDS), None)
+        return recording.KillSpec(rng.choice(saves), delay, str(saving))
+    return recording.KillSpec(rng.choice(steps), rng.uniform(0, STEP_SECONDS), None)
 
 
 def _start(
-    trial: Trial, name: str, strike: recording.Strike | None, timeout: float | None
+    pair: RunPair, name: str, kill: recording.KillSpec | None, timeout: float | None
 ) -> None:
     """Run ``jaxssl train`` as a process until it ends, or kills itself.
 
     Raises:
-      FailedError: it did neither.
+      ChildFailedError: it did neither.
     """
-    how = {
-        "record": str(trial.folder / f"{name}.batches.jsonl"),
-        "strike": strike._asdict() if strike else None,
+    job = {
+        "record": str(pair.folder / f"{name}.batches.jsonl"),
+        "kill": kill._asdict() if kill else None,
     }
-    command = [sys.executable, "-m", "jaxssl.cli.recorded", json.dumps(how), "train"]
-    workdir = trial.folder / name
-    with (trial.folder / f"{name}.log").open("ab") as log:
+    command = [sys.executable, "-m", "jaxssl.cli.recorded", json.dumps(job), "train"]
+    workdir = pair.folder / name
+    with (pair.folder / f"{name}.log").open("ab") as log:
         child = subprocess.Popen(
-            [*command, *trial.words, f"--workdir={workdir}"],
+            [*command, *pair.words, f"--workdir={workdir}"],
             stdout=log,
             stderr=subprocess.PIPE,
             text=True,
         )
         try:
-            _, told = child.communicate(timeout=timeout)
+            _, stderr = child.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             child.kill()
             child.communicate()
@@ -192,48 +194,55 @@ def _start(
             ) from None
         finally:
             child.kill()
-    wanted = 0 if strike is None else -signal.SIGKILL
-    if child.returncode != wanted:
-        line = (told.strip().splitlines() or ["it said nothing"])[-1]
-        line = line.removeprefix("jaxssl: ")
-        code = child.returncode if child.returncode > 0 else ExitCode.BUG
+    expected = 0 if kill is None else -signal.SIGKILL
+    if child.returncode != expected:
+        line = (stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise ChildFailedError(
-            code,
-            f"jaxssl train ended with {child.returncode} instead of {wanted}: {line}",
+            child.returncode if child.returncode > 0 else ExitCode.BUG,
+            f"jaxssl train ended with {child.returncode} instead of {expected}: "
+            + line.removeprefix("jaxssl: "),
         )
 
 
-def _compare(trial: Trial, kills: list[Kill]) -> int:
+def _compare(pair: RunPair, killed: list[KilledStart]) -> int:
     """Print the table; return DONE, or DIFFERENT and the first difference."""
-    whole, other = (trial.folder / name for name in ("undisturbed", "killed"))
-    starts = recording.read_starts(trial.folder / "killed.batches.jsonl")
-    expected = [0, *(kill.kept for kill in kills)]
-    position = None
-    if [start.step for start in starts] != expected:
-        position = (
-            f"the data began at steps {[start.step for start in starts]}; the states "
-            f"were those of {expected}"
+    whole, other = pair.folder / UNDISTURBED, pair.folder / KILLED
+    reference, starts = (
+        recording.read_starts(pair.folder / f"{name}.batches.jsonl")
+        for name in (UNDISTURBED, KILLED)
+    )
+    expected = [0, *(start.kept for start in killed)]
+    opened = [start.step for start in starts]
+    difference = None
+    if opened != expected:
+        difference = (
+            f"the data began at steps {opened}; the states were those of {expected}"
         )
-    reference = recording.read_starts(trial.folder / "undisturbed.batches.jsonl")
-    again, batches = recording.compare_batches(reference, starts)
-    rows = [
-        ("data position", f"{len(starts)} starts", position),
-        ("batches", f"{trial.train.num_steps}, and {again} read again", batches),
-    ]
-    both = [checkpoints.steps(folder) for folder in (whole, other)]
-    listed = None if both[0] == both[1] else f"{both[0]} undisturbed, {both[1]} resumed"
-    rows.append(("checkpoints", ", ".join(map(str, both[0])), listed))
-    for step in [step for step in both[0] if step in both[1]]:
-        count, size, told = recording.compare_states(whole, other, step)
-        rows.append((f"state of step {step}", f"{count} leaves, {size:,} bytes", told))
-    count, told = recording.compare_metrics(whole, other)
-    rows.append(("metrics", f"{count} records", told))
-    width = max(len(text) for row in rows for text in row[:2])
-    for what, how_many, told in rows:
-        trial.say(f"  {what:<20} {how_many:<{width}} {'DIFFERS' if told else 'equal'}")
-    different = [told for _, _, told in rows if told]
-    if different:
-        trial.say(f"first difference: {different[0]}")
+    rows = [("data position", f"{len(starts)} starts", difference)]
+    repeated, difference = recording.compare_batches(reference, starts)
+    read = f"{pair.train.num_steps}, and {repeated} read again"
+    rows.append(("batches", read, difference))
+    ours, theirs = checkpoints.steps(whole), checkpoints.steps(other)
+    difference = None if ours == theirs else f"{ours} undisturbed, {theirs} resumed"
+    rows.append(("checkpoints", ", ".join(map(str, ours)), difference))
+    for step in [step for step in ours if step in theirs]:
+        count, size, difference = recording.compare_states(whole, other, step)
+        extent = f"{count} leaves, {size:,} bytes"
+        rows.append((f"state of step {step}", extent, difference))
+    count, difference = recording.compare_metrics(whole, other)
+    rows.append(("metrics", f"{count} records", difference))
+    return _show(pair, rows, len(killed))
+
+
+def _show(pair: RunPair, rows: list[tuple[str, str, str | None]], kills: int) -> int:
+    """Print what was compared, its extent, and whether it differs."""
+    width = max(len(cell) for row in rows for cell in row[:2])
+    for what, extent, difference in rows:
+        verdict = "DIFFERS" if difference else "equal"
+        pair.say(f"  {what:<20} {extent:<{width}} {verdict}")
+    differences = [difference for _, _, difference in rows if difference]
+    if differences:
+        pair.say(f"first difference: {differences[0]}")
         return ExitCode.DIFFERENT
-    trial.say(f"equal bit for bit after {len(kills)} kills")
+    pair.say(f"equal bit for bit after {kills} kills")
     return ExitCode.DONE

@@ -1,4 +1,4 @@
-"""What is read from HLO text and from jaxprs, against counts by hand."""
+"""Collectives in HLO text and arithmetic in jaxprs, against counts by hand."""
 
 import functools
 
@@ -66,9 +66,9 @@ def test_collectives_of_a_text_by_hand():
     }
 
 
-def test_a_told_number_of_rounds_wins():
-    told = ', backend_config={"known_trip_count":{"n":"9"}}'
-    text = TPU.replace("body=%body", f"body=%body{told}")
+def test_a_known_number_of_rounds_wins():
+    known = ', backend_config={"known_trip_count":{"n":"9"}}'
+    text = TPU.replace("body=%body", f"body=%body{known}")
     assert collectives.collectives(text)["all-reduce"].count == 9 + 1
 
 

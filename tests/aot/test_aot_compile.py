@@ -1,4 +1,4 @@
-"""Programs for chips that are not there, and what is said of them."""
+"""Programs for accelerators that are not there, and their reports."""
 
 import importlib.util
 import json
@@ -14,9 +14,8 @@ import optax
 import pytest
 
 from jaxssl import cli
-from jaxssl.aot import accelerators, collectives, flops
+from jaxssl.aot import accelerators, child, collectives, flops
 from jaxssl.aot import compile as aot
-from jaxssl.cli import aot as command
 from jaxssl.distributed import mesh as meshes
 from jaxssl.errors import UserError
 from jaxssl.train import state_init, step
@@ -33,7 +32,7 @@ def needs(package, extra):
 
 
 @pytest.mark.parametrize(
-    ("name", "slices", "shape", "told"),
+    ("name", "slices", "shape", "text"),
     [
         ("v5e:16x16", 1, (16, 16), "v5e:16x16"),
         ("v4:2x2x4", 2, (2, 2, 4), "2 slices of v4:2x2x4"),
@@ -41,15 +40,15 @@ def needs(package, extra):
         ("h100:2x8", 1, (2, 8), "h100:2x8"),
     ],
 )
-def test_topologies_are_read(name, slices, shape, told):
-    found = accelerators.parse(name, slices)
-    assert found.shape == shape
-    assert str(found) == told
-    assert found.chip is accelerators.CHIPS[name.split(":")[0]]
+def test_topologies_are_read(name, slices, shape, text):
+    topology = accelerators.parse(name, slices)
+    assert topology.shape == shape
+    assert str(topology) == text
+    assert topology.chip is accelerators.ACCELERATORS[name.split(":")[0]]
 
 
 @pytest.mark.parametrize(
-    ("name", "slices", "told"),
+    ("name", "slices", "line"),
     [
         ("v5:4x4", 1, "it starts with one of v4, v5e, v5p, v6e, h100.* mean 'v5"),
         ("v5e", 1, "write it as one of v4:2x2x2, v5e:2x4"),
@@ -61,8 +60,8 @@ def test_topologies_are_read(name, slices, shape, told):
         ("h100:8", 2, "--slices is 2; .* none for GPUs"),
     ],
 )
-def test_other_topologies_are_refused(name, slices, told):
-    with pytest.raises(UserError, match=told):
+def test_other_topologies_are_refused(name, slices, line):
+    with pytest.raises(UserError, match=line):
         accelerators.parse(name, slices)
 
 
@@ -117,25 +116,25 @@ def test_a_report_adds_up():
     assert found["compute"] == pytest.approx(1e-3)  # 197 GFLOP at 197 TFLOP/s.
     assert found["HBM"] == pytest.approx(1.5 * 2**30 / 819e9)  # In, and out.
     assert found["links"] == pytest.approx(3e8 / 200e9)  # A reduction goes both ways.
-    told = aot.render(report)
-    assert "1.00 arguments + 0.50 outputs + 2.00 temporaries + 0.25 code = 3.75" in told
-    assert "77% spare" in told
-    assert "bodies of loops once (multiplied out: x 2.00)" in told
-    assert "3 all-reduce, 100.00 MB; 1 send, 100.00 MB" in told
-    assert "ESTIMATE from data sheets, not measured" in told
-    assert "intensity: 122.1 FLOP a byte, or more" in told
-    assert "at least 1.967 ms (HBM)" in told
+    text = aot.render(report)
+    assert "1.00 arguments + 0.50 outputs + 2.00 temporaries + 0.25 code = 3.75" in text
+    assert "77% spare" in text
+    assert "bodies of loops once (multiplied out: x 2.00)" in text
+    assert "3 all-reduce, 100.00 MB; 1 send, 100.00 MB" in text
+    assert "ESTIMATE from data sheets, not measured" in text
+    assert "intensity: 122.1 FLOP a byte, or more" in text
+    assert "at least 1.967 ms (HBM)" in text
     assert (
         json.loads(json.dumps(aot.to_json(report)))["memory"]["total"] == 3.75 * 2**30
     )
 
 
-def test_what_a_compiler_does_not_tell_is_left_out():
+def test_numbers_that_a_compiler_does_not_count_are_left_out():
     report = make_report(xla_flops=None, xla_bytes=None, traffic={})
-    told = aot.render(report)
-    assert "XLA counts" not in told
-    assert "intensity" not in told
-    assert "collectives of a chip and step: none" in told
+    text = aot.render(report)
+    assert "XLA counts" not in text
+    assert "intensity" not in text
+    assert "collectives of a chip and step: none" in text
     busier = report._replace(memory=report.memory._replace(peak=15 * 2**30))
     assert busier.spare == pytest.approx(1 / 16)
 
@@ -163,7 +162,7 @@ def test_noise_of_compilers_stays_away(capfd):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "line"),
     [
         ("--topology=v5e:2x2", "--config is missing"),
         (f"--config={TINY}", "--topology is missing"),
@@ -174,20 +173,20 @@ def test_noise_of_compilers_stays_away(capfd):
         (f"--config={TINY} --topology=v5e:2x2 --json=no/a", "--json: there is no fol"),
     ],
 )
-def test_mistakes_are_one_line_before_any_work(words, told, capsys, monkeypatch):
+def test_mistakes_are_one_line_before_any_work(words, line, capsys, monkeypatch):
     monkeypatch.chdir(ROOT)
     assert cli.main(["aot", *words.split()]) == 2
     out, err = capsys.readouterr()
-    assert told in err
+    assert line in err
     assert err.count("\n") == 1
     assert out == ""
 
 
 @pytest.mark.parametrize(
-    ("number", "told"),
+    ("number", "line"),
     [(11, "a fault of its own; try another --config"), (9, "where memory runs out")],
 )
-def test_a_compiler_that_crashes_is_one_line(monkeypatch, capsys, number, told):
+def test_a_compiler_that_crashes_is_one_line(monkeypatch, capsys, number, line):
     class Dead(subprocess.Popen):
         def __init__(self, words):
             assert words[1:3] == ["-m", "jaxssl.cli.compiler"]
@@ -198,7 +197,7 @@ def test_a_compiler_that_crashes_is_one_line(monkeypatch, capsys, number, told):
     assert cli.main(["aot", f"--config={TINY}", "--topology=v6e:4x4"]) == 2
     err = capsys.readouterr().err
     assert f"the compiler for v6e:4x4 was ended by signal {number}, " in err
-    assert told in err
+    assert line in err
     assert err.count("\n") == 1
 
 
@@ -317,7 +316,7 @@ def test_a_step_that_does_not_fit_gpus_is_refused(faults):
 def test_the_compiler_gets_a_deep_stack():
     """As far as the system allows, and this process keeps its own limit."""
     before = resource.getrlimit(resource.RLIMIT_STACK)
-    with command._deep_stack():
+    with child.deep_stack():
         shown = subprocess.check_output(["sh", "-c", "ulimit -s"], text=True).strip()
     assert resource.getrlimit(resource.RLIMIT_STACK) == before
     hard = before[1]

@@ -106,6 +106,35 @@ def test_bad_steps_leave_no_trace_but_a_count(tiny, fit, tmp_path, fault, faults
     faults.record("F9", injected=1, survived=1)
 
 
+def test_a_skipped_step_keeps_the_extra_state(tiny, mesh):
+    """Averaged weights become infinite after step 2; the counter beside them stays."""
+    plain, source = tiny.make_task(), tiny.make_source()
+
+    def init(key, batch):
+        state = plain.init(key, batch)
+        return state._replace(extra={"average": jnp.ones(3), "count": jnp.int32(0)})
+
+    def advance(state, batch, key):
+        new, metrics = plain.step(state, batch, key)
+        average = jnp.where(state.step == 1, jnp.inf, state.extra["average"] + 1)
+        extra = {"average": average, "count": state.extra["count"] + 1}
+        return new._replace(extra=extra), metrics
+
+    task = plain._replace(init=init, step=advance)
+    spec = state_init.make_spec(source, batch_size=8, max_bad_records=0)
+    abstract = state_init.make_abstract(task, spec, mesh)
+    program = step.make_program(task, abstract, spec, mesh)
+    state, meter = state_init.init(task, spec, abstract, seed=3), program.empty
+    step_fn, key = program.compile(), meshes.replicate(jax.random.key(0), mesh)
+    with pipeline.batches(source, batch_size=8, seed=3) as rows:
+        for _ in range(3):
+            batch = meshes.to_devices(next(rows), mesh)
+            state, meter = step_fn(state, meter, batch, key)
+    np.testing.assert_array_equal(state.extra["average"], np.full(3, 3.0))
+    assert (int(state.extra["count"]), int(state.step)) == (2, 3)
+    assert int(meter.causes[metric_sums.UPDATE]) == 1
+
+
 def test_a_bad_pixel_is_skipped_too(tiny, fit, tmp_path, faults):
     """The batch itself is broken, so loss and gradient are, as a real one would be."""
     task = tiny.make_task()
@@ -346,10 +375,11 @@ def test_the_meter_counts_in_a_row_over_intervals():
     }
 
 
-@pytest.mark.parametrize("part", ["params", "stats", "opt_state"])
+@pytest.mark.parametrize("part", ["params", "stats", "opt_state", "extra"])
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_every_part_of_a_state_has_to_be_finite(part, value):
-    good = TrainState(jnp.array(3), *({"net": {"w": jnp.ones(2)}} for _ in range(3)))
+    good = TrainState(jnp.array(3), *({"net": {"w": jnp.ones(2)}} for _ in range(4)))
+    good.extra["history"] = jnp.zeros((2, 2), jnp.uint8)
     good.opt_state["count"] = jnp.array(3)
     good.opt_state["none"] = jnp.zeros((0, 2))
     good.opt_state["half"] = jnp.full(2, 6e4, jnp.float16)

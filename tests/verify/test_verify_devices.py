@@ -1,4 +1,4 @@
-"""``jaxssl verify devices``: it passes, and a step that asks where it is fails."""
+"""``jaxssl verify devices``: it passes, and a step that depends on its mesh fails."""
 
 import os
 import subprocess
@@ -6,12 +6,14 @@ import sys
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from jaxssl.cli import main
 from jaxssl.errors import ChildFailedError, ExitCode
+from jaxssl.types import Task, TrainState
 from jaxssl.verify import device_equivalence, devices
 from tests.small import SMALL
 from tests.tasks import TASKS
@@ -88,15 +90,15 @@ def test_devices_are_numbers(word, capsys):
 
 @pytest.fixture
 def children(tmp_path):
-    """Start shell scripts in the place of processes that take steps together."""
+    """Start shell scripts instead of processes that take steps together."""
     started = []
 
     def run(*scripts):
         for i, script in enumerate(scripts):
-            told = tmp_path / f"{i}.err"
-            with told.open("w") as file:
+            stderr = tmp_path / f"{i}.err"
+            with stderr.open("w") as file:
                 process = subprocess.Popen(["sh", "-c", script], stderr=file)
-            started.append(devices.Child(process, told))
+            started.append(devices.Child(process, stderr))
         return started
 
     yield run
@@ -105,8 +107,8 @@ def children(tmp_path):
         child.process.wait()
 
 
-def test_the_process_that_failed_by_itself_is_heard(children):
-    """Later than the one that lost it, and after more than a pipe holds."""
+def test_the_line_of_the_process_that_failed_by_itself_is_shown(children):
+    """It ends later than the one that lost it, and writes more than a pipe holds."""
     lost = "echo 'jaxssl: connection closed' >&2; exit 3"
     much = "head -c 200000 /dev/zero | tr '\\0' 'x' >&2; echo >&2"
     mistake = f"sleep 0.5; {much}; echo 'jaxssl: no file' >&2; exit 2"
@@ -123,7 +125,7 @@ def test_processes_that_end_well_or_too_late(children):
         devices.wait(children("sleep 60"), seconds=0.1)
 
 
-def test_a_lost_process_is_told_where_none_failed_by_itself(children):
+def test_a_lost_process_is_named_where_none_failed_by_itself(children):
     with pytest.raises(ChildFailedError, match=r"1 of 2 ended with 3: it said nothing"):
         devices.wait(children("exit 0", "exit 3"))
 
@@ -142,13 +144,13 @@ def test_dropout_masks_and_batch_norm_are_those_of_the_global_batch(verify):
 def test_comparison_is_relative_and_takes_the_worst():
     ours = {"loss/a": 2.0, "acc/a": 0.5} | {f"gradient/x/{i}": 1.0 for i in range(8)}
     theirs = ours | {"loss/a": 2.002, "acc/a": 0.4, "gradient/x/3": 2.0}
-    found = device_equivalence.compare(ours, theirs)
-    assert found["loss"] == pytest.approx(1e-3)
-    assert found["metrics"] == pytest.approx(0.1)
-    assert found["gradient"] == pytest.approx(8**-0.5)
-    assert sorted(found) == ["gradient", "loss", "metrics"]
-    lost = device_equivalence.compare(ours, theirs | {"gradient/x/0": float("nan")})
-    assert lost["gradient"] == float("inf")
+    differences = device_equivalence.compare(ours, theirs)
+    assert differences["loss"] == pytest.approx(1e-3)
+    assert differences["metrics"] == pytest.approx(0.1)
+    assert differences["gradient"] == pytest.approx(8**-0.5)
+    assert sorted(differences) == ["gradient", "loss", "metrics"]
+    theirs |= {"gradient/x/0": float("nan")}
+    assert device_equivalence.compare(ours, theirs)["gradient"] == float("inf")
 
 
 def test_nudges_change_last_digits_alone():
@@ -160,12 +162,13 @@ def test_nudges_change_last_digits_alone():
     assert not np.array_equal(device_equivalence.nudge(state, 2)[1], moved)
 
 
-def test_what_nudges_do_is_allowed_up_to_a_tenth():
+def test_differences_of_nudges_are_allowed_up_to_a_tenth():
     plain = device_equivalence.TOLERANCES
     assert device_equivalence.allow({}) == plain
     assert device_equivalence.allow({"loss": 1.0, "gradient": 1e-4}) == plain
-    found = device_equivalence.allow({"gradient": 5e-3, "update": 0.5})
-    assert found == plain | {"gradient": 0.02, "update": 0.1}
+    nudged = {"gradient": 5e-3, "update": 0.5, "extra": 0.02}
+    tolerances = device_equivalence.allow(nudged)
+    assert tolerances == plain | {"gradient": 0.02, "update": 0.1, "extra": 0.08}
 
 
 def test_digests_estimate_distances():
@@ -190,16 +193,41 @@ def test_digests_estimate_distances():
 def test_digests_are_those_of_gradients_updates_and_statistics():
     task, batch = TASKS["classify/ghost"](lambda _: optax.sgd(0.5), batch_size=8)
     state = jax.jit(task.init)(jax.random.key(0), batch)
-    new, found = jax.jit(device_equivalence.digested(task).step)(
+    new, metrics = jax.jit(device_equivalence.digested(task).step)(
         state, batch, jax.random.key(1)
     )
     gradient, update = (
-        np.array([found[f"{name}/classifier/{i}"] for i in range(8)])
-        for name in ("gradient", "update")
+        np.array([metrics[f"{group}/classifier/{i}"] for i in range(8)])
+        for group in ("gradient", "update")
     )
     np.testing.assert_allclose(update, -0.5 * gradient, rtol=1e-3, atol=1e-5)
-    assert abs(float(found["statistics/classifier/0"])) > 0
+    assert abs(float(metrics["statistics/classifier/0"])) > 0
     assert int(new.step) == 1
+
+
+def test_digests_of_the_extra_state_are_those_of_its_floats():
+    """Averaged weights that move by a tenth of the update, and a buffer of images."""
+    weights = {"w": jnp.float32([1.0, 2.0, 4.0]), "b": jnp.float32(3.0)}
+    extra = {"net": weights, "history": jnp.zeros((2, 2), jnp.uint8)}
+    state = TrainState(jnp.int32(0), {"net": weights}, {"net": {}}, {}, extra)
+
+    def step(state, batch, key):
+        moved = jax.tree.map(lambda x: 2 * x, state.params["net"])
+        average = jax.tree.map(lambda x: 1.1 * x, state.extra["net"])
+        extra = {"net": average, "history": state.extra["history"] + 1}
+        new = state._replace(step=state.step + 1, params={"net": moved}, extra=extra)
+        return new, {"loss/net": jnp.float32(0)}
+
+    digested = device_equivalence.digested(Task(None, step, {}))
+    _, metrics = digested.step(state, {}, jax.random.key(0))
+    groups = {name.rpartition("/")[0] for name in metrics}
+    assert groups == {"loss", "update/net", "extra/net"}
+    update, extra = (
+        np.array([metrics[f"{group}/net/{i}"] for i in range(8)])
+        for group in ("update", "extra")
+    )
+    assert np.linalg.norm(extra) > 0
+    np.testing.assert_allclose(extra, 0.1 * update, rtol=1e-5)
 
 
 @pytest.mark.slow

@@ -66,7 +66,7 @@ def test_a_killed_run_is_equal_and_both_runs_are_kept(verify, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "line"),
     [
         (
             "noise = float(os.getpid())\n"
@@ -83,17 +83,17 @@ def test_a_killed_run_is_equal_and_both_runs_are_kept(verify, tmp_path):
     ],
     ids=["state", "data"],
 )
-def test_a_run_that_does_not_resume_exactly_is_noticed(verify, tmp_path, change, told):
+def test_a_run_that_does_not_resume_exactly_is_noticed(verify, tmp_path, change, line):
     config = tmp_path / "broken.py"
     text = BROKEN.format(folder=str(TINY.parent), change=change)
     config.write_text(f"import numpy as np\n{text}")
     done = verify(f"--config={config}", "--steps=6", "--kills=1")
     assert done.returncode == ExitCode.DIFFERENT
-    assert told in done.stdout
+    assert line in done.stdout
     assert "DIFFERS" in done.stdout
 
 
-def test_what_a_child_says_is_passed_on(verify):
+def test_the_error_of_a_start_is_passed_on(verify):
     done = verify(f"--config={TINY}", "--config.train.batch_size=1000")
     assert done.returncode == ExitCode.MISTAKE
     assert "batch_size is 1000" in done.stderr
@@ -115,7 +115,7 @@ def whole_run(folder):
 
 
 @pytest.mark.parametrize(
-    ("lines", "again", "told"),
+    ("lines", "repeated", "difference"),
     [
         ([(0, 0), (0, 1), None, (1, 1), (1, 2), (1, 3)], 1, None),
         ([(0, 0), (0, 1), None, (1, 1), (1, 2)], 1, "step 3 was never read"),
@@ -123,20 +123,18 @@ def whole_run(folder):
         ([(0, 0), (0, 2)], 0, "start 0, batch of step 2: step 1 should"),
     ],
 )
-def test_batches_are_compared(tmp_path, lines, again, told):
-    body, start = [{"start": lines[0][0]}], None
+def test_batches_are_compared(tmp_path, lines, repeated, difference):
+    body, previous = [], None
     for line in lines:
-        if line is None:
-            start = True
-            continue
-        if start:
-            body.append({"start": line[0]})
-            start = None
-        body.append({"step": line[1], "sha256": f"rows {line[1]}"})
+        if line is not None:
+            if previous is None:
+                body.append({"start": line[0]})
+            body.append({"step": line[1], "sha256": f"rows {line[1]}"})
+        previous = line
     other = record(tmp_path, "other", body)
-    found = recording.compare_batches(whole_run(tmp_path), other)
-    assert found[0] == again
-    assert found[1] == told if told is None else told in found[1]
+    count, words = recording.compare_batches(whole_run(tmp_path), other)
+    assert count == repeated
+    assert words is None if difference is None else difference in words
 
 
 def test_the_digest_sees_values_names_types_and_shapes():
@@ -155,10 +153,10 @@ def test_kills_leave_room_for_those_that_follow():
     class Train:
         num_steps, save_every = 20, 4
 
-    trial = resume.Trial([], Train, Path(), print)
-    assert list(resume._steps_to_kill(trial, 0, 3)) == list(range(1, 7))
-    assert list(resume._steps_to_kill(trial, 12, 1)) == list(range(12, 19))
-    assert list(resume._steps_to_kill(trial, 19, 3)) == []
+    pair = resume.RunPair([], Train, Path(), print)
+    assert list(resume._steps_to_kill(pair, 0, 3)) == list(range(1, 7))
+    assert list(resume._steps_to_kill(pair, 12, 1)) == list(range(12, 19))
+    assert list(resume._steps_to_kill(pair, 19, 3)) == []
 
 
 @pytest.mark.parametrize(
