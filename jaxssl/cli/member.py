@@ -44,7 +44,9 @@ def main(argv: Sequence[str]) -> int:
 
 def _repeat(how: dict[str, Any], words: list[str]) -> None:
     jax.config.update("jax_platforms", "cpu")
-    coordination.join(address.Place(*how["place"]), join_seconds=how["seconds"])
+    coordination.join(
+        address.ProcessAddress(*how["place"]), join_seconds=how["seconds"]
+    )
     use_compilation_cache()
     setting = devices.read_setting(how["config"], words)
     found = device_equivalence.repeat(setting, Path(how["folder"]), how["name"])

@@ -49,7 +49,7 @@ def _define_train(values: flags.FlagValues) -> None:
 def _join(values: flags.FlagValues) -> None:
     """Connect to the other processes that the flags speak of, if any."""
     names = ("coordinator", "num_processes", "process_id")
-    place = address.Place(*(get(values, name) for name in names))
+    place = address.ProcessAddress(*(get(values, name) for name in names))
     missing = [f"--{n}" for n, value in place._asdict().items() if value is None]
     by_itself = get(values, "distributed")
     if len(missing) == len(names) and not by_itself:

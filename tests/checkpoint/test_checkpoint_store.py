@@ -59,9 +59,9 @@ def _state(step, width=300, classes=4, dtype=jnp.float32):
 
 
 def _abstract(state):
-    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), state
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state
     )
 
 
@@ -85,9 +85,9 @@ def test_restores_the_bits_that_were_saved(run, bits):
     workdir, states = run
     assert checkpoints.steps(workdir) == [1, 2, 3]
     for step, state in states.items():
-        found = checkpoints.restore(workdir, step, _abstract(state))
-        assert type(found) is TrainState
-        assert bits(found) == bits(state)
+        restored = checkpoints.restore(workdir, step, _abstract(state))
+        assert type(restored) is TrainState
+        assert bits(restored) == bits(state)
     assert not (workdir / "checkpoints" / "saving").exists()
 
 
@@ -203,17 +203,17 @@ def test_an_empty_folder_is_a_fresh_start(tmp_path):
 
 def test_a_save_under_way_is_known_by_its_step(tmp_path, monkeypatch):
     """Until its manifest is there; a crash before would leave it unfinished."""
-    write, seen = manifest.write, []
+    write, unfinished = manifest.write, []
 
     def look_first(*args):
-        seen.append(checkpoints.find_unfinished(tmp_path))
+        unfinished.append(checkpoints.find_unfinished(tmp_path))
         write(*args)
 
     monkeypatch.setattr(manifest, "write", look_first)
     with checkpoints.open_store(tmp_path, keep=2) as store:
         for step in (1, 2):
             checkpoints.save(store, _state(step))
-    assert seen == [1, 2]
+    assert unfinished == [1, 2]
     assert checkpoints.find_unfinished(tmp_path) is None
 
 
@@ -319,30 +319,30 @@ def test_another_set_of_leaves_is_named(copy, missing):
 
 
 def test_players_come_from_another_run(copy, bits):
-    mine, lines = _state(50), []
-    state = init_from_lib.restore_players(copy, ["classifier"], mine, lines.append)
+    fresh, lines = _state(50), []
+    state = init_from_lib.restore_players(copy, ["classifier"], fresh, lines.append)
     theirs = _state(3)
     assert bits(state.params["classifier"]) == bits(theirs.params["classifier"])
     assert bits(state.stats["classifier"]) == bits(theirs.stats["classifier"])
-    assert bits(state.params["critic"]) == bits(mine.params["critic"])
+    assert bits(state.params["critic"]) == bits(fresh.params["critic"])
     assert int(state.step) == 50
-    assert jax.tree.structure(state) == jax.tree.structure(mine)
+    assert jax.tree.structure(state) == jax.tree.structure(fresh)
     assert lines == [f"classifier: initialised from step 3 of {copy}."]
 
 
 def test_a_head_of_another_size_stays_fresh(copy, bits):
-    mine, lines = _state(50, classes=9), []
-    state = init_from_lib.restore_players(copy, ["classifier"], mine, lines.append)
-    found = state.params["classifier"]
-    assert bits(found["conv"]) == bits(_state(3).params["classifier"]["conv"])
-    assert bits(found["logits"]) == bits(mine.params["classifier"]["logits"])
+    fresh, lines = _state(50, classes=9), []
+    state = init_from_lib.restore_players(copy, ["classifier"], fresh, lines.append)
+    params = state.params["classifier"]
+    assert bits(params["conv"]) == bits(_state(3).params["classifier"]["conv"])
+    assert bits(params["logits"]) == bits(fresh.params["classifier"]["logits"])
     assert "logits/bias keeps its fresh values: it was float32[4] there." in lines[-1]
 
 
 def test_a_trunk_without_head_is_filled(copy, bits):
-    mine = _state(50)
-    del mine.params["classifier"]["logits"]
-    state = init_from_lib.restore_players(copy, ["classifier"], mine, _quiet)
+    fresh = _state(50)
+    del fresh.params["classifier"]["logits"]
+    state = init_from_lib.restore_players(copy, ["classifier"], fresh, _quiet)
     assert list(state.params["classifier"]) == ["conv"]
     theirs = _state(3).params["classifier"]["conv"]
     assert bits(state.params["classifier"]["conv"]) == bits(theirs)
@@ -383,11 +383,11 @@ def test_a_checkpoint_that_a_run_removes_meanwhile_is_left_out(copy, monkeypatch
     """Orbax removes the files of the oldest one by one; the folder goes last."""
     real, folder = manifest.examine, _folder(copy, 1)
 
-    def examine(place):
-        if place == folder:
+    def examine(path):
+        if path == folder:
             next(folder.rglob("d/*")).unlink()
             threading.Timer(0.3, shutil.rmtree, [folder]).start()
-        return real(place)
+        return real(path)
 
     monkeypatch.setattr(manifest, "examine", examine)
     good = "         2  good\n         3  good"

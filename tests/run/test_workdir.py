@@ -56,7 +56,7 @@ def test_a_recipe_survives_its_file():
 
 
 @pytest.mark.parametrize(
-    ("words", "path", "value"),
+    ("flags", "path", "value"),
     [
         (["--config.seed=5"], "seed", 5),
         (["--config.seed", "5"], "seed", 5),
@@ -352,13 +352,13 @@ def test_processes_compare_software_and_what_a_config_imports(tmp_path, monkeypa
     config.write_text(f"import base_of_this_test\n{Path(TINY).read_text()}")
     monkeypatch.setattr(sys, "path", [*sys.path])
     wanted = config_file.load(str(config))
-    first = workdirs._describe_all(wanted, "data")
+    first = workdirs._describe_setup(wanted, "data")
     assert first.keys() >= {"jax", "optax", "flax", "numpy", "data", "code", "seed"}
-    assert first == workdirs._describe_all(wanted, "data")
+    assert first == workdirs._describe_setup(wanted, "data")
     (tmp_path / "unrelated.py").write_text("")
-    assert first == workdirs._describe_all(wanted, "data")
+    assert first == workdirs._describe_setup(wanted, "data")
     (tmp_path / "base_of_this_test.py").write_text("WIDTH = 2\n")
-    other = workdirs._describe_all(wanted, "data")
+    other = workdirs._describe_setup(wanted, "data")
     assert [name for name in first if first[name] != other[name]] == ["config file"]
     monkeypatch.delitem(sys.modules, "base_of_this_test")
 
