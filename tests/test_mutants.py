@@ -32,7 +32,7 @@ class Mutant(NamedTuple):
 MUTANTS = {
     "bytes are not compared": Mutant(
         "checkpoint/manifest.py",
-        "if described != expected[name]:",
+        "if description != expected[name]:",
         "if False:",
         "tests/checkpoint/test_checkpoint_store.py::test_every_flipped_bit_is_found",
     ),
@@ -79,7 +79,7 @@ MUTANTS = {
         "tests/train/test_train_loop.py::test_records_miss_no_step_where_a_run_goes_on",
     ),
     "bad steps never stop the run": Mutant(
-        "train/step.py",
+        "train/metric_sums.py",
         "(streak >= MAX_SKIPS)",
         "(streak >= 10**6)",
         "tests/train/test_train_guard.py::test_three_in_a_row_stop_before_a_save",
@@ -192,25 +192,25 @@ MUTANTS = {
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     """The project as it is in this checkout, to be spoiled."""
-    place = tmp_path_factory.mktemp("copy")
+    root = tmp_path_factory.mktemp("copy")
     skip = shutil.ignore_patterns("__pycache__", "*.png", "ledger", "assets_build")
     for part in PARTS:
         if (ROOT / part).is_dir():
-            shutil.copytree(ROOT / part, place / part, ignore=skip)
+            shutil.copytree(ROOT / part, root / part, ignore=skip)
         else:
-            shutil.copy(ROOT / part, place)
-    return place
+            shutil.copy(ROOT / part, root)
+    return root
 
 
-def _run(place, tests):
+def _run(root, tests):
     """Run tests of the copy in a process of their own; return the exit code."""
     files = sorted({test.partition("::")[0] for test in tests})
     names = " or ".join(sorted({test.partition("::")[2] for test in tests}))
     command = [sys.executable, "-m", "pytest", "-x", "-n0", *files, "-k", names]
     done = subprocess.run(
         [*command, "-p", "no:cacheprovider"],
-        cwd=place,
-        env={**os.environ, "PYTHONPATH": str(place)},
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
         capture_output=True,
         text=True,
     )
@@ -219,8 +219,8 @@ def _run(place, tests):
 
 @pytest.mark.slow
 def test_the_copy_passes_as_it_is(copy):
-    code, told = _run(copy, [mutant.test for mutant in MUTANTS.values()])
-    assert code == 0, told
+    code, output = _run(copy, [mutant.test for mutant in MUTANTS.values()])
+    assert code == 0, output
 
 
 @pytest.mark.slow
@@ -232,10 +232,10 @@ def test_a_guard_that_is_gone_is_missed(copy, name, faults):
     assert text.count(mutant.guard) == 1
     try:
         path.write_text(text.replace(mutant.guard, mutant.without))
-        code, told = _run(copy, [mutant.test])
+        code, output = _run(copy, [mutant.test])
     finally:
         path.write_text(text)
-    assert code == 1, told
+    assert code == 1, output
     faults.record("F20", injected=1, survived=1)
 
 

@@ -7,14 +7,16 @@ import random
 import re
 import shutil
 import threading
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 import xxhash
 
-from jaxssl import errors
+from jaxssl import errors, trees
 from jaxssl.checkpoint import init_from as init_from_lib
 from jaxssl.checkpoint import listing, manifest
 from jaxssl.checkpoint import store as checkpoints
@@ -89,6 +91,75 @@ def test_restores_the_bits_that_were_saved(run, bits):
         assert type(restored) is TrainState
         assert bits(restored) == bits(state)
     assert not (workdir / "checkpoints" / "saving").exists()
+
+
+def _with_extra(state):
+    """Add a history buffer and averaged weights, as a GAN keeps them."""
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), np.uint8)
+    average = jax.tree.map(lambda x: x / 3, state.params["classifier"])
+    extra = {"classifier": {"average": average}, "history": jnp.asarray(images)}
+    return state._replace(extra=extra)
+
+
+def test_extra_is_saved_bit_for_bit(tmp_path, bits):
+    state = _with_extra(_state(1))
+    with checkpoints.open_store(tmp_path, keep=2) as store:
+        checkpoints.save(store, state)
+    restored = checkpoints.restore(tmp_path, 1, _abstract(state))
+    assert restored.extra["history"].dtype == jnp.uint8
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    assert bits(restored) == bits(state)
+    for other in (_state(1), state._replace(extra={"history": state.extra["history"]})):
+        with pytest.raises(errors.DriftError, match=r"extra/classifier/.* absent"):
+            checkpoints.restore(tmp_path, 1, _abstract(other))
+
+
+class _OldState(NamedTuple):
+    """The state of version 0.1, which had no ``extra``."""
+
+    step: Any
+    params: Any
+    stats: Any
+    opt_state: Any
+
+
+def _save_like_version_0_1(workdir, state):
+    """Write a checkpoint with the calls of version 0.1."""
+    folder, step = workdir / "checkpoints", int(state.step)
+    old = _OldState(*state[:4])
+    with ocp.CheckpointManager(folder) as manager:
+        manager.save(step, args=ocp.args.StandardSave(old))
+        manager.wait_until_finished()
+    manifest.write(folder / str(step), trees.describe(old), {"count": 3})
+
+
+@pytest.mark.parametrize("extra", [{}, {"classifier": {}}])
+def test_a_checkpoint_of_version_0_1_is_restored(tmp_path, bits, extra):
+    state = _state(1)
+    _save_like_version_0_1(tmp_path, state)
+    assert checkpoints.find_newest(tmp_path) == (1, {})
+    wanted = state._replace(extra=extra)
+    restored = checkpoints.restore(tmp_path, 1, _abstract(wanted))
+    assert restored.extra == extra
+    assert jax.tree.structure(restored) == jax.tree.structure(wanted)
+    assert bits(restored) == bits(state)
+    with pytest.raises(errors.DriftError, match="extra/history is absent there"):
+        checkpoints.restore(tmp_path, 1, _abstract(_with_extra(state)))
+
+
+def test_version_0_1_reads_a_checkpoint_without_extra(tmp_path, bits, run):
+    """Orbax compares even empty nodes, so the tree must have no node ``extra``."""
+    workdir, states = run
+    _save_like_version_0_1(tmp_path, states[1])
+    trees_of_both = [
+        json.loads((_folder(folder, 1) / "default" / "_METADATA").read_text())
+        for folder in (tmp_path, workdir)
+    ]
+    assert trees_of_both[0] == trees_of_both[1]
+    abstract = _OldState(*_abstract(states[1])[:4])
+    with ocp.StandardCheckpointer() as checkpointer:
+        restored = checkpointer.restore(_folder(workdir, 1) / "default", abstract)
+    assert bits(restored) == bits(_OldState(*states[1][:4]))
 
 
 def test_keeps_the_newest(tmp_path):

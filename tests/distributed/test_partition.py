@@ -201,6 +201,29 @@ def test_fsdp_splits_the_largest_axis_that_fits():
             assert spec == placed[f"params/net/{path[-1]}"], path
 
 
+def test_extra_lies_where_its_parameter_lies():
+    """Averaged weights follow the weights; all else is replicated, or has a rule."""
+    state = abstract_state(a=(8, 16), b=(8, 8))
+    leaf = jax.ShapeDtypeStruct((8, 16), "float32")
+    history = jax.ShapeDtypeStruct((64, 8, 8, 3), "uint8")
+    extra = {
+        "net": {"average": {"a": leaf, "b": leaf}},
+        "average": {"net": {"a": leaf}, "other": {"a": leaf}},
+        "history": history,
+        "buffer": history,
+    }
+    rules = (("params/net/a", ("data", "model")), ("extra/buffer", ("data",)))
+    config = meshes.MeshConfig(data=4, model=2, rules=rules, params="fsdp")
+    placed = specs(state._replace(extra=extra), config)
+    assert placed["params/net/b"] == (None, "data")
+    assert placed["extra/net/average/a"] == ("data", "model")
+    assert placed["extra/average/net/a"] == ("data", "model")
+    assert placed["extra/net/average/b"] == ()  # Its shape is not that of b.
+    assert placed["extra/average/other/a"] == ()  # There is no player other.
+    assert placed["extra/history"] == ()
+    assert placed["extra/buffer"] == ("data",)
+
+
 def test_the_first_rule_counts():
     state = abstract_state(a=(8, 8), ab=(8, 8))
     rules = (("net/ab", ("model",)), ("net/a", ("", "model")))
