@@ -1,4 +1,4 @@
-"""Replace a file so that a reader, or a crash, sees the old one or the new one."""
+"""Replace a file so that readers and crashes see either the old or the new content."""
 
 import os
 import tempfile
@@ -6,11 +6,11 @@ from pathlib import Path
 
 
 def write(path: Path, data: bytes) -> None:
-    """Replace ``path`` by ``data``; both the bytes and the name reach the disk.
+    """Replace the content of a file; the bytes and the name are flushed to the disk.
 
     Args:
       path: the file; its folder must exist.
-      data: the whole content.
+      data: the whole new content.
     """
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -27,7 +27,7 @@ def write(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make the names in ``folder`` survive a power cut."""
+    """Flush the names in ``folder`` to the disk, so that they survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

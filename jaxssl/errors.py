@@ -1,8 +1,8 @@
-"""Every error of the package, with the exit code that the command ends with.
+"""Every error of the package, with the exit code of the command that it ends.
 
-A command that meets an `ExpectedError` prints its message in one line on standard error
-and ends with its ``exit_code``. Any other exception is a bug and ends with a traceback.
-`docs/exit_codes.md` says what to do about each code.
+When an `ExpectedError` ends a command, the command prints the message in one line on
+standard error and returns the error's ``exit_code``. Any other exception is a bug and
+ends the command with a traceback. `docs/exit_codes.md` says what to do about each code.
 """
 
 import enum
@@ -29,10 +29,10 @@ class ExitCode(enum.IntEnum):
 
 
 class ExpectedError(Exception):
-    """Something that is known to go wrong; its message is one line for the user.
+    """An error that the package expects; its message is one line for the user.
 
     Attributes:
-      exit_code: of the command.
+      exit_code: exit code of a command that this error ends.
     """
 
     exit_code: ClassVar[ExitCode]
@@ -41,15 +41,15 @@ class ExpectedError(Exception):
 class UserError(ExpectedError, ValueError):
     """A mistake in what the user asked for.
 
-    The message names what was given, what is allowed and what to do. From Python it is
-    an ordinary ValueError.
+    The message names what was given, what is allowed and what to do. Callers in Python
+    may catch a ValueError.
     """
 
     exit_code = ExitCode.MISTAKE
 
 
 class DriftError(UserError):
-    """A run was asked to go on with other settings, data or shapes than it began with.
+    """A run was asked to continue with other settings, data or shapes than before.
 
     Nothing on disk was changed.
     """
@@ -58,19 +58,19 @@ class DriftError(UserError):
 
 
 class PeerLostError(ExpectedError, RuntimeError):
-    """Another process of the run is gone, or did not come in time."""
+    """Another process of the run is lost, or did not come in time."""
 
     exit_code = ExitCode.PEER_LOST
 
 
 class WorkerLostError(ExpectedError, RuntimeError):
-    """A process that reads data was killed, as the system does when memory runs out."""
+    """A process that reads data was killed, for example because memory ran out."""
 
     exit_code = ExitCode.PEER_LOST
 
 
 class NoValidCheckpointError(ExpectedError, RuntimeError):
-    """There are checkpoints, and none of them can be trusted."""
+    """There are checkpoints, and all of them are damaged."""
 
     exit_code = ExitCode.NO_CHECKPOINT
 
@@ -79,7 +79,7 @@ class NonFiniteError(ExpectedError, RuntimeError):
     """Losses or updates stay NaN or infinite; no good checkpoint was overwritten.
 
     Attributes:
-      step: the first of the steps that made no update.
+      step: the first step whose loss, update or state was not finite.
     """
 
     exit_code = ExitCode.NOT_FINITE
@@ -90,17 +90,17 @@ class NonFiniteError(ExpectedError, RuntimeError):
 
 
 class StorageError(ExpectedError, RuntimeError):
-    """The disk refused what a run had to write or read; what was there is intact."""
+    """The disk refused to write or to read a file; older checkpoints are intact."""
 
     exit_code = ExitCode.STORAGE
 
 
 class PreemptedError(ExpectedError):
-    """A signal asked the run to stop; its state is saved.
+    """A signal asked the run to stop, and its state was saved.
 
     Attributes:
       step: the step that was saved.
-      signal_name: ``SIGTERM`` or ``SIGINT``, and on which of several processes.
+      signal_name: ``SIGTERM`` or ``SIGINT``; with several processes also the process.
     """
 
     exit_code = ExitCode.PREEMPTED
@@ -115,10 +115,10 @@ class PreemptedError(ExpectedError):
 
 
 class ChildFailedError(ExpectedError, RuntimeError):
-    """A process that a command started ended as it should not.
+    """A process that a command started failed.
 
     Attributes:
-      exit_code: that of the process; the command ends with it, too.
+      exit_code: exit code of the process; the command ends with the same code.
     """
 
     exit_code = ExitCode.BUG
@@ -129,12 +129,14 @@ class ChildFailedError(ExpectedError, RuntimeError):
 
 
 class BadRecord(ValueError):  # noqa: N818 (it names the record, not the mistake)
-    """One record cannot be decoded; the message says why, the source knows its name.
+    """A record cannot be decoded; the message says why, without the record's name.
 
-    It ends no command: the input pipeline counts the record and reads the next one.
+    This error ends no command: the input pipeline counts the record and reads the next.
     """
 
 
+# What to do about an error of the disk, by the system's number of the error. Errors
+# with other numbers come from what the user asked for.
 DISK_ADVICE = {
     errno.ENOSPC: "make room on the disk",
     errno.EDQUOT: "make room in the quota",
@@ -144,14 +146,13 @@ DISK_ADVICE = {
     errno.ENOTCONN: "mount the disk again",
     errno.EIO: "look at the disk's health (dmesg), or train on another disk",
 }
-"""Errors that come from the disk and not from what was asked, and what helps."""
 
+# TensorStore ends its messages with the system's number of the error.
 _TENSORSTORE_ERRNO = re.compile(r"os_error_code='(\d+)'")
-"""TensorStore ends its messages with the number of the system's error."""
 
 
 def find_errno(error: OSError | ValueError) -> int | None:
-    """Return the system's number of an error, also of one that TensorStore worded."""
+    """Return the system's number of an error; TensorStore writes it in its message."""
     if isinstance(error, OSError):
         return error.errno
     match = _TENSORSTORE_ERRNO.search(str(error))

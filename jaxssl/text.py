@@ -1,18 +1,18 @@
-"""How durations, lists and names are written for a person."""
+"""Write durations, lists and error messages for a person."""
 
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+# A function that shows one line to the user.
 Say = Callable[[str], Any]
-"""Takes one line for the user."""
 
+# Number of items of a list that one line names; the others are only counted.
 SHOWN = 6
-"""Items of a list that one line names; the others are counted."""
 
 
 def format_seconds(seconds: float) -> str:
-    """Return a duration as people say it: ``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    """Return a duration as text: ``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -27,7 +27,7 @@ def natural_order(name: str) -> list[str | int]:
 
 
 def shorten(items: Sequence[str]) -> str:
-    """Join the first `SHOWN` items by semicolons, and count the others."""
+    """Join the first `SHOWN` items with semicolons, and count the others."""
     more = f" and {len(items) - SHOWN} more" if len(items) > SHOWN else ""
     return f"{'; '.join(items[:SHOWN])}{more}"
 

@@ -1,4 +1,4 @@
-"""Names of the leaves of a pytree and of a nested mapping."""
+"""Name the leaves of a pytree and the values of a nested mapping."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -18,14 +18,14 @@ def describe(tree: Any) -> dict[str, list]:
 
 
 def describe_leaf(leaf: list | None) -> str:
-    """Write one value of `describe`, as ``float32[3, 4]``; None is ``absent``."""
+    """Return a value of `describe` as text: ``float32[3, 4]``; None is ``absent``."""
     return "absent" if leaf is None else f"{leaf[0]}{leaf[1]}"
 
 
 def flatten(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the values of nested mappings by dotted name, as ``train.batch_size``.
+    """Return the values of nested mappings by dotted name: ``train.batch_size``.
 
-    An empty mapping stays a value.
+    An empty mapping is a value, too.
     """
     flat: dict[str, Any] = {}
     for key, value in values.items():

@@ -1,7 +1,8 @@
-"""The house's limits: file and function length, and no setting that nobody reads."""
+"""The house's limits: file and function length, unread settings, import circles."""
 
 import ast
 import dataclasses
+import graphlib
 import importlib
 import pkgutil
 from pathlib import Path
@@ -71,3 +72,39 @@ def test_no_setting_without_a_reader():
         if field.name not in reads
     ]
     assert dead == []
+
+
+def _module_name(path):
+    name = ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    return name.removesuffix(".__init__")
+
+
+def _imported_modules(path, modules):
+    """Return the modules of jaxssl that a file imports anywhere, also for types only.
+
+    ``from jaxssl.a import b`` imports the module ``jaxssl.a.b``, or a name of
+    ``jaxssl.a``. That Python loads the packages above a module first is not counted.
+    """
+    for node in ast.walk(_parse(path)):
+        names = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names = [
+                whole
+                if (whole := f"{node.module}.{alias.name}") in modules
+                else node.module
+                for alias in node.names
+            ]
+        yield from (name for name in names if name in modules)
+
+
+def test_no_import_circle():
+    modules = {_module_name(path): path for path in FILES}
+    graph = {
+        name: {*_imported_modules(path, modules)} - {name}
+        for name, path in modules.items()
+    }
+    assert "jaxssl.types" in graph["jaxssl.checkpoint.store"]
+    graphlib.TopologicalSorter(graph).prepare()  # Raises CycleError with the circle.

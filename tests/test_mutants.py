@@ -1,4 +1,4 @@
-"""Remove a guard from a copy of the code, and see a test of the suite fail."""
+"""Remove a guard from a copy of the code, and check that a test of the suite fails."""
 
 import os
 import shutil
@@ -14,13 +14,13 @@ PARTS = ("jaxssl", "tests", "tools", "configs", "docs", "experiments", "pyprojec
 
 
 class Mutant(NamedTuple):
-    """A guard that is taken away.
+    """A guard that is removed.
 
     Attributes:
-      file: below ``jaxssl``.
-      guard: what stands there, once.
-      without: what takes its place.
-      test: what must fail then.
+      file: the file with the guard, below ``jaxssl``.
+      guard: the code of the guard, which occurs once in the file.
+      without: the code that replaces it.
+      test: the test that must fail without the guard.
     """
 
     file: str
@@ -32,7 +32,7 @@ class Mutant(NamedTuple):
 MUTANTS = {
     "bytes are not compared": Mutant(
         "checkpoint/manifest.py",
-        "if described != expected[name]:",
+        "if description != expected[name]:",
         "if False:",
         "tests/checkpoint/test_checkpoint_store.py::test_every_flipped_bit_is_found",
     ),
@@ -79,7 +79,7 @@ MUTANTS = {
         "tests/train/test_train_loop.py::test_records_miss_no_step_where_a_run_goes_on",
     ),
     "bad steps never stop the run": Mutant(
-        "train/step.py",
+        "train/metric_sums.py",
         "(streak >= MAX_SKIPS)",
         "(streak >= 10**6)",
         "tests/train/test_train_guard.py::test_three_in_a_row_stop_before_a_save",
@@ -120,7 +120,7 @@ MUTANTS = {
         "if False:",
         "tests/distributed/test_watchdog.py::test_a_stuck_read_ends_the_run",
     ),
-    "who waited for an evaluation has no time for the step": Mutant(
+    "waiting for an evaluation counts as a step": Mutant(
         "distributed/watchdog.py",
         "dog.idle = 0.0",
         "dog.idle = 0.5 * dog.limit()",
@@ -128,13 +128,13 @@ MUTANTS = {
     ),
     "processes with other settings train": Mutant(
         "distributed/coordination.py",
-        "n for n in {**said[0], **theirs} if said[0].get(n) != theirs.get(n)",
-        "n for n in {**said[0], **theirs} if False",
+        "if first.get(name) != other.get(name)",
+        "if False",
         "tests/distributed/test_coordination.py::test_settings_that_differ_are_named_with_the_process",
     ),
     "each process stops where it hears of a signal": Mutant(
         "distributed/preemption.py",
-        'cluster.gather("stop", self.asked, max) + 1',
+        'coordination.gather("stop", self.asked, max) + 1',
         "self.asked + 1",
         "tests/distributed/test_coordination.py::test_all_stop_at_the_question_after_the_furthest",
     ),
@@ -146,20 +146,20 @@ MUTANTS = {
     ),
     "a lost process is any error": Mutant(
         "distributed/peers.py",
-        "not (_is_jaxs(error) and LOST.search(str(error)))",
-        "True",
+        "_may_be_from_jax(error) and LOST.search(str(error))",
+        "False",
         "tests/distributed/test_coordination.py::test_words_of_jax_that_mean_a_lost_process",
     ),
     "a disk that is gone is a lost process": Mutant(
         "distributed/peers.py",
-        "files.find_number(error) is not None",
+        "errors.find_errno(error) is not None",
         "False",
         "tests/distributed/test_coordination.py::test_other_errors_stay",
     ),
     "one goes on where another cannot": Mutant(
         "distributed/coordination.py",
-        "lambda said: next(filter(None, said), None)",
-        "lambda said: None",
+        "lambda messages: next(filter(None, messages), None)",
+        "lambda messages: None",
         "tests/distributed/test_coordination.py::test_none_goes_on_where_one_cannot",
     ),
     "a run that ends has no time for its save": Mutant(
@@ -184,7 +184,7 @@ MUTANTS = {
         "cli/supervise.py",
         "tries = 0 if newest() > start else tries + 1",
         "tries += 1",
-        "tests/test_cli_supervise.py::test_codes_that_are_started_again",
+        "tests/cli/test_cli_supervise.py::test_codes_that_are_started_again",
     ),
 }
 
@@ -192,25 +192,25 @@ MUTANTS = {
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     """The project as it is in this checkout, to be spoiled."""
-    place = tmp_path_factory.mktemp("copy")
+    root = tmp_path_factory.mktemp("copy")
     skip = shutil.ignore_patterns("__pycache__", "*.png", "ledger", "assets_build")
     for part in PARTS:
         if (ROOT / part).is_dir():
-            shutil.copytree(ROOT / part, place / part, ignore=skip)
+            shutil.copytree(ROOT / part, root / part, ignore=skip)
         else:
-            shutil.copy(ROOT / part, place)
-    return place
+            shutil.copy(ROOT / part, root)
+    return root
 
 
-def _run(place, tests):
+def _run(root, tests):
     """Run tests of the copy in a process of their own; return the exit code."""
     files = sorted({test.partition("::")[0] for test in tests})
     names = " or ".join(sorted({test.partition("::")[2] for test in tests}))
     command = [sys.executable, "-m", "pytest", "-x", "-n0", *files, "-k", names]
     done = subprocess.run(
         [*command, "-p", "no:cacheprovider"],
-        cwd=place,
-        env={**os.environ, "PYTHONPATH": str(place)},
+        cwd=root,
+        env={**os.environ, "PYTHONPATH": str(root)},
         capture_output=True,
         text=True,
     )
@@ -219,8 +219,8 @@ def _run(place, tests):
 
 @pytest.mark.slow
 def test_the_copy_passes_as_it_is(copy):
-    code, told = _run(copy, [mutant.test for mutant in MUTANTS.values()])
-    assert code == 0, told
+    code, output = _run(copy, [mutant.test for mutant in MUTANTS.values()])
+    assert code == 0, output
 
 
 @pytest.mark.slow
@@ -232,15 +232,15 @@ def test_a_guard_that_is_gone_is_missed(copy, name, faults):
     assert text.count(mutant.guard) == 1
     try:
         path.write_text(text.replace(mutant.guard, mutant.without))
-        code, told = _run(copy, [mutant.test])
+        code, output = _run(copy, [mutant.test])
     finally:
         path.write_text(text)
-    assert code == 1, told
+    assert code == 1, output
     faults.record("F20", injected=1, survived=1)
 
 
 def test_every_guard_is_where_the_list_says():
-    """A quick test, so that a change of the code is told to change the list."""
+    """A quick test: who changes such a line has to change the list, too."""
     for name, mutant in MUTANTS.items():
         text = (ROOT / "jaxssl" / mutant.file).read_text()
         assert text.count(mutant.guard) == 1, name

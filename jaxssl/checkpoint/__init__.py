@@ -1,1 +1,1 @@
-"""Checkpoints: written by Orbax, vouched for by a manifest."""
+"""Checkpoints: Orbax writes them, and a manifest of checksums proves them intact."""

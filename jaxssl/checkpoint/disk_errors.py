@@ -1,4 +1,4 @@
-"""When the disk refuses: one error that says what is left and what to do."""
+"""One clear error for a disk that is full, read-only or failing."""
 
 import contextlib
 import os
@@ -11,13 +11,13 @@ from jaxssl.checkpoint import store as checkpoints
 
 @contextlib.contextmanager
 def watch(workdir: Path) -> Iterator[None]:
-    """Turn a full, read-only or failing disk, in the block, into one clear error.
+    """Turn an error of the disk in the block into one line that says what to do.
 
     Args:
       workdir: the run's folder.
 
     Raises:
-      StorageError: names the place, the reason, what is kept and what helps.
+      StorageError: names the file, the reason, the step that is kept and the remedy.
     """
     try:
         yield
@@ -25,16 +25,16 @@ def watch(workdir: Path) -> Iterator[None]:
         number = errors.find_errno(error)
         if number not in errors.DISK_ADVICE:
             raise
-        named = error.filename if isinstance(error, OSError) else None
+        path = error.filename if isinstance(error, OSError) else None
         raise errors.StorageError(
-            f"the disk refused {named or workdir}: {os.strerror(number)}. "
+            f"the disk refused {path or workdir}: {os.strerror(number)}. "
             f"{kept_text(workdir)}; {errors.DISK_ADVICE[number]}, then repeat the "
             "same command."
         ) from error
 
 
 def kept_text(workdir: Path) -> str:
-    """Say which step a run would go on from, to somebody who hears of an error."""
+    """Return a clause that says from which step the run can continue."""
     try:
         newest = checkpoints.find_newest(workdir)[0]
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Tables of a run's checkpoints for people; nothing on disk changes."""
+"""Tables of a run's checkpoints, as text; nothing on disk is changed."""
 
 import datetime
 import time
@@ -8,18 +8,20 @@ from jaxssl.checkpoint import manifest
 from jaxssl.checkpoint import store as checkpoints
 
 UNFINISHED = "being saved, or cut short by a crash"
+
+# Seconds to wait for the removal of a checkpoint: a run that trains removes its oldest
+# checkpoint file by file, which takes less time.
 REMOVAL_SECONDS = 2.0
-"""A run that goes on removes its oldest checkpoint file by file; that takes less."""
 
 
 def list_text(workdir: Path) -> str:
-    """Return a table of the checkpoints of a run: step, size, when it was written.
+    """Return a table of the checkpoints of a run: step, size, time of writing.
 
     Args:
       workdir: the run's folder.
 
     Returns:
-      One line a checkpoint, also of those set aside and of a save under way.
+      One line for each checkpoint, each one set aside, and a save under way.
     """
     rows = [f"{'step':>10}  {'MB':>8}  written"]
     for step in checkpoints.steps(workdir):
@@ -28,10 +30,10 @@ def list_text(workdir: Path) -> str:
             size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
             written = datetime.datetime.fromtimestamp(folder.stat().st_mtime)
         except FileNotFoundError:
-            continue  # The run removed it meanwhile.
+            continue  # The run removed this checkpoint meanwhile.
         rows.append(f"{step:>10}  {size / 1e6:8.2f}  {written:%Y-%m-%d %H:%M:%S}")
-    rows += _others(workdir)
-    return "\n".join(rows if len(rows) > 1 else [_none(workdir)])
+    rows += _list_others(workdir)
+    return "\n".join(rows if len(rows) > 1 else [_empty_line(workdir)])
 
 
 def verify_text(workdir: Path) -> tuple[str, bool]:
@@ -41,44 +43,48 @@ def verify_text(workdir: Path) -> tuple[str, bool]:
       workdir: the run's folder.
 
     Returns:
-      One line a checkpoint; and whether none is damaged and, if damaged ones were set
-      aside earlier, a good one is left.
+      One line for each checkpoint; and whether all is well: no checkpoint is damaged,
+      and if damaged ones were set aside earlier, a good one is left.
     """
-    found = {}
+    damage: dict[int, str | None] = {}
     for step in checkpoints.steps(workdir):
         folder = workdir / checkpoints.FOLDER / str(step)
         try:
-            wrong, _ = manifest.examine(folder)
+            reason, _ = manifest.examine(folder)
         except FileNotFoundError as error:
-            wrong = f"{Path(error.filename).name} went while it was read"
-        if wrong is None or not _is_removed(folder):
-            found[step] = wrong
+            reason = f"{Path(error.filename).name} was removed while it was read"
+        if reason is None or not _wait_for_removal(folder):
+            damage[step] = reason
     rows = [
-        f"{step:>10}  {f'DAMAGED: {wrong}' if wrong else 'good'}"
-        for step, wrong in found.items()
+        f"{step:>10}  {f'DAMAGED: {reason}' if reason else 'good'}"
+        for step, reason in damage.items()
     ]
-    rows += _others(workdir)
-    left = bool(found) or not checkpoints.set_aside(workdir)
-    return "\n".join(rows or [_none(workdir)]), left and not any(found.values())
+    rows += _list_others(workdir)
+    good = not any(damage.values()) and (
+        bool(damage) or not checkpoints.set_aside(workdir)
+    )
+    return "\n".join(rows or [_empty_line(workdir)]), good
 
 
-def _is_removed(folder: Path) -> bool:
-    """Say whether a checkpoint with something wrong is just being removed."""
+def _wait_for_removal(folder: Path) -> bool:
+    """Return whether a run removes a checkpoint within `REMOVAL_SECONDS`."""
     deadline = time.monotonic() + REMOVAL_SECONDS
     while folder.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     return not folder.exists()
 
 
-def _others(workdir: Path) -> list[str]:
-    """Return a line for each folder that no run would go on from."""
-    told = [(name.split(".")[0], name) for name in checkpoints.set_aside(workdir)]
-    rows = [f"{step:>10}  set aside as {name}" for step, name in told]
+def _list_others(workdir: Path) -> list[str]:
+    """Return a line for each folder from which no run would continue."""
+    rows = [
+        f"{name.split('.')[0]:>10}  set aside as {name}"
+        for name in checkpoints.set_aside(workdir)
+    ]
     unfinished = checkpoints.find_unfinished(workdir)
     if unfinished is not None:
         rows.append(f"{unfinished:>10}  {UNFINISHED}")
     return rows
 
 
-def _none(workdir: Path) -> str:
+def _empty_line(workdir: Path) -> str:
     return f"{workdir} has no checkpoints yet."

@@ -1,8 +1,9 @@
-"""Checksums of every file of a checkpoint, and the shape and type of every leaf.
+"""Checksums of every file of a checkpoint, and the shape and dtype of every leaf.
 
-Orbax does not notice a flipped bit in array data: the chunks carry no checksum. The
-manifest does: XXH3 of every block, sealed by one SHA-256 of all that it says (ADR 8).
-It is written last, so a folder that has one was written completely.
+Orbax does not notice a flipped bit in array data, because its chunks have no checksum.
+The manifest has one: XXH3 of every block of every file. A SHA-256 of the manifest
+itself protects the checksums (ADR 8). The manifest is written last, so a folder with a
+manifest was written completely.
 """
 
 import errno
@@ -22,33 +23,37 @@ from jaxssl.errors import UserError
 
 NAME = "jaxssl_manifest.json"
 FORMAT = 2
-BLOCK, PIECE = 1 << 26, 1 << 20
-"""Larger files have a checksum for each so many bytes, which are read in pieces."""
+
+# Bytes that share one checksum. Blocks of a large file are hashed by several threads.
+BLOCK = 1 << 26
+
+# Bytes that are read at once, which bounds the memory of each thread.
+PIECE = 1 << 20
 
 
 def write(
     folder: Path, leaves: dict[str, list], meter: Mapping[str, Any] | None = None
 ) -> None:
-    """Take the checksums of all files below ``folder`` and write the manifest there.
+    """Compute the checksums of all files below ``folder`` and write the manifest there.
 
     Args:
       folder: a finished checkpoint.
-      leaves: what ``describe`` said about the saved state.
-      meter: what `read_meter` is to return.
+      leaves: the saved state, as `trees.describe` returns it.
+      meter: sums of the log interval that the step lies in, for `read_meter`.
     """
-    found = _describe_files(_files(folder))
-    body = {"format": FORMAT, "leaves": leaves, "files": found, "meter": meter}
+    files = _describe_files(_find_files(folder))
+    body = {"format": FORMAT, "leaves": leaves, "files": files, "meter": meter}
     text = json.dumps({**body, "sha256": _digest(body)}, indent=1)
     atomic_write.write(folder / NAME, text.encode())
 
 
 def read_leaves(folder: Path) -> dict[str, list]:
-    """Return the leaves that a verified manifest lists."""
+    """Return the shape and dtype of each leaf from a verified manifest."""
     return json.loads((folder / NAME).read_text())["leaves"]
 
 
 def read_meter(folder: Path) -> dict[str, Any] | None:
-    """Return the meter that a verified manifest holds, if it was saved with one."""
+    """Return the meter from a verified manifest, or None if none was saved."""
     return json.loads((folder / NAME).read_text())["meter"]
 
 
@@ -59,10 +64,11 @@ def find_damage(folder: Path) -> str | None:
       folder: a checkpoint.
 
     Returns:
-      None if every byte is as it was written, else the first difference in words.
+      None if every byte is as it was written, else a clause that names the first
+      difference.
 
     Raises:
-      UserError: the manifest is sound, but of a format that this version cannot read.
+      UserError: the manifest is intact, but in a format that this version cannot read.
     """
     try:
         body = json.loads((folder / NAME).read_bytes())
@@ -80,32 +86,33 @@ def find_damage(folder: Path) -> str | None:
             "that run.json of this run names, or another --workdir."
         )
     expected = body["files"]
-    present = _files(folder)
+    present = _find_files(folder)
     for name in sorted(expected.keys() | present.keys()):
         if name not in present:
             return f"{name} is missing"
         if name not in expected:
             return f"{name} was added"
-    for name, described in _describe_files(present).items():
-        if described != expected[name]:
+    for name, description in _describe_files(present).items():
+        if description != expected[name]:
             return f"{name} has changed"
     return None
 
 
 def examine(folder: Path) -> tuple[str | None, OSError | None]:
-    """Do as `find_damage`, and take a bad sector for damage.
+    """Call `find_damage`, and count a bad sector (EIO) as damage.
 
-    It is like a flipped bit as long as an older checkpoint can be read. Where none can
-    be, or for any other reason, the disk is to blame and not the checkpoint.
+    As long as an older checkpoint can be read, a bad sector is like a flipped bit. If
+    no checkpoint can be read, the whole disk is at fault; so the error is returned, and
+    the caller decides.
 
     Args:
       folder: a checkpoint.
 
     Returns:
-      What is wrong or None, and the error if it could not be read.
+      The damage or None, and the error if a file could not be read.
 
     Raises:
-      OSError: another one than EIO.
+      OSError: reading failed for another reason than a bad sector.
     """
     try:
         return find_damage(folder), None
@@ -115,26 +122,31 @@ def examine(folder: Path) -> tuple[str | None, OSError | None]:
         return f"it cannot be read ({error.strerror})", error
 
 
-def _files(folder: Path) -> dict[str, Path]:
-    """Return the files below ``folder`` by name, but for the manifest."""
-    found = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / NAME)
-    return {path.relative_to(folder).as_posix(): path for path in found}
+def _find_files(folder: Path) -> dict[str, Path]:
+    """Return the files below ``folder``, without the manifest, by relative path."""
+    return {
+        path.relative_to(folder).as_posix(): path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path != folder / NAME
+    }
 
 
 def _describe_files(paths: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
-    """Return size and checksums of each file; all processors share the blocks."""
-    sizes = {name: path.stat().st_size for name, path in paths.items()}
+    """Return size and checksums of each file; the threads share the blocks."""
+    files = {
+        name: {"size": path.stat().st_size, "xxh3_128": []}
+        for name, path in paths.items()
+    }
     blocks = [
-        (name, start) for name in paths for start in range(0, sizes[name] or 1, BLOCK)
+        (name, start)
+        for name, file in files.items()
+        for start in range(0, file["size"] or 1, BLOCK)
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        hashed = pool.map(lambda block: _hash_block(paths[block[0]], block[1]), blocks)
-        sums: dict[str, list[str]] = {}
-        for (name, _), found in zip(blocks, hashed, strict=True):
-            sums.setdefault(name, []).append(found)
-    return {
-        name: {"size": sizes[name], "xxh3_128": found} for name, found in sums.items()
-    }
+        hashes = pool.map(lambda block: _hash_block(paths[block[0]], block[1]), blocks)
+        for (name, _), digest in zip(blocks, hashes, strict=True):
+            files[name]["xxh3_128"].append(digest)
+    return files
 
 
 def _hash_block(path: Path, start: int) -> str:

@@ -1,17 +1,19 @@
-"""Checkpoints of the whole TrainState: Orbax writes them, a manifest vouches for them.
+"""Save and restore the whole TrainState, with Orbax and a manifest of checksums.
 
-A save counts once its manifest is on disk. Until then ``checkpoints/saving`` names the
-step, so that a save that a crash cut short is told from a checkpoint that was damaged
-later: the first is removed, the second is set aside as ``<step>.corrupt``.
+A save counts once its manifest is on disk. Until then the file ``checkpoints/saving``
+names the step. It distinguishes a save that a crash cut short, which is removed, from a
+checkpoint that was damaged later, which is set aside as ``<step>.corrupt``.
 """
 
 import contextlib
+import itertools
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 import orbax.checkpoint as ocp
 
 from jaxssl import atomic_write, errors, text, trees
@@ -23,17 +25,19 @@ from jaxssl.types import TrainState
 
 FOLDER = "checkpoints"
 SAVING = "saving"
-ITEM = "default"  # The folder Orbax puts an unnamed item in.
+
+# The folder in which Orbax puts an item without a name.
+ITEM = "default"
 
 
 class Store(NamedTuple):
     """An open folder of checkpoints.
 
     Attributes:
-      folder: where the steps lie.
-      manager: writes them and removes old ones.
-      worker: one thread that waits for a write and then adds the manifest.
-      pending: the save in flight, if any.
+      folder: holds one folder for each step.
+      manager: Orbax's manager, which writes the steps and removes old ones.
+      worker: one thread, which waits for Orbax and then writes the manifest.
+      pending: the save that is not finished yet, if any.
     """
 
     folder: Path
@@ -44,15 +48,15 @@ class Store(NamedTuple):
 
 @contextlib.contextmanager
 def open_store(workdir: Path, *, keep: int) -> Iterator[Store]:
-    """Open ``workdir/checkpoints`` for writing; only one process may.
+    """Open ``workdir/checkpoints`` for writing; only one run may do this at a time.
 
     Args:
       workdir: the run's folder.
-      keep: how many newest checkpoints stay; at least 2, because Orbax removes the
+      keep: number of newest checkpoints to keep; at least 2, because Orbax removes the
         oldest before the newest has its manifest.
 
     Yields:
-      The store; on leaving, the save in flight has been finished.
+      The store. At the end of the block its last save is finished.
     """
     folder = workdir.absolute() / FOLDER
     coordination.decide("folder", lambda: folder.mkdir(exist_ok=True))
@@ -75,15 +79,16 @@ def open_store(workdir: Path, *, keep: int) -> Iterator[Store]:
                 yield store
                 finish(store)
         except errors.PeerLostError:
-            stack.pop_all()  # To close is to wait for the one that is lost.
+            stack.pop_all()  # Closing would wait for the lost process.
             raise
 
 
 def make_options() -> ocp.options.MultiprocessingOptions:
-    """Let processes wait for each other, in Orbax, where the wait has a limit.
+    """Let Orbax use barriers that have a time-out.
 
-    Orbax asks the coordination service if it is told who they are; otherwise it has the
-    devices add up a number, which has none.
+    If Orbax knows the indices of the processes, its barriers are those of the
+    coordination service. Otherwise Orbax uses an all-reduce on the devices as its
+    barrier, and that has no time-out.
     """
     count = coordination.count()
     everyone = set(range(count)) if count > 1 else None
@@ -93,35 +98,48 @@ def make_options() -> ocp.options.MultiprocessingOptions:
 def save(
     store: Store, state: TrainState, meter: Mapping[str, Any] | None = None
 ) -> None:
-    """Start to write ``state`` and return once it has been copied to the host.
+    """Begin a save, and return once the state has been copied to the host.
 
     Args:
-      store: where to.
-      state: all that training needs; may be donated afterwards.
-      meter: of the log interval that the step lies in; see `step.to_plain`.
+      store: where to save.
+      state: the state at the end of a step; may be donated afterwards.
+      meter: sums of the log interval that the step lies in, as plain numbers.
 
     Raises:
       RuntimeError: Orbax refused.
-      OSError: this save cannot begin; or the one before it could not be written.
+      OSError: this save cannot begin, or the save before it failed.
     """
     settle(store)
     step = int(state.step)
     if coordination.is_first():
         atomic_write.write(store.folder / SAVING, str(step).encode())
-    if not store.manager.save(step, args=ocp.args.StandardSave(state)):
+    tree = _drop_empty_extra(state)
+    if not store.manager.save(step, args=ocp.args.StandardSave(tree)):
         raise RuntimeError(f"Orbax did not save step {step} in {store.folder}")
     leaves = trees.describe(state)
     store.pending.append(store.worker.submit(_finish, store, step, leaves, meter))
 
 
+def _drop_empty_extra(state: TrainState) -> dict[str, Any]:
+    """Return the tree of a checkpoint: the fields of a state by name.
+
+    An ``extra`` without arrays is left out. Orbax compares even empty nodes, and the
+    checkpoints of version 0.1 have no node ``extra``.
+    """
+    tree = state._asdict()
+    if not jax.tree.leaves(state.extra):
+        del tree["extra"]
+    return tree
+
+
 def settle(store: Store) -> None:
-    """Wait for the save in flight and raise what went wrong with it."""
+    """Wait until this process has finished its save; raise the error of the save."""
     while store.pending:
         store.pending.pop().result()
 
 
 def finish(store: Store) -> None:
-    """Wait until the save in flight counts, on every process."""
+    """Wait until the last save counts, on every process."""
     settle(store)
     coordination.decide("finish", lambda: None)
 
@@ -136,25 +154,25 @@ def _finish(store: Store, step: int, leaves: dict[str, list], meter: Any) -> Non
 def steps(workdir: Path) -> list[int]:
     """Return the steps of the finished checkpoints of a run, oldest first."""
     folder = workdir / FOLDER
-    found = folder.iterdir() if folder.is_dir() else ()
-    names = [path.name for path in found if path.is_dir()]
-    # Asked last: a step that a run finishes to write meanwhile was listed, or not yet.
+    paths = folder.iterdir() if folder.is_dir() else ()
+    names = [path.name for path in paths if path.is_dir()]
+    # Read after the folder: a save that begins while the folder is listed is excluded.
     unfinished = find_unfinished(workdir)
     return sorted({int(n) for n in names if n.isdecimal()} - {unfinished})
 
 
 def set_aside(workdir: Path) -> list[str]:
-    """Return the names of the damaged checkpoints that were set aside."""
+    """Return the names of the damaged checkpoints that were set aside, sorted."""
     return sorted(path.name for path in (workdir / FOLDER).glob("*.corrupt*"))
 
 
 def exists(workdir: Path) -> bool:
-    """Say whether a run has a checkpoint; a damaged one counts."""
+    """Return whether a run has a checkpoint; a damaged one counts."""
     return bool(steps(workdir) or set_aside(workdir))
 
 
 def find_unfinished(workdir: Path) -> int | None:
-    """Return the step that is being written, or was when a crash cut the save short."""
+    """Return the step of a save that is under way or that a crash cut short."""
     try:
         step = (workdir / FOLDER / SAVING).read_text()
     except FileNotFoundError:
@@ -165,14 +183,14 @@ def find_unfinished(workdir: Path) -> int | None:
 
 
 def remove_unfinished(workdir: Path, say: text.Say) -> None:
-    """Delete a save that a crash cut short; call it only with the workdir locked."""
+    """Delete a save that a crash cut short; the caller must hold the workdir's lock."""
     step = find_unfinished(workdir)
     if step is not None:
         shutil.rmtree(workdir / FOLDER / str(step))
         say(f"checkpoint {step}: the save was interrupted; removed.")
     (workdir / FOLDER / SAVING).unlink(missing_ok=True)
-    for beginning in (workdir / FOLDER).glob(f".{SAVING}.*"):
-        beginning.unlink()
+    for temporary in (workdir / FOLDER).glob(f".{SAVING}.*"):
+        temporary.unlink()
 
 
 def find_newest(workdir: Path) -> tuple[int | None, dict[int, str]]:
@@ -182,28 +200,27 @@ def find_newest(workdir: Path) -> tuple[int | None, dict[int, str]]:
       workdir: the run's folder; nothing in it is changed.
 
     Returns:
-      Its step, or None if the run has no checkpoint; and what is wrong with the newer
-      ones, by step.
+      The step of this checkpoint, or None if the run has no checkpoint; and the damage
+      of each newer checkpoint, by step.
 
     Raises:
       NoValidCheckpointError: there are checkpoints, and all of them are damaged.
-      OSError: none can be trusted, and one cannot be read, or a disk is gone.
+      OSError: no checkpoint is good, and one could not be read; or a disk is gone.
     """
     damage: dict[int, str] = {}
-    failed = None
+    read_error = None
     for step in reversed(steps(workdir)):
-        wrong, error = manifest.examine(workdir / FOLDER / str(step))
-        if wrong is None:
+        reason, error = manifest.examine(workdir / FOLDER / str(step))
+        if reason is None:
             return step, damage
-        damage[step], failed = wrong, error or failed
-    if failed is not None:
-        raise failed
-    aside = set_aside(workdir)
-    if damage or aside:
-        told = [f"{step} ({wrong})" for step, wrong in damage.items()] + aside
+        damage[step], read_error = reason, error or read_error
+    if read_error is not None:
+        raise read_error
+    bad = [f"{step} ({reason})" for step, reason in damage.items()]
+    if bad := bad + set_aside(workdir):
         raise NoValidCheckpointError(
             f"{workdir / FOLDER} has no checkpoint that can be trusted: "
-            f"{', '.join(told)}. Bring back a copy, or train in another --workdir."
+            f"{', '.join(bad)}. Bring back a copy, or train in another --workdir."
         )
     return None, damage
 
@@ -211,12 +228,12 @@ def find_newest(workdir: Path) -> tuple[int | None, dict[int, str]]:
 def restore_newest(
     workdir: Path, abstract: TrainState, say: text.Say
 ) -> TrainState | None:
-    """Restore the newest good checkpoint and set newer, damaged ones aside.
+    """Restore the newest good checkpoint, and set newer, damaged ones aside.
 
     Args:
       workdir: the run's folder, locked by this process.
       abstract: the state that the config asks for, with shardings.
-      say: hears of every checkpoint that was set aside.
+      say: gets a line for every checkpoint that is set aside or removed.
 
     Returns:
       The state, or None if the run has no checkpoint yet.
@@ -226,33 +243,34 @@ def restore_newest(
       NoValidCheckpointError: all checkpoints are damaged; they stay where they are.
     """
 
-    def look() -> list:
+    def choose() -> list:
         remove_unfinished(workdir, say)
         step, damage = find_newest(workdir)
         return [step, [*damage.items()]]
 
-    step, damage = coordination.decide("newest", look)
+    step, damage = coordination.decide("newest", choose)
     if step is None:
         return None
     state = restore(workdir, step, abstract)
-    aside = coordination.decide("aside", lambda: _set_aside(workdir, damage))
-    for (bad, wrong), name in zip(damage, aside, strict=True):
+    names = coordination.decide(
+        "aside", lambda: [_rename_damaged(workdir, bad) for bad, _ in damage]
+    )
+    for (bad, reason), name in zip(damage, names, strict=True):
         say(
-            f"CHECKPOINT {bad} IS DAMAGED: {wrong}. "
+            f"CHECKPOINT {bad} IS DAMAGED: {reason}. "
             f"Set aside as {name}; going on from step {step}."
         )
     return state
 
 
-def _set_aside(workdir: Path, damage: list) -> list[str]:
-    """Rename damaged checkpoints and return their new names."""
-    names = []
-    for bad, _ in damage:
-        folder = workdir / FOLDER / str(bad)
-        aside = _free_name(folder.with_name(f"{bad}.corrupt"))
-        folder.rename(aside)
-        names.append(aside.name)
-    return names
+def _rename_damaged(workdir: Path, step: int) -> str:
+    """Rename a damaged checkpoint to a name that is free, and return this name."""
+    folder = workdir / FOLDER / str(step)
+    suffixes = itertools.chain([""], (f"-{i}" for i in itertools.count(2)))
+    paths = (folder.with_name(f"{step}.corrupt{suffix}") for suffix in suffixes)
+    aside = next(path for path in paths if not path.exists())
+    folder.rename(aside)
+    return aside.name
 
 
 def restore(workdir: Path, step: int, abstract: TrainState) -> TrainState:
@@ -267,7 +285,7 @@ def restore(workdir: Path, step: int, abstract: TrainState) -> TrainState:
       The state, bit for bit as it was saved.
 
     Raises:
-      DriftError: names the first leaf that differs in shape or dtype, and how.
+      DriftError: names the first leaf that differs in shape or dtype, with both.
     """
     folder = workdir.absolute() / FOLDER / str(step)
     stored, wanted = manifest.read_leaves(folder), trees.describe(abstract)
@@ -283,9 +301,5 @@ def restore(workdir: Path, step: int, abstract: TrainState) -> TrainState:
             )
     options = make_options()
     with ocp.StandardCheckpointer(multiprocessing_options=options) as checkpointer:
-        return checkpointer.restore(folder / ITEM, abstract)
-
-
-def _free_name(path: Path) -> Path:
-    names = [path, *(path.with_name(f"{path.name}-{i}") for i in range(2, 1000))]
-    return next(name for name in names if not name.exists())
+        tree = checkpointer.restore(folder / ITEM, _drop_empty_extra(abstract))
+    return abstract._replace(**tree)

@@ -43,7 +43,9 @@ def _define(values: flags.FlagValues) -> None:
 def _repeat(job: dict[str, Any], values: flags.FlagValues, overrides: list[str]) -> int:
     del values  # The config of the job is in its JSON.
     jax.config.update("jax_platforms", "cpu")
-    coordination.join(address.Place(*job["place"]), join_seconds=job["seconds"])
+    coordination.join(
+        address.ProcessAddress(*job["place"]), join_seconds=job["seconds"]
+    )
     use_compilation_cache()
     setting = devices.read_setting(job["config"], overrides)
     differences = device_equivalence.repeat(setting, Path(job["folder"]))

@@ -53,7 +53,7 @@ def _join(values: flags.FlagValues) -> None:
       UserError: flags are missing, contradict each other, or are impossible.
     """
     names = ("coordinator", "num_processes", "process_id")
-    place = address.Place(*(get(values, name) for name in names))
+    place = address.ProcessAddress(*(get(values, name) for name in names))
     missing = [f"--{n}" for n, value in place._asdict().items() if value is None]
     automatic = get(values, "distributed")
     if len(missing) == len(names) and not automatic:

@@ -1,8 +1,8 @@
-"""Many processes, one run: they find each other, agree, and wait no longer than asked.
+"""Several processes, one run: they find each other, agree, and limit every wait.
 
-All that touches jax's coordination service is here. Process 0 decides whatever is
-decided on the host, such as which checkpoint to go on from, and the others hear of it.
-Where there is one process every function returns at once.
+All calls of jax's coordination service are here. Process 0 makes the decisions of the
+host, such as from which checkpoint the run continues, and sends them to the others. If
+there is only one process, every function returns at once.
 """
 
 import contextlib
@@ -21,8 +21,7 @@ from typing import Any, NamedTuple
 import jax
 from jax._src import distributed
 
-from jaxssl.distributed import address
-from jaxssl.distributed.address import Place
+from jaxssl.distributed.address import ProcessAddress, cannot_listen, check_port
 from jaxssl.errors import (
     DriftError,
     ExitCode,
@@ -33,21 +32,25 @@ from jaxssl.errors import (
 from jaxssl.text import first_line, shorten
 
 AGAIN = "Repeat all commands; a run goes on from its newest checkpoint."
+
+# Seconds that a process which ends waits for the others to end.
 LEAVE_SECONDS = 10
+
+# Seconds between two notes of a process, and between two looks at the notes of others.
 TICK = 1.0
-"""Seconds between two notes of a process, and between two looks at those of others."""
 
-
-TOLD = {kind.__name__: kind for kind in (UserError, DriftError, NoValidCheckpointError)}
-"""Errors of process 0 that the others raise as well."""
+# Errors of process 0 that all other processes raise as well, by name.
+SHARED_ERRORS = {
+    kind.__name__: kind for kind in (UserError, DriftError, NoValidCheckpointError)
+}
 
 
 class Limits(NamedTuple):
     """How long a process waits before it gives up, in seconds.
 
     Attributes:
-      join: for all processes to be there, and for what process 0 decides. Hosts of a
-        pod may boot half an hour apart.
+      join: until all processes have joined, and for each decision of process 0. The
+        hosts of a pod may boot half an hour apart.
       peer: without a sign of life of another process, which then counts as dead. A
         host that swaps is often silent for some seconds.
       hang: without progress in a step; see `jaxssl.distributed.watchdog`.
@@ -59,12 +62,20 @@ class Limits(NamedTuple):
 
 
 class _State:
-    """What holds for the whole process, as jax's own connection does."""
+    """The settings of this process's connection, global like jax's own connection.
+
+    Attributes:
+      join_seconds: see `Limits`.
+      peer_seconds: see `Limits`.
+      handler: the handler of SIGABRT; C calls it, so it must not be collected.
+      abort_hint: the probable reason if jax aborts now; begins with a semicolon.
+      leaving: the exit code, once this process leaves.
+    """
 
     join_seconds = Limits().join
     peer_seconds = Limits().peer
     handler: Any = None
-    behind = ""
+    abort_hint = ""
     leaving: int | None = None
 
 
@@ -73,40 +84,40 @@ _numbers: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
 
 
 def join(
-    place: Place,
+    address: ProcessAddress,
     join_seconds: int = Limits().join,
     peer_seconds: int = Limits().peer,
 ) -> None:
-    """Connect to the other processes; has to come before jax looks for devices.
+    """Connect to the other processes; must be called before jax looks for devices.
 
-    If they do not come in time, jax ends the process, which then has code 3.
+    If the others do not come in time, jax ends the process, with exit code 3.
 
     Args:
-      place: where this process stands.
-      join_seconds: how long to wait for all, and later for what process 0 decides.
+      address: which process this is, and where process 0 listens.
+      join_seconds: how long to wait for all processes, and later for process 0.
       peer_seconds: how long another process may be silent.
 
     Raises:
       UserError: no cluster was found, or the coordinator's port is taken.
     """
-    # `jaxssl.distributed.preemption` does its work. Orbax asks the service too, from
-    # another thread and for an older step, which moves the counter back that the
-    # processes compare, and so a notice can get lost.
+    # `jaxssl.distributed.preemption` replaces jax's preemption service. Orbax asks that
+    # service, too, from another thread and for an older step. This moves back the
+    # counter that the processes compare, and so a notice can get lost.
     jax.config.update("jax_enable_preemption_service", False)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     _end_on_abort()
     _state.join_seconds, _state.peer_seconds = join_seconds, peer_seconds
-    _state.behind = (
+    _state.abort_hint = (
         f"; not all were there within {join_seconds} s. Start all of them, with the "
         "same --coordinator and --num_processes."
     )
-    address.check_port(place)
-    # jax waits below Python, where Ctrl-C would be heard only once all are there.
-    heard = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    check_port(address)
+    # jax waits in C++, where Python's handler of Ctrl-C runs only after the wait.
+    handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         jax.distributed.initialize(
-            *place,
-            cluster_detection_method="deactivate" if place.coordinator else None,
+            *address,
+            cluster_detection_method="deactivate" if address.coordinator else None,
             initialization_timeout=join_seconds,
             heartbeat_timeout_seconds=peer_seconds,
             shutdown_timeout_seconds=LEAVE_SECONDS,
@@ -117,35 +128,37 @@ def join(
             "--num_processes and --process_id."
         ) from error
     except jax.errors.JaxRuntimeError as error:
-        raise UserError(address.cannot_listen(place, first_line(error))) from error
+        raise UserError(cannot_listen(address, first_line(error))) from error
     finally:
-        signal.signal(signal.SIGINT, heard)
-    _state.behind = f"; most often another process is lost. {AGAIN}"
+        signal.signal(signal.SIGINT, handler)
+    _state.abort_hint = f"; most often another process is lost. {AGAIN}"
 
 
 def _end_on_abort() -> None:
-    """Let the abort by jax's client end this process with one line and code 3.
+    """Let an abort by jax's client end this process with one line and exit code 3.
 
-    Its thread aborts the process when the service, or a peer, is gone. Neither an
-    exception nor a handler of Python's can come in between, and the callback that the
-    client takes fails on its argument. So the handler is set below Python.
+    A thread of the client aborts the process when the service or another process is
+    lost. Neither an exception nor a signal handler of Python can prevent this, and the
+    callback that the client accepts fails on its argument. So a handler of SIGABRT is
+    installed in C.
     """
 
     @ctypes.CFUNCTYPE(None, ctypes.c_int)
-    def tell(_: int) -> None:
-        if _state.leaving is not None:  # It has told what went wrong.
+    def handle(_: int) -> None:
+        if _state.leaving is not None:  # The reason was printed before.
             os._exit(_state.leaving)
-        end(ExitCode.PEER_LOST, f"jax gave up, as it says above{_state.behind}")
+        end(ExitCode.PEER_LOST, f"jax gave up, as it says above{_state.abort_hint}")
 
-    _state.handler = tell  # What C may call must stay.
-    ctypes.CDLL(None).signal(signal.SIGABRT, tell)
+    _state.handler = handle
+    ctypes.CDLL(None).signal(signal.SIGABRT, handle)
 
 
 def end(code: int, line: str) -> None:
-    """End this process at once: whatever would be cleaned up may wait for the others.
+    """End this process at once, without any clean-up, which may wait for the others.
 
-    Threads may call it while another one holds the locks of ``sys.stderr``. Processes
-    that read are killed first: one that is stopped or stuck would outlive this one.
+    Threads may call this function while another thread holds the locks of
+    ``sys.stderr``. The processes that read data are killed first, because a stopped or
+    stuck one would outlive this process.
     """
     for child in multiprocessing.active_children():
         child.kill()
@@ -154,10 +167,10 @@ def end(code: int, line: str) -> None:
 
 
 def leave(code: int) -> None:
-    """End this process together with the others; return if it has none.
+    """End this process together with the others; return if it has joined none.
 
-    Process 0 takes the service with it, so it is the last one; but nobody waits long
-    for one that does not come.
+    Process 0 ends last, because it runs the coordination service. No process waits
+    longer than `LEAVE_SECONDS` for the others.
     """
     if not is_joined():
         return
@@ -173,32 +186,32 @@ def leave(code: int) -> None:
 
 
 def is_joined() -> bool:
-    """Say whether this process has joined others."""
+    """Return whether this process has joined others."""
     return _client() is not None
 
 
 def count() -> int:
-    """Return the number of processes; does not wake up the devices if it is one."""
+    """Return the number of processes; initialises no device if there is only one."""
     return jax.process_count() if is_joined() else 1
 
 
 def is_first() -> bool:
-    """Say whether this is process 0, which writes what a run writes once."""
+    """Return whether this is process 0, which writes the files of a run."""
     return count() == 1 or jax.process_index() == 0
 
 
-def patience() -> int:
-    """Return how many seconds others may be silent, as the service itself may."""
+def peer_seconds() -> int:
+    """Return how many seconds another process, or the service, may be silent."""
     return _state.peer_seconds
 
 
 def new_key(what: str) -> str:
-    """Return a name that was not used before; all processes count in the same way."""
+    """Return a key that was not used before; all processes count in the same way."""
     return f"jaxssl/{what}/{next(_numbers[what])}"
 
 
 def put(key: str, value: Any) -> None:
-    """Tell all processes something that JSON can hold; a later value replaces it."""
+    """Publish a JSON value for all processes; a later value replaces it."""
     try:
         _client().key_value_set(key, json.dumps(value), allow_overwrite=True)
     except jax.errors.JaxRuntimeError as error:
@@ -206,7 +219,7 @@ def put(key: str, value: Any) -> None:
 
 
 def peek(key: str) -> Any:
-    """Return what was told under a key, or None."""
+    """Return the value that was published under a key, or None."""
     try:
         return json.loads(_client().key_value_try_get(key))
     except jax.errors.JaxRuntimeError as error:
@@ -216,18 +229,18 @@ def peek(key: str) -> Any:
 
 
 def get(key: str, seconds: float, whose: int = 0) -> Any:
-    """Wait for what a process tells.
+    """Wait for the value that a process publishes.
 
     Args:
-      key: where it is told.
+      key: where the value is published.
       seconds: how long to wait.
-      whose: the process, for the message.
+      whose: index of the process, for the message.
 
     Returns:
       The value.
 
     Raises:
-      PeerLostError: it did not come in time.
+      PeerLostError: the value did not come in time.
     """
     try:
         return json.loads(_client().blocking_key_value_get(key, int(seconds * 1000)))
@@ -239,111 +252,113 @@ def get(key: str, seconds: float, whose: int = 0) -> Any:
 
 
 def read_all(prefix: str) -> dict[str, Any]:
-    """Return what was told under keys that begin so; nothing if the service is gone."""
+    """Return the values of all keys with this prefix; empty if the service is gone."""
     try:
-        told = _client().key_value_dir_get(prefix)
+        pairs = _client().key_value_dir_get(prefix)
     except jax.errors.JaxRuntimeError:
         return {}
-    return {key: json.loads(text) for key, text in told}
+    return {key: json.loads(value) for key, value in pairs}
 
 
 def decide(what: str, choose: Callable[[], Any]) -> Any:
-    """Let process 0 do something once, and all know what came of it.
+    """Call a function on process 0, and send its result or its error to all others.
 
     Args:
-      what: names it, in messages.
-      choose: is called on process 0 alone; returns what JSON can hold.
+      what: name of the decision, for messages.
+      choose: is called on process 0 alone; returns a JSON value.
 
     Returns:
-      What ``choose`` returned, on every process.
+      The result of ``choose``, on every process.
 
     Raises:
-      UserError: ``choose`` raised it, or another of the errors in ``TOLD``.
-      PeerLostError: process 0 told nothing within ``join_seconds``.
+      UserError: ``choose`` raised it, or another one of `SHARED_ERRORS`.
+      PeerLostError: process 0 published nothing within ``join_seconds``.
     """
     if count() == 1:
         return choose()
     key = new_key(what)
     if not is_first():
-        told = get(key, _state.join_seconds)
-        if "error" in told:
-            raise TOLD[told["error"]](told["words"])
-        return told["value"]
+        answer = get(key, _state.join_seconds)
+        if "error" in answer:
+            raise SHARED_ERRORS[answer["error"]](answer["message"])
+        return answer["value"]
     try:
         value = choose()
-    except tuple(TOLD.values()) as error:
+    except tuple(SHARED_ERRORS.values()) as error:
         name = type(error).__name__
-        put(key, {"error": name if name in TOLD else "UserError", "words": str(error)})
+        kind = name if name in SHARED_ERRORS else "UserError"
+        put(key, {"error": kind, "message": str(error)})
         raise
     put(key, {"value": value})
     return value
 
 
-def gather(what: str, mine: Any, choose: Callable[[list[Any]], Any]) -> Any:
-    """Let process 0 choose from what every process says, and all know the choice.
+def gather(what: str, value: Any, choose: Callable[[list[Any]], Any]) -> Any:
+    """Send a value of each process to process 0, which chooses for all of them.
 
     Args:
-      what: names it, in messages.
-      mine: what this process says; anything that JSON can hold.
-      choose: takes what all said, in their order; is called on process 0 alone.
+      what: name of the decision, for messages.
+      value: the JSON value of this process.
+      choose: takes the values of all processes, in their order; is called on process 0
+        alone.
 
     Returns:
-      What ``choose`` returned, on every process.
+      The result of ``choose``, on every process.
 
     Raises:
       UserError: as in `decide`.
-      PeerLostError: one said nothing within ``join_seconds``; names it.
+      PeerLostError: a process published nothing within ``join_seconds``; names it.
     """
     key = new_key(f"{what}-of")
 
     def collect() -> Any:
         others = range(1, count())
-        said = [get(f"{key}/{i}", _state.join_seconds, whose=i) for i in others]
-        return choose([mine, *said])
+        values = [get(f"{key}/{i}", _state.join_seconds, whose=i) for i in others]
+        return choose([value, *values])
 
     if not is_first():
-        put(f"{key}/{jax.process_index()}", mine)
+        put(f"{key}/{jax.process_index()}", value)
     return decide(what, collect)
 
 
 def each(what: str, do: Callable[[], Any]) -> Any:
-    """Let every process do something, and none go on if one of them cannot.
+    """Call a function on every process; if it fails on one of them, all raise.
 
     Args:
-      what: names it, in messages.
+      what: name of the action, for messages.
       do: is called on every process.
 
     Returns:
-      What ``do`` returned here.
+      The result of ``do`` on this process.
 
     Raises:
       UserError: ``do`` raised it here; or on another process, which is named.
-      PeerLostError: one said nothing within ``join_seconds``.
+      PeerLostError: a process published nothing within ``join_seconds``.
     """
     if count() == 1:
         return do()
+    result = error = message = None
     try:
-        value, failed = do(), None
-    except UserError as error:
-        value, failed = None, error
-    mine = None if failed is None else f"process {jax.process_index()}: {failed}"
-    told = gather(what, mine, lambda said: next(filter(None, said), None))
+        result = do()
+    except UserError as own:
+        error, message = own, f"process {jax.process_index()}: {own}"
+    failed = gather(what, message, lambda messages: next(filter(None, messages), None))
+    if error is not None:
+        raise error
     if failed is not None:
-        raise failed
-    if told is not None:
-        raise UserError(told)
-    return value
+        raise UserError(failed)
+    return result
 
 
 def meet(what: str, seconds: int) -> None:
-    """Wait until all processes are here.
+    """Wait until all processes have come to this call.
 
     Args:
-      what: names the place, in messages.
+      what: name of the call, for messages.
       seconds: how long to wait.
 
     Raises:
-      PeerLostError: one did not come in time, or is gone.
+      PeerLostError: a process did not come in time, or is gone.
     """
     if count() == 1:
         return
@@ -356,37 +371,35 @@ def meet(what: str, seconds: int) -> None:
         ) from error
 
 
-def compare(mine: Mapping[str, Any]) -> None:
-    """Raise on every process unless all of them said the same.
+def compare(settings: Mapping[str, Any]) -> None:
+    """Raise on every process unless all processes have the same settings.
 
     Args:
-      mine: settings, fingerprint of the data, version of the code, by name. How many
-        processes this one was told that there are is compared as well.
+      settings: the config, the fingerprint of the data and the version of the code, by
+        name. The number of processes, as given to each of them, is compared as well.
 
     Raises:
       DriftError: names the first process that differs from process 0, and in what.
     """
 
-    def check(said: list[Mapping[str, Any]]) -> None:
-        for i, theirs in enumerate(said):
-            names = [
-                n for n in {**said[0], **theirs} if said[0].get(n) != theirs.get(n)
-            ]
-            if names:
-                words = [
-                    f"{n} is {said[0].get(n, 'absent')!r} on process 0 and "
-                    f"{theirs.get(n, 'absent')!r} on process {i}"
-                    for n in names
-                ]
+    def check(all_settings: list[Mapping[str, Any]]) -> None:
+        first, *others = all_settings
+        for i, other in enumerate(others, start=1):
+            if differences := [
+                f"{name} is {first.get(name, 'absent')!r} on process 0 and "
+                f"{other.get(name, 'absent')!r} on process {i}"
+                for name in {**first, **other}
+                if first.get(name) != other.get(name)
+            ]:
                 raise DriftError(
-                    f"the processes are about to train different runs: "
-                    f"{shorten(words)}. Start all with the same command, data and "
-                    "version of jaxssl."
+                    "the processes are about to train different runs: "
+                    f"{shorten(differences)}. Start all with the same command, data "
+                    "and version of jaxssl."
                 )
 
-    # jax itself believes process 0.
-    asked = {"--num_processes": distributed.global_state.num_processes}
-    gather("compare", asked | dict(mine), check)
+    # jax does not compare this number; it uses the one of process 0.
+    given = {"--num_processes": distributed.global_state.num_processes}
+    gather("compare", given | dict(settings), check)
 
 
 def _client() -> Any:

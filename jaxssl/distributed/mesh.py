@@ -1,9 +1,9 @@
-"""The mesh: two axes, ``data`` and ``model``; and the batch that is split over it.
+"""The mesh with its axes ``data`` and ``model``, and the batch that is split over it.
 
 Methods are written for the global batch and name no axis: XLA inserts the reductions.
-Both axes are always there, of size 1 where nothing is split. Each process contributes
-its own contiguous rows of every global batch. How the state lies on the mesh is the
-matter of `jaxssl.distributed.partition`.
+The mesh always has both axes; an axis over which nothing is split has size 1. Each
+process contributes contiguous rows of every global batch.
+`jaxssl.distributed.partition` decides how the state lies on the mesh.
 """
 
 import dataclasses
@@ -20,8 +20,9 @@ from jaxssl.config.checks import choice
 from jaxssl.errors import UserError
 
 DATA, MODEL = "data", "model"
+
+# In a rule, stands for an axis of an array that is not split.
 WHOLE = ""
-"""In a rule, an axis of an array that is not split."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -29,16 +30,18 @@ class MeshConfig:
     """The section ``mesh`` of a config.
 
     Attributes:
-      data: devices that share the batch; -1 takes all there are, divided by ``model``.
-      model: devices that share an array where ``rules`` say so, and repeat the work of
-        each other where they do not.
-      params: ``replicated``, every device holds all of the state; or ``fsdp``, large
+      data: number of devices that share the batch; -1 is the number of all devices
+        divided by ``model``.
+      model: number of devices that share an array to which a rule gives this axis. For
+        all other arrays these devices repeat the same work.
+      params: ``replicated``: every device holds the whole state. ``fsdp``: large
         parameters and their optimizer's leaves are split over ``data`` and put together
         for each step.
       rules: pairs of a regular expression and the mesh axes of an array, one for each
-        of its axes, ``""`` for whole: ``("fc1/kernel", ("", "model"))``. The expression
-        is searched in paths as ``params/classifier/fc1/kernel``; the first that is
-        found counts, before ``params``. Leaves of an optimizer follow their parameter.
+        axis of the array, ``""`` for an axis that is not split:
+        ``("fc1/kernel", ("", "model"))``. The expression is searched in paths such as
+        ``params/classifier/fc1/kernel``. The first rule that matches decides, before
+        ``params``. Leaves of an optimizer and averaged weights follow their parameter.
     """
 
     data: int = -1
@@ -47,7 +50,7 @@ class MeshConfig:
     rules: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def __post_init__(self):
-        """Check what needs no device."""
+        """Check the settings, as far as this is possible without the devices."""
         if self.data == 0 or self.data < -1:
             raise UserError(
                 f"data is {self.data}; give a number of devices, or -1 for all of them."
@@ -73,20 +76,20 @@ class MeshConfig:
 
 
 def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
-    """Lay the devices out along the axes ``data`` and ``model``.
+    """Arrange the devices along the axes ``data`` and ``model``.
 
-    Neighbours along ``model`` are near each other; slices of a TPU, which only a slower
-    network joins, are told apart by ``data`` alone.
+    Neighbours along ``model`` are near each other in the hardware. Only ``data``
+    crosses the slower network between the slices of a TPU.
 
     Args:
-      config: how many devices along each axis.
-      devices: those there are; all of this run by default.
+      config: number of devices along each axis.
+      devices: the devices to use; all devices of the run by default.
 
     Returns:
       A mesh in Auto mode.
 
     Raises:
-      UserError: there are not as many devices, or slices or processes cannot share them
+      UserError: there are too few devices, or the slices or processes cannot share them
         evenly.
     """
     devices = list(jax.devices() if devices is None else devices)
@@ -99,41 +102,51 @@ def make_mesh(config: MeshConfig, devices: Sequence[Any] | None = None) -> Mesh:
             f"to do for {len(left_out)} of the processes; give a mesh of all "
             f"{len(devices)} devices, or start fewer processes."
         )
-    grid = _lay_out(shape, chosen, everything=len(chosen) == len(devices))
-    # Each process reads contiguous rows of a batch. A grid that mixes the processes, as
-    # a TPU's may, would put the rows of the global batch in another order than a single
-    # process has them in; so the rows of each stand together, in the processes' order.
+    grid = _make_grid(shape, chosen, everything=len(chosen) == len(devices))
+    # Each process reads contiguous rows of a batch. The grid of a TPU may mix the
+    # processes, and then the rows of the global batch would have another order than in
+    # a run of one process. So the grid is sorted by process.
     owners = [tuple(sorted({d.process_index for d in row})) for row in grid]
     grid = grid[sorted(range(shape[0]), key=lambda i: (owners[i], i))]
     mesh = Mesh(grid, (DATA, MODEL), axis_types=(AxisType.Auto,) * 2)
-    _parts(mesh)  # Parts that are not equal are told here, not at the first batch.
+    _find_parts(mesh)  # Raises here, and not only at the first batch.
     return mesh
 
 
 def _shape(config: MeshConfig, devices: Sequence[Any]) -> tuple[int, int]:
     count, model = len(devices), config.model
-    kind, many = devices[0].platform, count > 1
-    there = f"there {'are' if many else 'is'} {count} {kind} device{'s' * many}"
+    verb, plural = ("are", "s") if count > 1 else ("is", "")
+    available = f"there {verb} {count} {devices[0].platform} device{plural}"
     if config.data == -1:
         if count % model:
             raise UserError(
-                f"mesh.model is {model}, but {there}; give a number that divides them, "
-                "or a mesh.data of its own."
+                f"mesh.model is {model}, but {available}; give a number that divides "
+                "them, or a mesh.data of its own."
             )
         return count // model, model
     if config.data * model > count:
-        product = f"mesh.data x mesh.model is {config.data} x {model}"
+        given = f"mesh.data is {config.data}"
+        if model > 1:
+            given = f"mesh.data x mesh.model is {config.data} x {model}"
         raise UserError(
-            f"{product if model > 1 else f'mesh.data is {config.data}'}, but {there}; "
-            "give at most that many, or -1 for all of them."
+            f"{given}, but {available}; give at most that many, or -1 for all of them."
         )
     return config.data, model
 
 
-def _lay_out(shape: tuple[int, int], devices: list, *, everything: bool) -> np.ndarray:
+def _make_grid(
+    shape: tuple[int, int], devices: list, *, everything: bool
+) -> np.ndarray:
+    """Return the devices as an array of this shape.
+
+    Args:
+      shape: sizes of ``data`` and ``model``.
+      devices: the devices of the mesh.
+      everything: whether these are all devices of the run, as layouts by topology need.
+    """
     slices = {getattr(d, "slice_index", 0) for d in devices}
     if devices[0].platform == "cpu" or not everything:
-        return np.array(devices).reshape(shape)  # Nothing is near or far.
+        return np.array(devices).reshape(shape)
     if len(slices) == 1:
         return mesh_utils.create_device_mesh(
             shape, devices, allow_split_physical_axes=True
@@ -151,10 +164,10 @@ def _lay_out(shape: tuple[int, int], devices: list, *, everything: bool) -> np.n
     )
 
 
-def _parts(mesh: Mesh) -> list[frozenset[int]]:
-    """Return the processes that read each part of a batch, part by part.
+def _find_parts(mesh: Mesh) -> list[frozenset[int]]:
+    """Return, for each part of a batch, the processes that read this part.
 
-    Processes that share devices along ``model`` read the same rows.
+    Processes whose devices differ only along ``model`` read the same part.
 
     Raises:
       UserError: the parts are not equal.
@@ -172,15 +185,15 @@ def _parts(mesh: Mesh) -> list[frozenset[int]]:
 
 
 def share(mesh: Mesh) -> tuple[int, int]:
-    """Return which part of every global batch this process reads, and of how many.
+    """Return which part of every global batch this process reads.
 
     Returns:
-      The index and the number of parts; one process has (0, 1). Processes whose devices
-      differ only along ``model`` read the same part.
+      The index of the part and the number of parts; (0, 1) if there is one process.
+      Processes whose devices differ only along ``model`` read the same part.
     """
-    parts = _parts(mesh)
-    mine = [i for i, part in enumerate(parts) if jax.process_index() in part]
-    return mine[0], len(parts)
+    parts = _find_parts(mesh)
+    own = [i for i, part in enumerate(parts) if jax.process_index() in part]
+    return own[0], len(parts)
 
 
 def check_batch(batch_size: int, mesh: Mesh) -> None:
@@ -200,41 +213,42 @@ def check_batch(batch_size: int, mesh: Mesh) -> None:
 def describe_uneven_minibatches(
     batch_size: int, minibatches: int, mesh: Mesh
 ) -> str | None:
-    """Say in one line if devices share a batch evenly, but not its mini-batches.
+    """Return a note if the devices cannot share each mini-batch of a step evenly.
 
-    XLA then moves rows between devices in each step, without a word.
+    In this case XLA moves rows between the devices in every step, without a warning.
+    `check_batch` checks the whole batch.
 
     Args:
       batch_size: rows of a global batch.
-      minibatches: how many a step takes one after the other.
+      minibatches: number of mini-batches that a step takes one after the other.
       mesh: the devices.
 
     Returns:
-      The line, or None.
+      One line, or None.
     """
     size, parts = batch_size // minibatches, mesh.shape[DATA]
     if minibatches == 1 or size % parts == 0:
-        return None  # `check_batch` has a word on whole batches.
+        return None
     return (
         f"NOTE: each of a step's {minibatches} mini-batches has {size} rows, "
         f"which the {parts} devices of mesh.data cannot share evenly, so rows move "
-        "between devices in every step. A train.batch_size that is a multiple of "
-        f"{minibatches * parts}, or another mesh.data, spares that."
+        "between devices in every step. Give a train.batch_size that is a multiple of "
+        f"{minibatches * parts}, or another mesh.data, to avoid this."
     )
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Return the sharding of what every device has all of."""
+    """Return the sharding of an array that every device holds whole."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
-    """Put all of an array that every process has on each device of the mesh."""
+    """Put arrays that every process has on each device of the mesh."""
     return jax.jit(lambda tree: tree, out_shardings=replicated(mesh))(tree)
 
 
 def split(mesh: Mesh) -> NamedSharding:
-    """Return the sharding of a batch: rows go to the devices in order."""
+    """Return the sharding of a batch: its rows go to the devices in order."""
     return NamedSharding(mesh, PartitionSpec(DATA))
 
 
@@ -243,10 +257,10 @@ def to_devices(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]
 
     Args:
       batch: NumPy arrays (local rows, ...).
-      mesh: where to.
+      mesh: the devices.
 
     Returns:
-      The global batch as arrays that are split over ``data``.
+      The global batch: arrays (global rows, ...) that are split over ``data``.
     """
     return {
         name: jax.make_array_from_process_local_data(split(mesh), rows)
@@ -255,24 +269,23 @@ def to_devices(batch: dict[str, np.ndarray], mesh: Mesh) -> dict[str, jax.Array]
 
 
 def local(tree: Any) -> Any:
-    """Return this process's own copy of arrays, on one device.
+    """Return a copy of arrays on one device of this process.
 
-    Replicated arrays move no byte. Those that are split are put together first, so
-    where there are several processes, all have to ask at the same time.
+    Replicated arrays are not moved. Split arrays are put together first; with several
+    processes, all of them must call this function at the same time.
 
-    Evaluations run on one device: a state that sits on the whole mesh would make every
-    device repeat the same work.
+    Evaluations use it because they run on one device: with a state on the whole mesh,
+    every device would repeat the same work.
 
     Raises:
-      TypeError: an array that is split lies on no mesh.
+      TypeError: a split array lies on no mesh.
     """
 
-    def one(x: jax.Array) -> jax.Array:
+    def copy_leaf(x: jax.Array) -> jax.Array:
         if not x.is_fully_replicated:
             if not isinstance(x.sharding, NamedSharding):
                 raise TypeError(f"an array lies on {x.sharding}; give one on a mesh")
-            whole = NamedSharding(x.sharding.mesh, PartitionSpec())
-            x = jax.device_put(x, whole)
+            x = jax.device_put(x, replicated(x.sharding.mesh))
         return x.addressable_data(0)
 
-    return jax.tree.map(one, tree)
+    return jax.tree.map(copy_leaf, tree)

@@ -1,7 +1,7 @@
-"""How the state lies on the mesh: rules from paths to axes, and two presets.
+"""How the state lies on the mesh: rules from paths to mesh axes, and two presets.
 
-A leaf's place is found once, from shapes alone, so what does not divide is refused by
-name before anything is compiled.
+The sharding of a leaf follows from shapes alone. So a rule that does not fit is refused
+before anything is compiled, and the message names the leaf.
 """
 
 import math
@@ -18,58 +18,64 @@ from jaxssl.distributed.mesh import DATA, MODEL
 from jaxssl.errors import UserError
 from jaxssl.types import TrainState
 
+# Under ``fsdp``, parameters with fewer numbers are replicated: gathering them costs
+# more time than the saved memory is worth.
 MIN_SIZE = 2**14
-"""Under ``fsdp``, smaller parameters stay whole: fetching them costs, they do not."""
-
-Places = dict[str, PartitionSpec]
-"""Path of a leaf to how it is split."""
 
 
 def place(state: TrainState, mesh: Mesh, config: meshes.MeshConfig) -> TrainState:
     """Give every leaf of an abstract state its sharding.
 
-    Rules come first. Under ``fsdp`` the largest axis that ``mesh.data`` divides of each
-    other parameter of at least ``MIN_SIZE`` numbers is split; parameters without such
-    an axis, statistics and all else stay whole. An optimizer's leaf goes where the
-    parameter goes whose path ends its own and whose shape it has.
+    The first of these that applies decides:
+
+    1. A leaf of ``opt_state`` has the sharding of its parameter: the parameter of the
+       same player and of the same shape whose path ends the leaf's own path.
+    2. The first rule whose expression is found in the path.
+    3. A leaf of ``extra`` has the sharding of its parameter, as in 1; the path may also
+       end with the player and the parameter's path. So averaged weights in
+       ``extra/<player>/average/...`` or ``extra/average/<player>/...`` lie where the
+       weights lie, and their update moves no byte between devices.
+    4. Under ``fsdp``, a parameter of at least `MIN_SIZE` numbers is split along the
+       largest axis that ``mesh.data`` divides.
+    5. Every device has the whole leaf: the step, statistics, a history buffer.
 
     Args:
       state: shapes and dtypes.
-      mesh: where it will live.
+      mesh: the devices.
       config: preset and rules.
 
     Returns:
       Abstract arrays with shardings.
 
     Raises:
-      UserError: a rule does not fit a leaf that it names, or names none.
+      UserError: a rule does not fit a leaf whose path it matches, or decides no leaf.
     """
-    leaves = {path: tuple(shape) for path, (_, shape) in trees.describe(state).items()}
-    places: Places = {}
+    shapes = {path: tuple(shape) for path, (_, shape) in trees.describe(state).items()}
+    specs: dict[str, PartitionSpec] = {}
     used = set()
-    for path, shape in leaves.items():
-        if path.startswith("opt_state/"):
-            places[path] = _follow(path, shape, leaves, places)
-            continue
-        for pattern, axes in config.rules:
-            if re.search(pattern, path):
-                places[path] = _explicit(pattern, axes, path, shape, mesh)
-                used.add(pattern)
-                break
+    for path, shape in shapes.items():
+        part, *_ = path.split("/")
+        rules = () if part == "opt_state" else config.rules
+        if rule := next((rule for rule in rules if re.search(rule[0], path)), None):
+            specs[path] = _apply_rule(*rule, path, shape, mesh)
+            used.add(rule[0])
+        elif part in ("opt_state", "extra"):
+            parameter = _find_parameter(path, shapes)
+            specs[path] = specs[parameter] if parameter else PartitionSpec()
+        elif part == "params" and config.params == "fsdp":
+            specs[path] = _split_largest(shape, mesh)
         else:
-            fully = config.params == "fsdp" and path.startswith("params/")
-            places[path] = _fsdp(shape, mesh) if fully else PartitionSpec()
-    _check_used(config, used, leaves)
-    shardings = [NamedSharding(mesh, spec) for spec in places.values()]
-    flat, tree = jax.tree.flatten(state)
+            specs[path] = PartitionSpec()
+    _check_used(config, used, shapes)
+    leaves, tree = jax.tree.flatten(state)
     placed = [
-        jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where)
-        for leaf, where in zip(flat, shardings, strict=True)
+        jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=NamedSharding(mesh, spec))
+        for leaf, spec in zip(leaves, specs.values(), strict=True)
     ]
     return jax.tree.unflatten(tree, placed)
 
 
-def _explicit(
+def _apply_rule(
     pattern: str, axes: tuple[str, ...], path: str, shape: tuple, mesh: Mesh
 ) -> PartitionSpec:
     if len(axes) > len(shape):
@@ -87,44 +93,50 @@ def _explicit(
     return PartitionSpec(*(axis or None for axis in axes))
 
 
-def _fsdp(shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
+def _split_largest(shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
     parts = mesh.shape[DATA]
     fits = [i for i, size in enumerate(shape) if size % parts == 0]
     if parts == 1 or not fits or math.prod(shape) < MIN_SIZE:
         return PartitionSpec()
-    best = max(fits, key=lambda i: (shape[i], i))
-    return PartitionSpec(*(DATA if i == best else None for i in range(best + 1)))
+    largest = max(fits, key=lambda i: (shape[i], i))
+    return PartitionSpec(*[None] * largest, DATA)
 
 
-def _follow(path: str, shape: tuple, leaves: dict, places: Places) -> PartitionSpec:
-    """Return the place of the parameter that an optimizer's leaf belongs to."""
-    _, player, *_ = path.split("/")
-    start = f"params/{player}/"
-    found = [
+def _find_parameter(path: str, shapes: dict[str, tuple]) -> str | None:
+    """Return the parameter that a leaf of ``opt_state`` or ``extra`` belongs to."""
+    _, owner, *_ = path.split("/")
+    of_owner = f"params/{owner}/"
+    matches = [
         name
-        for name in leaves
-        if name.startswith(start)
-        and path.endswith("/" + name.removeprefix(start))
-        and leaves[name] == shape
+        for name in shapes
+        if name.startswith("params/")
+        and shapes[name] == shapes[path]
+        and (
+            path.endswith(name.removeprefix("params"))
+            or (
+                name.startswith(of_owner)
+                and path.endswith("/" + name.removeprefix(of_owner))
+            )
+        )
     ]
-    return places[max(found, key=len)] if found else PartitionSpec()
+    return max(matches, key=len, default=None)
 
 
-def _check_used(config: meshes.MeshConfig, used: set, leaves: dict) -> None:
+def _check_used(config: meshes.MeshConfig, used: set, shapes: dict) -> None:
     for pattern, _ in config.rules:
         if pattern not in used:
-            names = [path for path in leaves if not path.startswith("opt_state/")]
+            names = [path for path in shapes if not path.startswith("opt_state/")]
             raise UserError(
-                f"mesh.rules: {pattern!r} is the first rule of no leaf; they are named "
-                f"like {names[-1]!r}.{nearest(pattern, names)}"
+                f"mesh.rules: {pattern!r} is the first rule of no leaf; the leaves are "
+                f"named like {names[-1]!r}.{nearest(pattern, names)}"
             )
 
 
 def gather(params: Any, abstract: Any) -> Any:
-    """Inside of a step, put together what is split over ``data``.
+    """Inside a step, put together parameters that are split over ``data``.
 
-    Else XLA may split the work along parameters instead of along the batch. What is
-    split over ``model`` stays so.
+    Otherwise XLA may split the work along the parameters instead of along the batch.
+    Axes that are split over ``model`` stay split.
 
     Args:
       params: the traced parameters.
@@ -134,15 +146,16 @@ def gather(params: Any, abstract: Any) -> Any:
       The parameters.
     """
 
-    def one(x, like):
+    def gather_leaf(x, like):
         spec = like.sharding.spec
         if DATA not in spec:
             return x
         kept = PartitionSpec(*(None if axis == DATA else axis for axis in spec))
-        whole = NamedSharding(like.sharding.mesh, kept)
-        return jax.lax.with_sharding_constraint(x, whole)
+        return jax.lax.with_sharding_constraint(
+            x, NamedSharding(like.sharding.mesh, kept)
+        )
 
-    return jax.tree.map(one, params, abstract)
+    return jax.tree.map(gather_leaf, params, abstract)
 
 
 def axes(state: TrainState) -> set[str]:
@@ -155,24 +168,24 @@ def axes(state: TrainState) -> set[str]:
     return {axis for spec in specs for axis in spec if axis is not None}
 
 
-def tell(state: TrainState, mesh: Mesh) -> str:
-    """Say in one line how the state lies on the mesh.
+def describe(state: TrainState, mesh: Mesh) -> str:
+    """Return a line that says how the state lies on the mesh.
 
     Args:
       state: arrays, abstract or not, with shardings.
-      mesh: where they lie.
+      mesh: the devices.
     """
     leaves = jax.tree.leaves(state)
-    number = sum(not leaf.sharding.is_fully_replicated for leaf in leaves)
-    own = sum(
+    num_split = sum(not leaf.sharding.is_fully_replicated for leaf in leaves)
+    on_device = sum(
         math.prod(leaf.sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
         for leaf in leaves
     )
     total = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
     line = (
         f"mesh: data {mesh.shape[DATA]} x model {mesh.shape[MODEL]}; "
-        f"{number} of {len(leaves)} leaves of the state are split, "
-        f"{own / 1e6:.1f} of {total / 1e6:.1f} MB on each device"
+        f"{num_split} of {len(leaves)} leaves of the state are split, "
+        f"{on_device / 1e6:.1f} of {total / 1e6:.1f} MB on each device"
     )
     if mesh.shape[MODEL] > 1 and MODEL not in axes(state):
         line += "; no rule uses model, so its devices repeat each other's work"

@@ -1,4 +1,4 @@
-"""What the other processes do, and whether one of them is why jax failed."""
+"""What the other processes do, and whether jax failed because one of them is lost."""
 
 import contextlib
 import re
@@ -8,92 +8,94 @@ from typing import Any
 
 import jax
 
-from jaxssl import errors
+from jaxssl import errors, text
 from jaxssl.distributed import coordination
 
+# Prefixes of the keys of the coordination service; the process index follows.
 NOTES = "jaxssl/note/"
 LEFT = "jaxssl/left/"
 
+# What jax writes when another process is lost. jax has no exception type for this case.
 LOST = re.compile(
     r"gloo|nccl|connection (closed|reset|refused)|socket closed|broken pipe|heartbeat"
     r"|coordination (service|agent)|barrier|UNAVAILABLE|DEADLINE_EXCEEDED|ABORTED",
     re.I,
 )
-"""What jax says when another process is gone; it has no type of its own for that."""
 
 
-def note(words: Mapping[str, Any]) -> None:
-    """Tell the others what this process does; errors are met where one waits."""
+def note(content: Mapping[str, Any]) -> None:
+    """Publish what this process does.
+
+    A failure is ignored here: it is raised where this process waits for another one.
+    """
     with contextlib.suppress(errors.PeerLostError):
-        coordination.put(f"{NOTES}{jax.process_index()}", dict(words))
+        coordination.put(f"{NOTES}{jax.process_index()}", dict(content))
 
 
 def read_notes() -> dict[int, dict[str, Any]]:
-    """Return the last note of each process; none where the service is gone."""
-    return _by_process(NOTES)
+    """Return the last note of each process; empty if the service is gone."""
+    return _read_by_process(NOTES)
 
 
-def _by_process(prefix: str) -> dict[int, Any]:
-    told = coordination.read_all(prefix)
-    return {int(key.rsplit("/", 1)[1]): value for key, value in told.items()}
+def _read_by_process(prefix: str) -> dict[int, Any]:
+    values = coordination.read_all(prefix)
+    return {int(key.rsplit("/", 1)[1]): value for key, value in values.items()}
 
 
 def find_behind() -> str:
-    """Say which processes left, fell silent or are behind; takes two ticks.
+    """Describe the processes that left, fell silent or are behind; takes two ticks.
 
     Returns:
-      Words that follow a sentence's semicolon, or nothing.
+      A clause that begins with a semicolon, or an empty string.
     """
     before = read_notes()
     time.sleep(2 * coordination.TICK)
-    after, left = read_notes(), _by_process(LEFT)
-    last = max((told["step"] for told in after.values()), default=0)
-    words = [f"process {i} left: {why}" for i, why in sorted(left.items())]
-    for i, told in sorted(after.items()):
-        silent = told == before.get(i) and i != jax.process_index()
-        if i not in left and (silent or told["step"] < last):
+    notes, left = read_notes(), _read_by_process(LEFT)
+    newest = max((entry["step"] for entry in notes.values()), default=0)
+    clauses = [f"process {i} left: {reason}" for i, reason in sorted(left.items())]
+    for i, entry in sorted(notes.items()):
+        silent = entry == before.get(i) and i != jax.process_index()
+        if i not in left and (silent or entry["step"] < newest):
             state = "fell silent" if silent else "is behind"
-            words.append(f"process {i} {state} at step {told['step']}, {told['doing']}")
-    return f"; {', '.join(words)}" if words else ""
+            phase = f"at step {entry['step']}, {entry['doing']}"
+            clauses.append(f"process {i} {state} {phase}")
+    return f"; {', '.join(clauses)}" if clauses else ""
 
 
 @contextlib.contextmanager
 def guard() -> Iterator[None]:
-    """Tell the others why this process leaves, and what it means if they did.
+    """Publish why this process leaves, and recognise the errors of a lost process.
 
     Raises:
-      PeerLostError: jax failed in the block because another process is gone.
+      PeerLostError: jax failed in the block because another process is lost.
     """
     try:
         yield
     except (RuntimeError, ValueError, OSError) as error:
-        if coordination.count() == 1 or not (
-            _is_jaxs(error) and LOST.search(str(error))
-        ):
-            _say_goodbye(error)
+        if coordination.count() == 1:
+            raise
+        line = text.first_line(error)
+        if not (_may_be_from_jax(error) and LOST.search(str(error))):
+            with contextlib.suppress(errors.PeerLostError):
+                reason = f"{type(error).__name__}: {line}"
+                coordination.put(f"{LEFT}{jax.process_index()}", reason)
             raise
         raise errors.PeerLostError(
             f"another process is lost{find_behind()}. {coordination.AGAIN} "
-            f"(jax: {coordination.first_line(error)})"
+            f"(jax: {line})"
         ) from error
 
 
-def _is_jaxs(error: Exception) -> bool:
-    """Say whether an error may be jax's own; it does not always have a type for that.
+def _may_be_from_jax(error: Exception) -> bool:
+    """Return whether jax or Orbax may have raised an error.
 
-    Waiting for an array, jax raises a plain ValueError. Orbax makes a TimeoutError of
-    a barrier that failed. The system's own errors, of a network disk, have a number,
-    which TensorStore writes into the message of a plain ValueError.
+    While jax waits for an array it raises a plain ValueError. Orbax raises a
+    TimeoutError for a barrier that failed. The errors of the operating system, for
+    example of a network disk, have a number; TensorStore writes this number into the
+    message of a plain ValueError.
     """
     if isinstance(error, OSError | ValueError) and errors.find_errno(error) is not None:
         return False
-    if isinstance(error, TimeoutError):
-        return True
-    return isinstance(error, jax.errors.JaxRuntimeError) or type(error) is ValueError
-
-
-def _say_goodbye(error: Exception) -> None:
-    if coordination.count() > 1:
-        words = f"{type(error).__name__}: {coordination.first_line(error)}"
-        with contextlib.suppress(errors.PeerLostError):
-            coordination.put(f"{LEFT}{jax.process_index()}", words)
+    return isinstance(error, TimeoutError | jax.errors.JaxRuntimeError) or (
+        type(error) is ValueError
+    )

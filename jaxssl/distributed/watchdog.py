@@ -1,9 +1,10 @@
-"""A thread that ends a run which makes no progress, and tells who is behind.
+"""A thread that ends a run without progress and names the process that is behind.
 
-A process that is alive but stuck, in a read from a dead disk for example, makes all the
-others wait in their next collective, for ever and without a word. So every process
-notes what it does. Without a new note for too long it writes the stacks of its threads
-to ``hang-<process>.json`` and ends; a supervisor may start it again.
+A process that is alive but stuck, for example in a read from a dead disk, keeps all
+other processes waiting in their next collective operation, without any message. So
+every process notes what it does. If a process makes no new note for too long, the
+watchdog writes the stacks of its threads to ``hang-<process>.json`` and ends it. A
+supervisor may start the process again.
 """
 
 import collections
@@ -24,19 +25,24 @@ from jaxssl import atomic_write
 from jaxssl.distributed import coordination, peers
 from jaxssl.errors import ExitCode
 
+# Seconds that the first step may take, because no step has been measured yet. A step of
+# the paper's size is slow on a CPU.
 FIRST_SECONDS = 1800.0
-"""Allowed for a step while none was measured; paper sizes are slow on a CPU."""
 
+# Seconds that a long phase may take: compiling, evaluating or saving.
 LONG_SECONDS = 7200
-"""Allowed for what is long on purpose: compiling, evaluating, saving."""
 
+# Seconds that writing the stacks may take. A disk that takes longer may be the reason
+# of the hang; the process then ends without the file.
 WRITE_SECONDS = 10.0
-"""For the last words; a disk that takes longer gets none."""
 
+# A step may take this multiple of the median of the last `MEASURED` steps.
 TIMES_MEDIAN = 20.0
 MEASURED = 101
-ON_TIME = 0.1
-"""The part of its limit in which a step asks nobody: most of them are done by then."""
+
+# Below this fraction of the limit the notes of other processes are not read. Most steps
+# end earlier, and reading costs a request to the coordination service.
+QUIET_FRACTION = 0.1
 
 
 class Watchdog:
@@ -44,29 +50,29 @@ class Watchdog:
 
     Attributes:
       step: the last step that was begun.
-      doing: what goes on now, in words that follow "is".
-      long: whether it may take long.
+      doing: the current phase, in words that follow "is".
+      long: whether the current phase may take `LONG_SECONDS`.
       idle: seconds since the last note.
     """
 
-    def __init__(self, least: int):
-        """Allow ``least`` seconds for any step."""
+    def __init__(self, hang_seconds: int):
+        """Allow at least ``hang_seconds`` for any step."""
         self.step, self.doing, self.long, self.idle = 0, "starting", True, 0.0
-        self._least = float(least)
+        self._hang_seconds = float(hang_seconds)
         self._seconds: collections.deque[float] = collections.deque(maxlen=MEASURED)
         self._began = self._noted = time.monotonic()
         self._ticks = 0
 
     def note(self, doing: str, *, step: int | None = None, long: bool = False) -> None:
-        """Say what comes next.
+        """Note that a new phase begins.
 
         Args:
-          doing: in words that follow "is".
-          step: of a step that begins now.
-          long: it may take long.
+          doing: the phase, in words that follow "is".
+          step: the number of the step, if a step begins with this phase.
+          long: whether the phase may take `LONG_SECONDS`.
         """
         now = time.monotonic()
-        if self.long:  # What was long on purpose is no part of the step.
+        if self.long:  # The duration of a step does not include long phases.
             self._began += now - self._noted
         if step is not None:
             if self.step:
@@ -80,34 +86,38 @@ class Watchdog:
         if self.long:
             return float(LONG_SECONDS)
         if not self._seconds:
-            return max(self._least, FIRST_SECONDS)
-        return max(self._least, TIMES_MEDIAN * statistics.median(self._seconds))
+            return max(self._hang_seconds, FIRST_SECONDS)
+        return max(self._hang_seconds, TIMES_MEDIAN * statistics.median(self._seconds))
 
     def describe(self) -> dict[str, Any]:
-        """Return the note that the other processes may read, never the same twice."""
+        """Return the note for the other processes; ``tick`` makes every note new."""
         self._ticks += 1
-        told = {"step": self.step, "doing": self.doing, "long": self.long}
-        return {**told, "tick": self._ticks}
+        return {
+            "step": self.step,
+            "doing": self.doing,
+            "long": self.long,
+            "tick": self._ticks,
+        }
 
 
 @contextlib.contextmanager
-def watch(workdir: Path, least: int) -> Iterator[Watchdog]:
+def watch(workdir: Path, hang_seconds: int) -> Iterator[Watchdog]:
     """Watch the block; end the process if it makes no progress.
 
     Args:
       workdir: the run's folder, for ``hang-<process>.json``.
-      least: seconds without progress that any step may take.
+      hang_seconds: seconds without progress that any step may take.
 
     Yields:
-      The watchdog; it wants to hear what goes on.
+      The watchdog; the caller notes each phase there.
     """
-    dog, done = Watchdog(least), threading.Event()
+    dog, done = Watchdog(hang_seconds), threading.Event()
 
     def follow() -> None:
         last = time.monotonic()
         while not done.wait(coordination.TICK):
             now = time.monotonic()
-            _look(dog, now - last, workdir)
+            _check_progress(dog, now - last, workdir)
             last = now
 
     thread = threading.Thread(target=follow, name="watchdog", daemon=True)
@@ -119,35 +129,40 @@ def watch(workdir: Path, least: int) -> Iterator[Watchdog]:
         thread.join()
 
 
-def _look(dog: Watchdog, seconds: float, workdir: Path) -> None:
-    """Tell the others what goes on, so long after the last time, and end a hang."""
-    # A process that was stopped and goes on has not been stuck.
+def _check_progress(dog: Watchdog, seconds: float, workdir: Path) -> None:
+    """Publish the note of this process, and end the process if it hangs.
+
+    Args:
+      dog: the watchdog of this process.
+      seconds: time since the last check.
+      workdir: the run's folder.
+    """
+    # The time in which this process was stopped (SIGSTOP) is not counted as a hang.
     dog.idle += min(seconds, 2 * coordination.TICK)
     if coordination.count() > 1:
         peers.note(dog.describe())
-    # The limit begins when nobody takes long any more, as the step may begin only then.
-    # Who takes long itself is not excused: all of them may hang in the same save.
-    late = dog.idle > ON_TIME * dog.limit()
-    if late and not dog.long and _others_take_long():
+    # Restart the clock while another process is in a long phase, because the step of
+    # this process may begin only afterwards. A process in a long phase itself gets no
+    # extension: all processes may hang in the same save.
+    late = dog.idle > QUIET_FRACTION * dog.limit()
+    if late and not dog.long and _is_peer_in_long_phase():
         dog.idle = 0.0
     if dog.idle > dog.limit():
-        _bark(dog, workdir)
+        _end_hang(dog, workdir)
 
 
-def _others_take_long() -> bool:
-    """Say whether another process does what may take long, so that this one waits."""
+def _is_peer_in_long_phase() -> bool:
     if coordination.count() == 1:
         return False
-    me = jax.process_index()
-    return any(told["long"] for i, told in peers.read_notes().items() if i != me)
+    own = jax.process_index()
+    return any(note["long"] for i, note in peers.read_notes().items() if i != own)
 
 
-def _bark(dog: Watchdog, workdir: Path) -> None:
-    """Write down where each thread is, and end."""
-    words = f"no progress for {dog.idle:.0f} s at step {dog.step}, {dog.doing}"
+def _end_hang(dog: Watchdog, workdir: Path) -> None:
+    """Write the stack of each thread to a file, and end this process."""
     behind = peers.find_behind() if coordination.count() > 1 else ""
     names = {thread.ident: thread.name for thread in threading.enumerate()}
-    told = {
+    report = {
         **dog.describe(),
         "idle_seconds": round(dog.idle, 1),
         "limit_seconds": round(dog.limit(), 1),
@@ -158,21 +173,22 @@ def _bark(dog: Watchdog, workdir: Path) -> None:
         },
     }
     path = workdir / f"hang-{jax.process_index()}.json"
-    written = _write(path, (json.dumps(told, indent=2) + "\n").encode())
-    more = f" {path} has the stacks of all threads." if written else ""
-    coordination.end(ExitCode.HANG, f"{words}{behind}.{more}")
+    line = f"no progress for {dog.idle:.0f} s at step {dog.step}, {dog.doing}{behind}."
+    if _write_in_time(path, (json.dumps(report, indent=2) + "\n").encode()):
+        line += f" {path} has the stacks of all threads."
+    coordination.end(ExitCode.HANG, line)
 
 
-def _write(path: Path, data: bytes) -> bool:
-    """Write a file and say whether it is there; the disk may be what hangs."""
-    done = []
+def _write_in_time(path: Path, data: bytes) -> bool:
+    """Write a file in a thread; return whether `WRITE_SECONDS` were enough."""
+    written = []
 
     def write() -> None:
         with contextlib.suppress(OSError):
             atomic_write.write(path, data)
-            done.append(path)
+            written.append(path)
 
     writer = threading.Thread(target=write, daemon=True)
     writer.start()
     writer.join(WRITE_SECONDS)
-    return bool(done)
+    return bool(written)

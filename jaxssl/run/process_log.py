@@ -1,4 +1,4 @@
-"""Lines for a person: one process shows them; of many, each keeps its own as well."""
+"""Lines for a person: process 0 shows them; each of several processes logs its own."""
 
 import contextlib
 import datetime
@@ -16,10 +16,10 @@ FOLDER = "logs"
 
 
 class Log:
-    """A stream whose lines go to a file with the time, and on process 0 to a person."""
+    """A stream that writes lines with the time to a file, and passes them on."""
 
     def __init__(self, file: Stream, stream: Stream | None):
-        """Write to ``file``, and to ``stream`` if there is one."""
+        """Write to ``file``, and unchanged to ``stream`` if there is one."""
         self._file = file
         self._stream = stream
 
@@ -31,27 +31,29 @@ class Log:
             self._stream.write(text)
 
     def flush(self) -> None:
-        """Let others see what was written."""
+        """Flush both streams."""
         self._file.flush()
         if self._stream is not None:
             self._stream.flush()
 
     def isatty(self) -> bool:
-        """Say that no progress bar can be drawn."""
+        """Return False: no progress bar can be drawn."""
         return False
 
 
 @contextlib.contextmanager
 def open_log(workdir: Path, stream: Stream) -> Iterator[Stream]:
-    """Open ``logs/process_<i>.log`` where there are several processes.
+    """Open ``logs/process_<i>.log`` if there are several processes.
+
+    The last line of the file says what ended the process, unless it was killed by a
+    signal or by the watchdog.
 
     Args:
       workdir: the run's folder; must exist.
-      stream: where lines for a person go.
+      stream: shows lines to a person.
 
     Yields:
-      ``stream`` itself if there is one process. The last line of a file says what
-      ended its process, unless that was a signal or the watchdog.
+      The stream for lines: ``stream`` itself if there is one process.
     """
     if coordination.count() == 1:
         yield stream
@@ -75,7 +77,7 @@ def open_log(workdir: Path, stream: Stream) -> Iterator[Stream]:
             finally:
                 logger.removeHandler(handler)
     finally:
-        _tell_end(path, sys.exc_info()[1])
+        _write_last_line(path, sys.exc_info()[1])
 
 
 def _stamp(line: str) -> str:
@@ -83,9 +85,10 @@ def _stamp(line: str) -> str:
     return f"{now} {line}\n"
 
 
-def _tell_end(path: Path, error: BaseException | None) -> None:
-    """Add a last line; a disk that refuses it must not hide what ended the run."""
-    words = " ".join(str(error).split())
-    line = "ended" if error is None else f"ended by {type(error).__name__}: {words}"
+def _write_last_line(path: Path, error: BaseException | None) -> None:
+    """Add a last line; an error of the disk must not hide the error of the run."""
+    line = "ended"
+    if error is not None:
+        line += f" by {type(error).__name__}: {' '.join(str(error).split())}"
     with contextlib.suppress(OSError), path.open("ab", buffering=0) as file:
         file.write(_stamp(line).encode())

@@ -1,7 +1,7 @@
-"""TensorBoard's event file, written by the thread that calls.
+"""Write TensorBoard's event file in the calling thread.
 
-``tensorboardX.SummaryWriter`` hands events to a thread of its own through a queue of
-ten. If the disk is full that thread dies, and the eleventh event waits for ever.
+``tensorboardX.SummaryWriter`` passes events to its own thread through a queue of ten.
+If the disk is full, this thread dies, and the eleventh event waits for ever.
 """
 
 import contextlib
@@ -16,21 +16,21 @@ from tensorboardX import summary
 from tensorboardX.proto import event_pb2
 from tensorboardX.record_writer import RecordWriter
 
-# Protobuf makes these classes when it is imported; no type checker sees them.
+# Protobuf makes these classes at import, so type checkers do not know them.
 Event = event_pb2.Event  # type: ignore[attr-defined]
 SessionLog = event_pb2.SessionLog  # type: ignore[attr-defined]
 
 
 @contextlib.contextmanager
 def open_board(folder: Path, *, first_step: int) -> Iterator[RecordWriter]:
-    """Begin a new event file; older files' events from ``first_step`` on are hidden.
+    """Begin a new event file; TensorBoard hides older events from ``first_step`` on.
 
     Args:
-      folder: where TensorBoard looks; made if it is missing.
+      folder: TensorBoard's log folder; made if it is missing.
       first_step: the first step that may be written.
 
     Yields:
-      The writer; closed afterwards.
+      The writer, which is closed at the end of the block.
     """
     folder.mkdir(exist_ok=True)
     now = time.time()
@@ -47,12 +47,12 @@ def _add(board: RecordWriter, event: Any) -> None:
 
 
 def write(board: RecordWriter, step: int, scalars: Mapping[str, float]) -> None:
-    """Write the scalars of one step and see them reach the disk.
+    """Write the scalars of one step and flush them to the disk.
 
     Raises:
-      OSError: the disk does not take them.
+      OSError: the disk refused them.
     """
     for name, value in scalars.items():
-        told = summary.scalar(name, value)
-        _add(board, Event(wall_time=time.time(), step=step, summary=told))
+        content = summary.scalar(name, value)
+        _add(board, Event(wall_time=time.time(), step=step, summary=content))
     board.flush()

@@ -1,4 +1,4 @@
-"""The papers of a run: ``config.json``, ``run.json``, and the lock of its folder."""
+"""A run's folder: its ``config.json``, its ``run.json`` and its lock."""
 
 import contextlib
 import datetime
@@ -29,18 +29,19 @@ from jaxssl.run.config_file import Recipe
 CONFIG = "config.json"
 RUN = "run.json"
 LOCK = ".lock"
+
+# Seconds to wait for a file that another host wrote: a network disk shows it late.
 SHARED_SECONDS = 30
-"""A network disk shows a new file to other hosts after some seconds."""
 
+# Packages that decide what a step computes and how a checkpoint is stored.
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
-"""Those that decide what a step computes and how it is kept."""
 
+# Parts of ``run.json`` whose changes are reported, with the meaning of a change.
 COMPARED = {
     "versions": compatibility.SOFTWARE,
     "git": compatibility.SOFTWARE,
     "devices": compatibility.ROUNDING,
 }
-"""Parts of ``run.json`` that are told if they change, and what that means."""
 
 
 def check(
@@ -50,22 +51,23 @@ def check(
     has_checkpoint: bool,
     fingerprint: str = "",
 ) -> list[str]:
-    """Raise if ``workdir`` is not free for this run; nothing is written.
+    """Raise if a run may not use ``workdir``; nothing is written.
 
-    A run that has no checkpoint yet has nothing to lose, so there all may change.
+    In a folder without a checkpoint nothing can be lost, so there every setting may
+    change.
 
     Args:
       workdir: the run's folder; may not exist yet.
       wanted: what is about to be trained.
-      has_checkpoint: whether the run has one; a damaged one counts.
-      fingerprint: of the training set; empty where it is not known yet.
+      has_checkpoint: whether the folder has a checkpoint; a damaged one counts.
+      fingerprint: of the training set; empty if it is not known yet.
 
     Returns:
-      One line for each setting that differs from the last start and may.
+      One line for each setting that differs from the last start and may differ.
 
     Raises:
-      UserError: it is a file, or holds something else.
-      DriftError: it holds another run's config, or a run on other data.
+      UserError: ``workdir`` is a file, or a folder with other files.
+      DriftError: the folder holds a run with another config or on other data.
     """
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir: {workdir} is a file; give a folder.")
@@ -73,10 +75,12 @@ def check(
         _check_empty(workdir)
         return []
     changes = compatibility.compare(read(workdir), wanted)
-    known = _read_launch(workdir).get("data_fingerprint")
+    recorded = _read_launch(workdir).get("data_fingerprint")
     other_data = []
-    if fingerprint and known and fingerprint != known:
-        other_data = [f"the training set's fingerprint was {known}, now {fingerprint}"]
+    if fingerprint and recorded and fingerprint != recorded:
+        other_data = [
+            f"the training set's fingerprint was {recorded}, now {fingerprint}"
+        ]
     if not has_checkpoint:
         return [*changes.refused, *changes.allowed, *other_data]
     if changes.refused:
@@ -96,20 +100,20 @@ def check(
 def check_all(
     workdir: Path, wanted: Recipe | None, *, has_checkpoint: bool, fingerprint: str
 ) -> None:
-    """Raise on every process if `check` does, or if they are about to train unlike.
+    """Raise on every process if `check` raises, or if the processes differ.
 
     Args:
       workdir: the run's folder; may not exist yet.
-      wanted: what this process is about to train; without one nothing is on record.
+      wanted: what this process is about to train; None if the run records no config.
       has_checkpoint: see `check`.
-      fingerprint: of its training set.
+      fingerprint: of this process's training set.
 
     Raises:
       UserError: see `check`.
       DriftError: see `check`; or names the process and the setting that differ.
     """
     if coordination.count() > 1:
-        coordination.compare(_describe_all(wanted, fingerprint))
+        coordination.compare(_describe_setup(wanted, fingerprint))
     if wanted is not None:
         check_here = functools.partial(
             check, has_checkpoint=has_checkpoint, fingerprint=fingerprint
@@ -117,28 +121,23 @@ def check_all(
         coordination.decide("check", lambda: check_here(workdir, wanted))
 
 
-def _describe_all(wanted: Recipe | None, fingerprint: str) -> dict[str, Any]:
-    """Return what has to be the same on all processes, by name."""
-    told: dict[str, Any] = {"data": fingerprint, "code": _describe_code()}
-    told |= _versions()
+def _describe_setup(wanted: Recipe | None, fingerprint: str) -> dict[str, Any]:
+    """Return all that must be the same on all processes, by name."""
+    code = _hash_files(Path(jaxssl.__file__).parent.rglob("*.py"))
+    setup: dict[str, Any] = {"data": fingerprint, "code": code, **_read_versions()}
     if wanted is not None:
-        told["variant"] = wanted.variant
-        told["config file"] = _describe_files(_loaded_from(wanted.file))
-        told |= trees.flatten(config_file.to_plain(wanted.config))
-    return told
+        setup["variant"] = wanted.variant
+        setup["config file"] = _hash_files(_find_config_files(wanted.file))
+        setup |= trees.flatten(config_file.to_plain(wanted.config))
+    return setup
 
 
-def _versions() -> dict[str, str]:
+def _read_versions() -> dict[str, str]:
     return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
-def _describe_code() -> str:
-    """Return a digest of the package's source."""
-    return _describe_files(Path(jaxssl.__file__).parent.rglob("*.py"))
-
-
-def _loaded_from(config: Path) -> Iterator[Path]:
-    """Yield a config file and what it imports from its folder, as others do."""
+def _find_config_files(config: Path) -> Iterator[Path]:
+    """Yield a config file and the modules of its folder that are imported."""
     yield config
     for module in [*sys.modules.values()]:
         path = getattr(module, "__file__", None)
@@ -146,7 +145,7 @@ def _loaded_from(config: Path) -> Iterator[Path]:
             yield Path(path)
 
 
-def _describe_files(paths: Iterable[Path]) -> str:
+def _hash_files(paths: Iterable[Path]) -> str:
     digest = hashlib.sha256()
     for path in sorted(paths):
         digest.update(f"{path.parent.name}/{path.name}\n".encode() + path.read_bytes())
@@ -154,36 +153,36 @@ def _describe_files(paths: Iterable[Path]) -> str:
 
 
 def check_shared(workdir: Path) -> None:
-    """Raise on every process unless all see the same folder, locked by process 0.
+    """Raise on every process unless all see the folder that process 0 has locked.
 
     Raises:
-      UserError: names the processes that see another one.
+      UserError: names the first process that sees another folder.
     """
     if coordination.count() == 1:
         return
-    held = coordination.decide("holder", (workdir / LOCK).read_text)
+    holder = coordination.decide("holder", (workdir / LOCK).read_text)
 
-    def check(seen: list[tuple[str, str]]) -> None:
-        apart = [i for i, (_, text) in enumerate(seen) if text != held]
+    def check(folders: list[tuple[str, bool]]) -> None:
+        apart = [i for i, (_, shared) in enumerate(folders) if not shared]
         if apart:
             first = f"process {apart[0]}" + " and others" * (len(apart) > 1)
             raise UserError(
-                f"--workdir: {seen[apart[0]][0]} on {first} is another folder than "
-                f"{seen[0][0]} on process 0; give one on a disk that all of them share."
+                f"--workdir: {folders[apart[0]][0]} on {first} is another folder than "
+                f"{folders[0][0]} on process 0; give one on a disk that all of them "
+                "share."
             )
 
-    mine = str(workdir.absolute()), _await(workdir / LOCK, held)
-    coordination.gather("shared", mine, check)
+    folder = str(workdir.absolute()), _wait_for_content(workdir / LOCK, holder)
+    coordination.gather("shared", folder, check)
 
 
-def _await(path: Path, text: str) -> str:
-    """Return what a file holds, once it is ``text`` or some seconds have passed."""
+def _wait_for_content(path: Path, content: str) -> bool:
+    """Return whether a file has this content within `SHARED_SECONDS`."""
     for _ in range(SHARED_SECONDS):
-        found = path.read_text() if path.exists() else ""
-        if found == text:
-            break
+        if path.exists() and path.read_text() == content:
+            return True
         time.sleep(1.0)
-    return found
+    return False
 
 
 def _read_launch(workdir: Path) -> dict[str, Any]:
@@ -196,10 +195,10 @@ def _read_launch(workdir: Path) -> dict[str, Any]:
 
 def _check_empty(workdir: Path) -> None:
     names = [path.name for path in workdir.iterdir()] if workdir.is_dir() else []
-    # A crash may leave the beginning of a config.json under a name of its own, and
-    # logs of many processes and stacks of a hang may be there before there is one.
-    ours = (LOCK, f".{CONFIG}.", process_log.FOLDER, "hang-")
-    if [name for name in names if not name.startswith(ours)]:
+    # These may be there before config.json: the temporary file of a config.json that a
+    # crash cut short, the logs of several processes, and the stacks of a hang.
+    allowed = (LOCK, f".{CONFIG}.", process_log.FOLDER, "hang-")
+    if [name for name in names if not name.startswith(allowed)]:
         raise UserError(
             f"--workdir: {workdir} is not empty and holds no {CONFIG}, so it is no run "
             "of jaxssl; give a new or empty folder."
@@ -237,13 +236,13 @@ def write(
     Args:
       workdir: the run's folder, locked by this process.
       wanted: what is trained.
-      command: the words that started it.
+      command: the command line that started the run.
       has_checkpoint: see `check`.
       fingerprint: of the training set.
 
     Returns:
-      One line for each thing that is not as at the last start: settings, software,
-      devices.
+      One line for each setting, package version or device that differs from the last
+      start.
 
     Raises:
       DriftError: see `check`.
@@ -263,17 +262,17 @@ def write(
 
 
 def _compare_launches(last: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Say which software or hardware is another one; nothing of it is refused."""
+    """Return a line for each change of software or hardware; all are allowed."""
     before, after = (
         trees.flatten({part: launch.get(part) for part in COMPARED})
         for launch in (last, now)
     )
-    told = compatibility.differ(before, after)
-    return [f"{line} ({COMPARED[name.split('.')[0]]})" for name, line in told.items()]
+    lines = compatibility.differ(before, after)
+    return [f"{line} ({COMPARED[name.split('.')[0]]})" for name, line in lines.items()]
 
 
 def describe_launch(command: Sequence[str]) -> dict[str, Any]:
-    """Say with which software and hardware this process runs."""
+    """Return the software and the hardware with which this process runs."""
     devices = jax.devices()
     return {
         "command": list(command),
@@ -281,7 +280,7 @@ def describe_launch(command: Sequence[str]) -> dict[str, Any]:
         "versions": {
             "jaxssl": jaxssl.__version__,
             "python": platform.python_version(),
-            **_versions(),
+            **_read_versions(),
         },
         "git": describe_git(),
         "devices": {
@@ -297,15 +296,15 @@ def describe_launch(command: Sequence[str]) -> dict[str, Any]:
 
 
 def describe_git() -> Mapping[str, Any] | None:
-    """Return the commit of the package's source and whether it was edited since.
+    """Return the commit of the package's source, and whether the source was edited.
 
     Returns:
-      None if the package is installed, not run from a checkout.
+      None if the source is not under version control, as in an installed package.
     """
     folder = Path(jaxssl.__file__).parent
 
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(folder), *words]
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         return done.stdout.strip()
 
@@ -319,10 +318,10 @@ def describe_git() -> Mapping[str, Any] | None:
 
 @contextlib.contextmanager
 def lock(workdir: Path) -> Iterator[None]:
-    """Hold the run's folder; the lock ends with the process, however it ends.
+    """Make and lock the run's folder; the system removes the lock of a dead process.
 
     Raises:
-      UserError: the folder cannot be made, or another trainer holds it.
+      UserError: the folder cannot be made, or another process trains in it.
       OSError: the disk is full, or cannot be written.
     """
     try:

@@ -224,7 +224,7 @@ def _introduce(
         f"{mesh.size} x {kind}; parameters: {players}"
     )
     if mesh.size > 1:
-        say(partition.tell(state, mesh))
+        say(partition.describe(state, mesh))
 
 
 def _compile(program: Program, say: text.Say) -> Callable[..., Any]:

@@ -7,14 +7,16 @@ import random
 import re
 import shutil
 import threading
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import orbax.checkpoint as ocp
 import pytest
 import xxhash
 
-from jaxssl import errors
+from jaxssl import errors, trees
 from jaxssl.checkpoint import init_from as init_from_lib
 from jaxssl.checkpoint import listing, manifest
 from jaxssl.checkpoint import store as checkpoints
@@ -59,9 +61,9 @@ def _state(step, width=300, classes=4, dtype=jnp.float32):
 
 
 def _abstract(state):
-    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place), state
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), state
     )
 
 
@@ -85,10 +87,79 @@ def test_restores_the_bits_that_were_saved(run, bits):
     workdir, states = run
     assert checkpoints.steps(workdir) == [1, 2, 3]
     for step, state in states.items():
-        found = checkpoints.restore(workdir, step, _abstract(state))
-        assert type(found) is TrainState
-        assert bits(found) == bits(state)
+        restored = checkpoints.restore(workdir, step, _abstract(state))
+        assert type(restored) is TrainState
+        assert bits(restored) == bits(state)
     assert not (workdir / "checkpoints" / "saving").exists()
+
+
+def _with_extra(state):
+    """Add a history buffer and averaged weights, as a GAN keeps them."""
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 4, 3), np.uint8)
+    average = jax.tree.map(lambda x: x / 3, state.params["classifier"])
+    extra = {"classifier": {"average": average}, "history": jnp.asarray(images)}
+    return state._replace(extra=extra)
+
+
+def test_extra_is_saved_bit_for_bit(tmp_path, bits):
+    state = _with_extra(_state(1))
+    with checkpoints.open_store(tmp_path, keep=2) as store:
+        checkpoints.save(store, state)
+    restored = checkpoints.restore(tmp_path, 1, _abstract(state))
+    assert restored.extra["history"].dtype == jnp.uint8
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    assert bits(restored) == bits(state)
+    for other in (_state(1), state._replace(extra={"history": state.extra["history"]})):
+        with pytest.raises(errors.DriftError, match=r"extra/classifier/.* absent"):
+            checkpoints.restore(tmp_path, 1, _abstract(other))
+
+
+class _OldState(NamedTuple):
+    """The state of version 0.1, which had no ``extra``."""
+
+    step: Any
+    params: Any
+    stats: Any
+    opt_state: Any
+
+
+def _save_like_version_0_1(workdir, state):
+    """Write a checkpoint with the calls of version 0.1."""
+    folder, step = workdir / "checkpoints", int(state.step)
+    old = _OldState(*state[:4])
+    with ocp.CheckpointManager(folder) as manager:
+        manager.save(step, args=ocp.args.StandardSave(old))
+        manager.wait_until_finished()
+    manifest.write(folder / str(step), trees.describe(old), {"count": 3})
+
+
+@pytest.mark.parametrize("extra", [{}, {"classifier": {}}])
+def test_a_checkpoint_of_version_0_1_is_restored(tmp_path, bits, extra):
+    state = _state(1)
+    _save_like_version_0_1(tmp_path, state)
+    assert checkpoints.find_newest(tmp_path) == (1, {})
+    wanted = state._replace(extra=extra)
+    restored = checkpoints.restore(tmp_path, 1, _abstract(wanted))
+    assert restored.extra == extra
+    assert jax.tree.structure(restored) == jax.tree.structure(wanted)
+    assert bits(restored) == bits(state)
+    with pytest.raises(errors.DriftError, match="extra/history is absent there"):
+        checkpoints.restore(tmp_path, 1, _abstract(_with_extra(state)))
+
+
+def test_version_0_1_reads_a_checkpoint_without_extra(tmp_path, bits, run):
+    """Orbax compares even empty nodes, so the tree must have no node ``extra``."""
+    workdir, states = run
+    _save_like_version_0_1(tmp_path, states[1])
+    trees_of_both = [
+        json.loads((_folder(folder, 1) / "default" / "_METADATA").read_text())
+        for folder in (tmp_path, workdir)
+    ]
+    assert trees_of_both[0] == trees_of_both[1]
+    abstract = _OldState(*_abstract(states[1])[:4])
+    with ocp.StandardCheckpointer() as checkpointer:
+        restored = checkpointer.restore(_folder(workdir, 1) / "default", abstract)
+    assert bits(restored) == bits(_OldState(*states[1][:4]))
 
 
 def test_keeps_the_newest(tmp_path):
@@ -203,17 +274,17 @@ def test_an_empty_folder_is_a_fresh_start(tmp_path):
 
 def test_a_save_under_way_is_known_by_its_step(tmp_path, monkeypatch):
     """Until its manifest is there; a crash before would leave it unfinished."""
-    write, seen = manifest.write, []
+    write, unfinished = manifest.write, []
 
     def look_first(*args):
-        seen.append(checkpoints.find_unfinished(tmp_path))
+        unfinished.append(checkpoints.find_unfinished(tmp_path))
         write(*args)
 
     monkeypatch.setattr(manifest, "write", look_first)
     with checkpoints.open_store(tmp_path, keep=2) as store:
         for step in (1, 2):
             checkpoints.save(store, _state(step))
-    assert seen == [1, 2]
+    assert unfinished == [1, 2]
     assert checkpoints.find_unfinished(tmp_path) is None
 
 
@@ -319,30 +390,30 @@ def test_another_set_of_leaves_is_named(copy, missing):
 
 
 def test_players_come_from_another_run(copy, bits):
-    mine, lines = _state(50), []
-    state = init_from_lib.restore_players(copy, ["classifier"], mine, lines.append)
+    fresh, lines = _state(50), []
+    state = init_from_lib.restore_players(copy, ["classifier"], fresh, lines.append)
     theirs = _state(3)
     assert bits(state.params["classifier"]) == bits(theirs.params["classifier"])
     assert bits(state.stats["classifier"]) == bits(theirs.stats["classifier"])
-    assert bits(state.params["critic"]) == bits(mine.params["critic"])
+    assert bits(state.params["critic"]) == bits(fresh.params["critic"])
     assert int(state.step) == 50
-    assert jax.tree.structure(state) == jax.tree.structure(mine)
+    assert jax.tree.structure(state) == jax.tree.structure(fresh)
     assert lines == [f"classifier: initialised from step 3 of {copy}."]
 
 
 def test_a_head_of_another_size_stays_fresh(copy, bits):
-    mine, lines = _state(50, classes=9), []
-    state = init_from_lib.restore_players(copy, ["classifier"], mine, lines.append)
-    found = state.params["classifier"]
-    assert bits(found["conv"]) == bits(_state(3).params["classifier"]["conv"])
-    assert bits(found["logits"]) == bits(mine.params["classifier"]["logits"])
+    fresh, lines = _state(50, classes=9), []
+    state = init_from_lib.restore_players(copy, ["classifier"], fresh, lines.append)
+    params = state.params["classifier"]
+    assert bits(params["conv"]) == bits(_state(3).params["classifier"]["conv"])
+    assert bits(params["logits"]) == bits(fresh.params["classifier"]["logits"])
     assert "logits/bias keeps its fresh values: it was float32[4] there." in lines[-1]
 
 
 def test_a_trunk_without_head_is_filled(copy, bits):
-    mine = _state(50)
-    del mine.params["classifier"]["logits"]
-    state = init_from_lib.restore_players(copy, ["classifier"], mine, _quiet)
+    fresh = _state(50)
+    del fresh.params["classifier"]["logits"]
+    state = init_from_lib.restore_players(copy, ["classifier"], fresh, _quiet)
     assert list(state.params["classifier"]) == ["conv"]
     theirs = _state(3).params["classifier"]["conv"]
     assert bits(state.params["classifier"]["conv"]) == bits(theirs)
@@ -383,11 +454,11 @@ def test_a_checkpoint_that_a_run_removes_meanwhile_is_left_out(copy, monkeypatch
     """Orbax removes the files of the oldest one by one; the folder goes last."""
     real, folder = manifest.examine, _folder(copy, 1)
 
-    def examine(place):
-        if place == folder:
+    def examine(path):
+        if path == folder:
             next(folder.rglob("d/*")).unlink()
             threading.Timer(0.3, shutil.rmtree, [folder]).start()
-        return real(place)
+        return real(path)
 
     monkeypatch.setattr(manifest, "examine", examine)
     good = "         2  good\n         3  good"

@@ -35,13 +35,13 @@ def limit_files():
     limit()
 
 
-def _command(*words, blocks=None, **environment):
+def _command(*arguments, blocks=None, **environment):
     """Run the real command; no file may be longer than so many blocks of 512 bytes."""
     environment |= {"JAX_PLATFORMS": "cpu", "JAXSSL_CACHE": ""}
     limit = ["sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh"] if blocks else []
     plain = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     return subprocess.run(
-        [*limit, sys.executable, "-m", "jaxssl.cli", *words],
+        [*limit, sys.executable, "-m", "jaxssl.cli", *arguments],
         env=plain | environment,
         capture_output=True,
         text=True,
@@ -50,10 +50,10 @@ def _command(*words, blocks=None, **environment):
 
 
 def test_the_command_says_one_line_and_keeps_the_good_steps(tmp_path, faults):
-    words = ["train", f"--config={TINY}", f"--workdir={tmp_path}", STATE]
-    words += ["--config.train.eval_every=1"]
-    assert _command(*words, TINY_TERM="7").returncode == 75
-    done = _command(*words, blocks=60)
+    arguments = ["train", f"--config={TINY}", f"--workdir={tmp_path}", STATE]
+    arguments += ["--config.train.eval_every=1"]
+    assert _command(*arguments, TINY_TERM="7").returncode == 75
+    done = _command(*arguments, blocks=60)
     assert done.returncode == 74
     # Threads of Orbax that the full disk cut off may write tracebacks around the line,
     # or the beginning of one before it.
@@ -61,7 +61,7 @@ def test_the_command_says_one_line_and_keeps_the_good_steps(tmp_path, faults):
     assert "File too large. Step 7 is kept; raise the limit" in line
     assert checkpoints.steps(tmp_path) == [4, 7]
     assert listing.verify_text(tmp_path)[1]
-    assert _command(*words).returncode == 0
+    assert _command(*arguments).returncode == 0
     assert checkpoints.steps(tmp_path) == [12, 16, 20]
     assert listing.verify_text(tmp_path)[1]
     faults.record("F5", injected=1, survived=1)
@@ -85,8 +85,8 @@ def test_whichever_file_it_is(fit, tmp_path, monkeypatch, bits, number, faults):
             fit(cut)
     assert str(calls[number]) in str(caught.value)
     kept = [4 * (i + 1) for i in range(max(0, number - 2) // 2)]
-    told = f"Step {kept[-1]} is kept" if kept else "No checkpoint is there yet"
-    assert told in str(caught.value)
+    kept_line = f"Step {kept[-1]} is kept" if kept else "No checkpoint is there yet"
+    assert kept_line in str(caught.value)
     # Orbax removes the oldest before the newest has its manifest.
     assert checkpoints.steps(cut) == kept[-2 - (number < 11) :]
     assert listing.verify_text(cut)[1]
@@ -152,10 +152,10 @@ def test_a_full_board_is_an_error_and_no_wait(tmp_path, monkeypatch, faults):
 
 
 def test_what_is_no_refusal_passes(tmp_path):
-    told = "RESOURCE_EXHAUSTED: Failed to write 8 bytes [os_error_code='28']"
+    message = "RESOURCE_EXHAUSTED: Failed to write 8 bytes [os_error_code='28']"
     with pytest.raises(errors.StorageError, match=f"{tmp_path}: No space left"):
         with disk_errors.watch(tmp_path):
-            raise ValueError(told)
+            raise ValueError(message)
     for error in (
         FileNotFoundError(errno.ENOENT, "no such file"),
         ValueError("28"),

@@ -26,9 +26,9 @@ def _quiet(line):
 
 
 def _abstract():
-    place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     return jax.tree.map(
-        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=place),
+        lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         saver.make_state(1),
     )
 
@@ -218,8 +218,8 @@ def test_a_disk_that_is_gone_renames_nothing(
 ):
     run = shutil.copytree(saved, tmp_path / "run")
     unreadable(*(run / "checkpoints" / str(step) for step in steps), number=number)
-    words = rf"{os.strerror(number)}\. Which step is kept could not be read"
-    with pytest.raises(errors.StorageError, match=words), disk_errors.watch(run):
+    message = rf"{os.strerror(number)}\. Which step is kept could not be read"
+    with pytest.raises(errors.StorageError, match=message), disk_errors.watch(run):
         checkpoints.restore_newest(run, _abstract(), _quiet)
     assert checkpoints.steps(run) == [1, 2, 3]
     faults.record("F5", injected=1, survived=1)
@@ -239,9 +239,9 @@ def test_a_slow_disk_delays_saves_and_not_steps(fit, tmp_path, monkeypatch, faul
     """A second for each fsync of a save; the steps between two saves go on."""
     real, during = manifest.write, []
 
-    def slow(*told):
+    def slow(*arguments):
         time.sleep(1.0)
-        real(*told)
+        real(*arguments)
 
     def watch(state):
         during.append((int(state.step), (tmp_path / "checkpoints/saving").exists()))

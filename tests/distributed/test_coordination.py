@@ -1,4 +1,4 @@
-"""What many processes need of one: flags, agreement, and words for what went wrong."""
+"""Flags, agreement and error messages of several processes, tried in one process."""
 
 import itertools
 import os
@@ -20,7 +20,7 @@ THREE = ("--coordinator=localhost:1", "--num_processes=2", "--process_id=0")
 
 
 @pytest.mark.parametrize(
-    ("flags", "told"),
+    ("flags", "message"),
     [
         (THREE[:1], "--num_processes and --process_id missing"),
         (THREE[1:], "--coordinator missing"),
@@ -34,43 +34,45 @@ THREE = ("--coordinator=localhost:1", "--num_processes=2", "--process_id=0")
         (THREE, "process 0 cannot listen at localhost:1 (UNKNOWN: Failed to start"),
     ],
 )
-def test_flags_that_make_no_sense(flags, told, tmp_path, capsys, monkeypatch):
+def test_flags_that_make_no_sense(flags, message, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(coordination, "_end_on_abort", lambda: None)
 
-    def initialize(coordinator, *place, **settings):
+    def initialize(coordinator, *rest, **settings):
         if coordinator:
             raise jax.errors.JaxRuntimeError("UNKNOWN: Failed to start RPC server")
         raise ValueError("coordinator_address should be defined.")
 
     monkeypatch.setattr(jax.distributed, "initialize", initialize)
-    words = ["train", f"--config={TINY}", f"--workdir={tmp_path / 'run'}", *flags]
-    assert cli.main(words) == 2
-    assert told in capsys.readouterr().err
+    arguments = ["train", f"--config={TINY}", f"--workdir={tmp_path / 'run'}", *flags]
+    assert cli.main(arguments) == 2
+    assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 
 def test_a_port_of_another_program_is_named(tmp_path, capsys):
     """There jax 0.10 ends with a segmentation fault."""
     with socket.create_server(("127.0.0.1", 0)) as server:
-        place = f"127.0.0.1:{server.getsockname()[1]}"
-        words = ["--num_processes=2", "--process_id=0", f"--coordinator={place}"]
+        coordinator = f"127.0.0.1:{server.getsockname()[1]}"
+        flags = ["--num_processes=2", "--process_id=0", f"--coordinator={coordinator}"]
         run = ["train", f"--config={TINY}", f"--workdir={tmp_path / 'run'}"]
-        assert cli.main([*run, *words]) == 2
+        assert cli.main([*run, *flags]) == 2
     out, err = capsys.readouterr()
-    assert f"cannot listen at {place} (Address already in use); give another" in err
-    assert f"process 0 of 2: waiting for the others at {place}, 1800 s at" in out
+    assert (
+        f"cannot listen at {coordinator} (Address already in use); give another" in err
+    )
+    assert f"process 0 of 2: waiting for the others at {coordinator}, 1800 s at" in out
 
 
 class Board:
-    """A board in place of jax's service, for processes that take turns."""
+    """A dict instead of jax's service, for processes that take turns."""
 
     def __init__(self, monkeypatch, size):
-        self.told, self.index, self.size = {}, 0, size
+        self.values, self.index, self.size = {}, 0, size
         monkeypatch.setattr(coordination, "count", lambda: size)
         monkeypatch.setattr(coordination, "is_first", lambda: self.index == 0)
         monkeypatch.setattr(jax, "process_index", lambda: self.index)
-        monkeypatch.setattr(coordination, "put", self.told.__setitem__)
-        monkeypatch.setattr(coordination, "get", lambda key, *_, **__: self.told[key])
+        monkeypatch.setattr(coordination, "put", self.values.__setitem__)
+        monkeypatch.setattr(coordination, "get", lambda key, *_, **__: self.values[key])
         self.numbers = [{} for _ in range(size)]
         monkeypatch.setattr(coordination, "new_key", self.new_key)
 
@@ -80,17 +82,17 @@ class Board:
 
     def each(self, do):
         """Let the last process speak first, as process 0 waits for all."""
-        found = {}
+        results = {}
         for index in [*range(1, self.size), 0]:
             self.index = index
             try:
-                found[index] = do(index)
+                results[index] = do(index)
             except KeyError:  # What process 0 has yet to say.
                 self.numbers[index] = {}
         for index in range(1, self.size):
             self.index = index
-            found[index] = do(index)
-        return [found[index] for index in range(self.size)]
+            results[index] = do(index)
+        return [results[index] for index in range(self.size)]
 
 
 def test_all_hear_what_process_0_decides(monkeypatch):
@@ -104,7 +106,7 @@ def test_all_hear_what_process_0_decides(monkeypatch):
     assert calls == [0]
 
 
-@pytest.mark.parametrize("kind", coordination.TOLD.values())
+@pytest.mark.parametrize("kind", coordination.SHARED_ERRORS.values())
 def test_all_raise_what_process_0_raises(monkeypatch, kind):
     board = Board(monkeypatch, 2)
 
@@ -121,10 +123,10 @@ def test_all_raise_what_process_0_raises(monkeypatch, kind):
 
 def test_all_hear_the_choice_from_what_each_says(monkeypatch):
     board = Board(monkeypatch, 4)
-    found = board.each(
-        lambda i: coordination.gather("x", 10 * i, lambda said: [max(said), said])
+    results = board.each(
+        lambda i: coordination.gather("x", 10 * i, lambda values: [max(values), values])
     )
-    assert found == [[30, [0, 10, 20, 30]]] * 4
+    assert results == [[30, [0, 10, 20, 30]]] * 4
 
 
 def test_none_goes_on_where_one_cannot(monkeypatch):
@@ -140,27 +142,31 @@ def test_none_goes_on_where_one_cannot(monkeypatch):
             coordination.each("x", do)
         return type(caught.value), str(caught.value)
 
-    told = (UserError, "process 1: there is no data here")
-    assert board.each(ask) == [told, (DriftError, "there is no data here"), told]
-    found = Board(monkeypatch, 3).each(lambda i: coordination.each("x", lambda: [i]))
-    assert found == [[0], [1], [2]]
+    expected = (UserError, "process 1: there is no data here")
+    assert board.each(ask) == [
+        expected,
+        (DriftError, "there is no data here"),
+        expected,
+    ]
+    results = Board(monkeypatch, 3).each(lambda i: coordination.each("x", lambda: [i]))
+    assert results == [[0], [1], [2]]
 
 
 def test_settings_that_differ_are_named_with_the_process(monkeypatch):
     board = Board(monkeypatch, 3)
 
     def ask(index):
-        mine = {"seed": 1, "data": "abc" if index < 2 else "abd", "jax": "0.10.2"}
+        settings = {"seed": 1, "data": "abc" if index < 2 else "abd", "jax": "0.10.2"}
         if index == 2:
-            mine["more"] = 5
+            settings["more"] = 5
         with pytest.raises(DriftError) as caught:
-            coordination.compare(mine)
+            coordination.compare(settings)
         return str(caught.value)
 
-    for told in board.each(ask):
-        assert "data is 'abc' on process 0 and 'abd' on process 2" in told
-        assert "more is 'absent' on process 0 and 5 on process 2" in told
-        assert "seed" not in told
+    for message in board.each(ask):
+        assert "data is 'abc' on process 0 and 'abd' on process 2" in message
+        assert "more is 'absent' on process 0 and 5 on process 2" in message
+        assert "seed" not in message
 
 
 def test_one_process_asks_nobody(tmp_path):
@@ -175,33 +181,33 @@ def test_one_process_asks_nobody(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("kind", "words"),
+    ("kind", "message"),
     [
         (ValueError, "UNKNOWN: Gloo all-reduce failed: pair.cc:547 Connection closed"),
         (ValueError, "UNAVAILABLE: tasks are unhealthy (stopped sending heartbeats)"),
         (jax.errors.JaxRuntimeError, "DEADLINE_EXCEEDED: Barrier timed out"),
         (ValueError, "INTERNAL: NCCL operation ncclGroupEnd() failed: system error"),
         (ValueError, "ABORTED: connection reset"),
-        # Orbax's words, of its thread that ends a save.
+        # From the thread of Orbax that ends a save.
         (TimeoutError, "Timed out while waiting for async_write_complete barrier."),
         (TimeoutError, "Timed out while waiting for async_commit_complete barrier."),
     ],
 )
-def test_words_of_jax_that_mean_a_lost_process(monkeypatch, kind, words):
+def test_words_of_jax_that_mean_a_lost_process(monkeypatch, kind, message):
     notes = {
         "jaxssl/note/0": {"step": 12, "doing": "waiting for the devices", "tick": 3},
         "jaxssl/note/1": {"step": 11, "doing": "reading", "tick": 5},
         "jaxssl/note/2": {"step": 9, "doing": "reading", "tick": 5},
     }
     later = {**notes, "jaxssl/note/0": {**notes["jaxssl/note/0"], "tick": 5}}
-    told = iter([notes, later, {"jaxssl/left/2": "UserError: too many bad records"}])
+    answers = iter([notes, later, {"jaxssl/left/2": "UserError: too many bad records"}])
     monkeypatch.setattr(coordination, "count", lambda: 3)
     monkeypatch.setattr(coordination, "TICK", 0.01)
-    monkeypatch.setattr(coordination, "read_all", lambda prefix: next(told))
+    monkeypatch.setattr(coordination, "read_all", lambda prefix: next(answers))
     with pytest.raises(errors.PeerLostError) as caught, peers.guard():
-        raise kind(f"{words}\nmore of it")
+        raise kind(f"{message}\nmore of it")
     text = str(caught.value)
-    assert words in text
+    assert message in text
     assert "process 0" not in text
     assert "process 1 fell silent at step 11, reading" in text
     assert text.count("process 2") == 1
@@ -218,19 +224,19 @@ def test_words_of_jax_that_mean_a_lost_process(monkeypatch, kind, words):
         OSError(28, "No space left on device"),
         TimeoutError(110, "Connection reset"),
         TimeoutError("Timed out after 7201 seconds."),
-        # TensorStore's words where a network disk is gone, or a full one has a name.
+        # What TensorStore says if a network disk is gone or a disk is full.
         ValueError("ABORTED: Stale file handle [os_error_code='116']"),
         ValueError("RESOURCE_EXHAUSTED: writing /gloo/1 [os_error_code='28']"),
     ],
 )
 def test_other_errors_stay_and_are_told_to_the_others(monkeypatch, error):
-    said = {}
+    published = {}
     monkeypatch.setattr(coordination, "count", lambda: 2)
-    monkeypatch.setattr(coordination, "put", said.__setitem__)
+    monkeypatch.setattr(coordination, "put", published.__setitem__)
     with pytest.raises(type(error)) as caught, peers.guard():
         raise error
     assert caught.value is error
-    assert said["jaxssl/left/0"] == f"{type(error).__name__}: {error}"
+    assert published["jaxssl/left/0"] == f"{type(error).__name__}: {error}"
 
 
 @pytest.mark.parametrize(
@@ -259,7 +265,7 @@ def test_a_notice_may_come_twice(monkeypatch, first, later, seconds, code):
 
 @pytest.fixture
 def stumbling(monkeypatch):
-    """A service that answers no question until it is told to, and nobody is told."""
+    """A service that fails until the event is cleared."""
     silent = threading.Event()
     silent.set()
 
@@ -270,26 +276,26 @@ def stumbling(monkeypatch):
 
     monkeypatch.setattr(coordination, "count", lambda: 2)
     monkeypatch.setattr(coordination, "peek", peek)
-    monkeypatch.setattr(coordination, "gather", lambda what, mine, choose: mine)
+    monkeypatch.setattr(coordination, "gather", lambda what, value, choose: value)
     monkeypatch.setattr(preemption, "POLL_SECONDS", 0.01)
     return silent
 
 
 def test_a_question_that_fails_is_asked_again(monkeypatch, stumbling):
-    monkeypatch.setattr(coordination, "patience", lambda: 60)
+    monkeypatch.setattr(coordination, "peer_seconds", lambda: 60)
     with preemption.watch() as received:
         for _ in range(20):
             time.sleep(0.01)
             assert received() is None
         stumbling.clear()
         deadline = time.monotonic() + 30
-        while not (found := received()) and time.monotonic() < deadline:
+        while not (reason := received()) and time.monotonic() < deadline:
             time.sleep(0.01)
-    assert found == "SIGTERM on process 1"
+    assert reason == "SIGTERM on process 1"
 
 
 def test_a_service_that_stays_silent_is_lost(monkeypatch, stumbling):
-    monkeypatch.setattr(coordination, "patience", lambda: 0.2)
+    monkeypatch.setattr(coordination, "peer_seconds", lambda: 0.2)
     began = time.monotonic()
 
     def ask():
@@ -306,7 +312,7 @@ def test_a_service_that_stays_silent_is_lost(monkeypatch, stumbling):
 def test_all_stop_at_the_question_after_the_furthest(monkeypatch):
     vote = preemption._Vote()
     monkeypatch.setattr(
-        coordination, "gather", lambda what, mine, choose: choose([mine, 5, 4])
+        coordination, "gather", lambda what, value, choose: choose([value, 5, 4])
     )
     assert [vote.ask() for _ in range(3)] == [None, None, None]
     vote.settle("SIGTERM on process 1")

@@ -34,13 +34,13 @@ def test_the_axis_model_divides_what_there_is():
     assert set(mesh.axis_types) == {jax.sharding.AxisType.Auto}
     with pytest.raises(UserError, match=r"mesh.model is 3, but there are 8 cpu dev"):
         meshes.make_mesh(meshes.MeshConfig(model=3))
-    told = r"mesh.data x mesh.model is 4 x 4, but there are 8 cpu devices"
-    with pytest.raises(UserError, match=told):
+    message = r"mesh.data x mesh.model is 4 x 4, but there are 8 cpu devices"
+    with pytest.raises(UserError, match=message):
         meshes.make_mesh(meshes.MeshConfig(data=4, model=4))
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "message"),
     [
         ({"model": 0}, "^model is 0"),
         ({"params": "zero"}, "^params is 'zero'; allowed: replicated, fsdp"),
@@ -49,14 +49,14 @@ def test_the_axis_model_divides_what_there_is():
         ({"rules": (("fc1", ("data", "data")),)}, "^rules gives 'fc1' the axes"),
     ],
 )
-def test_impossible_sections_are_named(settings, told):
-    with pytest.raises(UserError, match=told):
+def test_impossible_sections_are_named(settings, message):
+    with pytest.raises(UserError, match=message):
         meshes.MeshConfig(**settings)
 
 
 @dataclasses.dataclass(frozen=True)
-class Chip:
-    """What is asked of a device where there are several processes."""
+class Device:
+    """What `make_mesh` asks of a device where there are several processes."""
 
     id: int
     process_index: int
@@ -65,16 +65,16 @@ class Chip:
 
 
 def lay_out(owners, **settings):
-    chips = [Chip(i, owner) for i, owner in enumerate(owners)]
-    return meshes.make_mesh(meshes.MeshConfig(**settings), chips)
+    devices = [Device(i, owner) for i, owner in enumerate(owners)]
+    return meshes.make_mesh(meshes.MeshConfig(**settings), devices)
 
 
 def parts(mesh, monkeypatch, processes):
-    found = []
+    shares = []
     for index in range(processes):
         monkeypatch.setattr(jax, "process_index", lambda i=index: i)
-        found.append(meshes.share(mesh))
-    return found
+        shares.append(meshes.share(mesh))
+    return shares
 
 
 def test_rows_of_a_process_lie_together(monkeypatch):
@@ -92,15 +92,15 @@ def test_processes_along_model_read_the_same_rows(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("owners", "settings", "told"),
+    ("owners", "settings", "message"),
     [
         ([0, 0, 1, 1], {"data": 2}, "leaves nothing to do for 1 of the processes"),
         ([0, 0, 0, 1, 1, 1], {"model": 2}, "the processes cannot share evenly"),
         ([0, 0, 0, 1], {}, "the processes cannot share evenly"),
     ],
 )
-def test_processes_without_an_equal_part_are_refused(owners, settings, told):
-    with pytest.raises(UserError, match=told):
+def test_processes_without_an_equal_part_are_refused(owners, settings, message):
+    with pytest.raises(UserError, match=message):
         lay_out(owners, **settings)
 
 
@@ -108,9 +108,9 @@ def test_mini_batches_that_devices_cannot_share_are_told():
     mesh = meshes.make_mesh(meshes.MeshConfig())
     assert meshes.describe_uneven_minibatches(64, 8, mesh) is None
     assert meshes.describe_uneven_minibatches(30, 1, mesh) is None
-    told = meshes.describe_uneven_minibatches(32, 8, mesh)
-    assert "8 mini-batches has 4 rows, which the 8 devices" in told
-    assert "multiple of 64" in told
+    message = meshes.describe_uneven_minibatches(32, 8, mesh)
+    assert "8 mini-batches has 4 rows, which the 8 devices" in message
+    assert "multiple of 64" in message
 
 
 @pytest.mark.parametrize("data", [0, -2])
@@ -157,13 +157,13 @@ def test_the_first_signal_is_noted_and_the_second_ends(number, monkeypatch):
 
 
 def test_other_threads_catch_nothing():
-    found = []
+    signals = []
 
     def enter():
         with preemption.watch() as received:
-            found.append(received())
+            signals.append(received())
 
     thread = threading.Thread(target=enter)
     thread.start()
     thread.join()
-    assert found == [None]
+    assert signals == [None]

@@ -52,12 +52,12 @@ def advance(task, batches, layout):
     spec = {n: jax.ShapeDtypeStruct(x.shape, x.dtype) for n, x in batches[0].items()}
     state, _, program, mesh = prepare(task, spec, layout)
     key = jax.device_put(state_init.make_keys(3)[1], meshes.replicated(mesh))
-    run, found = program.compile(), []
+    run, sums = program.compile(), []
     for batch in batches:
         rows = meshes.to_devices(batch, mesh)
         state, meter = run(state, program.empty, rows, key)
-        found.append({name: float(x) for name, x in meter.sums.items()})
-    return found, state
+        sums.append({name: float(x) for name, x in meter.sums.items()})
+    return sums, state
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +75,8 @@ def alone(tiny, batches):
 @pytest.mark.parametrize("shape", MESHES[1:])
 def test_losses_know_no_mesh(tiny, batches, alone, shape, layout):
     metrics, last = alone
-    found, state = advance(tiny.make_task(), batches, lay(shape, layout))
-    for one, other in zip(metrics, found, strict=True):
+    sums, state = advance(tiny.make_task(), batches, lay(shape, layout))
+    for one, other in zip(metrics, sums, strict=True):
         assert one == pytest.approx(other, rel=1e-5)
     for a, b in zip(jax.tree.leaves(last), jax.tree.leaves(state), strict=True):
         np.testing.assert_allclose(a, b, rtol=2e-5, atol=1e-6)
@@ -106,9 +106,9 @@ def learned(name, data, model, params):
 )
 def test_methods_learn_the_same_when_their_state_is_split(name, data, model, params):
     alone, _ = learned(name, 1, 1, "replicated")
-    found, state = learned(name, data, model, params)
+    sums, state = learned(name, data, model, params)
     assert any(not x.sharding.is_fully_replicated for x in jax.tree.leaves(state))
-    for one, other in zip(alone, found, strict=True):
+    for one, other in zip(alone, sums, strict=True):
         assert one == pytest.approx(other, rel=1e-4, abs=1e-5)
 
 
@@ -132,9 +132,9 @@ def test_leaves_are_really_split_and_optimizers_follow(tiny, spec):
             state, _ = program.compile()(state, program.empty, rows, key)
         leaves = described(state)
         for path, shape in wanted.items():
-            found = [leaf for name, leaf in leaves.items() if name.endswith(path)]
-            assert len(found) == 3  # The parameter and Adam's two averages.
-            for leaf in found:
+            copies = [leaf for name, leaf in leaves.items() if name.endswith(path)]
+            assert len(copies) == 3  # The parameter and Adam's two averages.
+            for leaf in copies:
                 shapes = {shard.data.shape for shard in leaf.addressable_shards}
                 assert shapes == {shape}, path
         assert leaves["stats/classifier/mean"].is_fully_replicated
@@ -165,11 +165,11 @@ def test_data_parallel_traffic_is_one_sum_of_gradients_and_statistics():
     mesh = meshes.make_mesh(meshes.MeshConfig())
     abstract = state_init.make_abstract(task, spec, mesh)
     traced, _ = step.trace(task, abstract, spec, mesh)
-    found = collectives.collectives(traced.lower().compile().as_text())
-    assert found.keys() == {"all-reduce"}
+    traffic = collectives.collectives(traced.lower().compile().as_text())
+    assert traffic.keys() == {"all-reduce"}
     leaves = jax.tree.leaves((abstract.params, abstract.stats))
     wanted = sum(leaf.size * leaf.dtype.itemsize for leaf in leaves)
-    assert wanted <= found["all-reduce"].size <= 1.05 * wanted
+    assert wanted <= traffic["all-reduce"].size <= 1.05 * wanted
 
 
 def abstract_state(**params):
@@ -189,29 +189,52 @@ def test_fsdp_splits_the_largest_axis_that_fits():
     state = abstract_state(
         a=(3, 3, 8, 16), b=(17, 8), c=(17, 19), d=(8,), e=(16, 16), f=(640, 9)
     )
-    found = specs(state, meshes.MeshConfig(data=8, params="fsdp"))
-    assert found["params/net/a"] == (None, None, None, "data")
-    assert found["params/net/b"] == (None, "data")
-    assert found["params/net/c"] == ()  # 8 divides neither axis.
-    assert found["params/net/d"] == ()  # Small.
-    assert found["params/net/e"] == (None, "data")
-    assert found["params/net/f"] == ("data",)
-    for path, spec in found.items():
+    placed = specs(state, meshes.MeshConfig(data=8, params="fsdp"))
+    assert placed["params/net/a"] == (None, None, None, "data")
+    assert placed["params/net/b"] == (None, "data")
+    assert placed["params/net/c"] == ()  # 8 divides neither axis.
+    assert placed["params/net/d"] == ()  # Small.
+    assert placed["params/net/e"] == (None, "data")
+    assert placed["params/net/f"] == ("data",)
+    for path, spec in placed.items():
         if path.startswith("opt_state") and path[-2:] in ("/a", "/b", "/f"):
-            assert spec == found[f"params/net/{path[-1]}"], path
+            assert spec == placed[f"params/net/{path[-1]}"], path
+
+
+def test_extra_lies_where_its_parameter_lies():
+    """Averaged weights follow the weights; all else is replicated, or has a rule."""
+    state = abstract_state(a=(8, 16), b=(8, 8))
+    leaf = jax.ShapeDtypeStruct((8, 16), "float32")
+    history = jax.ShapeDtypeStruct((64, 8, 8, 3), "uint8")
+    extra = {
+        "net": {"average": {"a": leaf, "b": leaf}},
+        "average": {"net": {"a": leaf}, "other": {"a": leaf}},
+        "history": history,
+        "buffer": history,
+    }
+    rules = (("params/net/a", ("data", "model")), ("extra/buffer", ("data",)))
+    config = meshes.MeshConfig(data=4, model=2, rules=rules, params="fsdp")
+    placed = specs(state._replace(extra=extra), config)
+    assert placed["params/net/b"] == (None, "data")
+    assert placed["extra/net/average/a"] == ("data", "model")
+    assert placed["extra/average/net/a"] == ("data", "model")
+    assert placed["extra/net/average/b"] == ()  # Its shape is not that of b.
+    assert placed["extra/average/other/a"] == ()  # There is no player other.
+    assert placed["extra/history"] == ()
+    assert placed["extra/buffer"] == ("data",)
 
 
 def test_the_first_rule_counts():
     state = abstract_state(a=(8, 8), ab=(8, 8))
     rules = (("net/ab", ("model",)), ("net/a", ("", "model")))
-    found = specs(state, meshes.MeshConfig(data=4, model=2, rules=rules))
-    assert found["params/net/ab"] == ("model",)
-    assert found["params/net/a"] == (None, "model")
-    assert found["opt_state/net/0/mu/ab"] == ("model",)
+    placed = specs(state, meshes.MeshConfig(data=4, model=2, rules=rules))
+    assert placed["params/net/ab"] == ("model",)
+    assert placed["params/net/a"] == (None, "model")
+    assert placed["opt_state/net/0/mu/ab"] == ("model",)
 
 
 @pytest.mark.parametrize(
-    ("rule", "told"),
+    ("rule", "message"),
     [
         (
             ("net/a", ("model",)),
@@ -222,9 +245,9 @@ def test_the_first_rule_counts():
         (("net/b", ("model",)), r"'net/b' is the first rule of no leaf; .*net/a"),
     ],
 )
-def test_rules_that_do_not_fit_are_refused_by_name(rule, told):
+def test_rules_that_do_not_fit_are_refused_by_name(rule, message):
     layout = meshes.MeshConfig(data=4, model=2, rules=(rule,))
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=message):
         specs(abstract_state(a=(7, 8)), layout)
 
 
@@ -232,9 +255,9 @@ def test_how_the_state_lies_is_told():
     layout = meshes.MeshConfig(data=4, model=2, params="fsdp")
     mesh = meshes.make_mesh(layout)
     placed = partition.place(abstract_state(a=(64, 64), b=(3,)), mesh, layout)
-    told = partition.tell(placed, mesh)
-    assert "mesh: data 4 x model 2; 3 of 8 leaves of the state are split" in told
-    assert "no rule uses model, so its devices repeat each other's work" in told
+    line = partition.describe(placed, mesh)
+    assert "mesh: data 4 x model 2; 3 of 8 leaves of the state are split" in line
+    assert "no rule uses model, so its devices repeat each other's work" in line
 
 
 @pytest.mark.parametrize("layout", ["fsdp", "both"])
@@ -265,11 +288,11 @@ def fill(abstract):
     """Give every number of a state a value of its own."""
     leaves, tree = jax.tree.flatten(abstract)
     rng = np.random.default_rng(0)
-    found = [
+    values = [
         jax.device_put((1e3 * rng.random(x.shape)).astype(x.dtype), x.sharding)
         for x in leaves
     ]
-    return jax.tree.unflatten(tree, found)._replace(step=jnp.int32(2))
+    return jax.tree.unflatten(tree, values)._replace(step=jnp.int32(2))
 
 
 @pytest.mark.parametrize(("before", "after"), PAIRS)
@@ -279,9 +302,9 @@ def test_a_checkpoint_fits_any_mesh(tiny, spec, tmp_path, bits, before, after, f
     with checkpoints.open_store(tmp_path, keep=2) as store:
         checkpoints.save(store, saved)
     wanted = lay_abstract(task, spec, lay(*after))
-    found = checkpoints.restore(tmp_path, 2, wanted)
-    assert bits(found) == bits(saved)
-    pairs = zip(jax.tree.leaves(found), jax.tree.leaves(wanted), strict=True)
+    restored = checkpoints.restore(tmp_path, 2, wanted)
+    assert bits(restored) == bits(saved)
+    pairs = zip(jax.tree.leaves(restored), jax.tree.leaves(wanted), strict=True)
     for leaf, like in pairs:
         assert leaf.sharding.is_equivalent_to(like.sharding, leaf.ndim)
     faults.record("F15", injected=1, survived=1)
@@ -303,10 +326,10 @@ def test_a_run_goes_on_with_another_mesh_and_layout(tiny, fit, tmp_path, faults)
 
     alone, _ = train("alone", lay((1, 1)), 8)
     train("moved", lay((8, 1), "fsdp"), 4)
-    state, told = train("moved", lay((2, 4), "both"), 8)
-    assert "going on after step 4" in told
-    assert "mesh: data 2 x model 4; 3 of" in told
-    assert "online/accuracy" in told
+    state, output = train("moved", lay((2, 4), "both"), 8)
+    assert "going on after step 4" in output
+    assert "mesh: data 2 x model 4; 3 of" in output
+    assert "online/accuracy" in output
     for a, b in zip(jax.tree.leaves(alone), jax.tree.leaves(state), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
     assert jnp.all(state.step == 8)

@@ -92,9 +92,9 @@ def test_a_slow_process_is_waited_for(
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_slow_evaluation_is_waited_for_before_a_save(run, tmp_path, victim, faults):
     """It takes longer than Orbax would wait, and than a step may take."""
-    words = ("--config.train.eval_every=20", "--hang_seconds=6")
+    flags = ("--config.train.eval_every=20", "--hang_seconds=6")
     hurt = {victim: {"TINY_PACE": "9"}}
-    done = run(tmp_path / "run", 2, *words, faults=hurt, TINY_BARRIER="4")
+    done = run(tmp_path / "run", 2, *flags, faults=hurt, TINY_BARRIER="4")
     assert [d.code for d in done] == [0, 0], done
     assert done[0].seconds > 18
     faults.record("F13", injected=1, survived=1)
@@ -102,8 +102,8 @@ def test_a_slow_evaluation_is_waited_for_before_a_save(run, tmp_path, victim, fa
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_one_that_is_stuck_before_a_save_is_not_waited_for(run, tmp_path, victim):
-    words = ("--config.train.save_every=1", "--hang_seconds=5")
-    done = run(tmp_path / "run", 2, *words, faults={victim: {"TINY_STALL": "12:900"}})
+    flags = ("--config.train.save_every=1", "--hang_seconds=5")
+    done = run(tmp_path / "run", 2, *flags, faults={victim: {"TINY_STALL": "12:900"}})
     assert {d.code for d in done} <= {3, 5}
     lines = [d.line for d in done if d.code == 5]
     assert any("reading the batch of the next one" in line for line in lines), done
@@ -139,11 +139,11 @@ def test_a_process_that_never_comes(cache_folder, tmp_path, there, faults):
 
 @pytest.mark.parametrize("there", [0, 1])
 def test_ctrl_c_ends_who_waits_for_the_others(cache_folder, tmp_path, there):
-    place = f"127.0.0.1:{processes.free_port()}"
+    coordinator = f"127.0.0.1:{processes.free_port()}"
     command = [
         *(*processes.TRAIN, f"--config={processes.TINY}"),
         *(f"--workdir={tmp_path / 'run'}", "--num_processes=2"),
-        *(f"--coordinator={place}", f"--process_id={there}"),
+        *(f"--coordinator={coordinator}", f"--process_id={there}"),
     ]
     env = processes.environment(cache_folder)
     started = processes.launch(tmp_path / "output", "alone", command, env)
@@ -255,8 +255,8 @@ def test_another_number_of_processes_goes_on(
     assert {d.code for d in done} == {75}
     done = run(workdir, after)
     assert {d.code for d in done} == {0}
-    told = f"devices.processes was {before}, now {after} (from here on equal up to"
-    assert told in done[0].out
+    line = f"devices.processes was {before}, now {after} (from here on equal up to"
+    assert line in done[0].out
     for a, b in zip(
         jax.tree.leaves(newest(workdir)), jax.tree.leaves(newest(pair)), strict=True
     ):
@@ -280,12 +280,12 @@ def test_a_folder_is_trained_by_one_run_at_a_time(tmp_path, cache_folder, run, f
 
 def test_folders_that_are_not_shared_are_noticed(tmp_path, cache_folder):
     """Each process has a folder of its own, as without a common disk."""
-    place, started = f"127.0.0.1:{processes.free_port()}", []
+    coordinator, started = f"127.0.0.1:{processes.free_port()}", []
     for i in (0, 1):
         workdir = tmp_path / f"host{i}" / "run"
         command = [
             *(*processes.TRAIN, f"--config={processes.TINY}", f"--workdir={workdir}"),
-            *(f"--coordinator={place}", "--num_processes=2", f"--process_id={i}"),
+            *(f"--coordinator={coordinator}", "--num_processes=2", f"--process_id={i}"),
             "--config.mesh.data=-1",
         ]
         env = processes.environment(cache_folder)
@@ -310,9 +310,9 @@ def train_children(supervisors):
     """Return the trainers below the supervisors, by process, once both are there."""
     deadline = time.monotonic() + processes.PATIENCE
     while time.monotonic() < deadline:
-        found = [processes.children(each.process.pid) for each in supervisors]
-        if all(found):
-            return [below[0] for below in found]
+        trainers = [processes.children(each.process.pid) for each in supervisors]
+        if all(trainers):
+            return [below[0] for below in trainers]
         time.sleep(0.05)
     raise AssertionError("the supervisors have no trainers")
 
@@ -341,13 +341,13 @@ def test_a_chain_of_faults_ends_as_if_nothing_had_been(
 ):
     """Five faults in a run of two supervised processes, each after a new save."""
     workdir, rng = tmp_path / "run", random.Random(seed)
-    place = f"127.0.0.1:{processes.free_port()}"
+    coordinator = f"127.0.0.1:{processes.free_port()}"
     supervisors = []
     for i in (0, 1):
         command = [
             *(*processes.TRAIN[:-1], "supervise", "--wait_seconds=1", "--", "jaxssl"),
             *("train", f"--config={processes.TINY}", f"--workdir={workdir}"),
-            *(f"--coordinator={place}", "--num_processes=2", f"--process_id={i}"),
+            *(f"--coordinator={coordinator}", "--num_processes=2", f"--process_id={i}"),
             *("--config.mesh.data=-1", *processes.QUICK, EVERY),
             "--config.train.save_every=2",
         ]

@@ -45,18 +45,18 @@ def test_two_processes_are_one_run(pair, fit, newest, bits, tmp_path):
     workdir, (first, second) = pair
     alone = fit(tmp_path / "alone")
     assert_close(bits(newest(workdir)), bits(alone))
-    for mine, theirs in zip(means(workdir), means(tmp_path / "alone"), strict=True):
-        assert mine == pytest.approx(theirs, rel=1e-4, abs=1e-5)
+    for own, theirs in zip(means(workdir), means(tmp_path / "alone"), strict=True):
+        assert own == pytest.approx(theirs, rel=1e-4, abs=1e-5)
     # One writes; each keeps a log of its own.
     assert "step 20/20" in first.out
     assert "step 20/20" not in second.out
     logs = [(workdir / "logs" / f"process_{i}.log").read_text() for i in (0, 1)]
     assert all("step 20/20" in text for text in logs)
     assert all(text.endswith(" ended\n") for text in logs)
-    told = json.loads((workdir / "run.json").read_text())
-    assert told["devices"]["processes"] == 2
-    assert "--num_processes=2" in told["command"]
-    assert "--process_id=0" in told["command"]
+    launch = json.loads((workdir / "run.json").read_text())
+    assert launch["devices"]["processes"] == 2
+    assert "--num_processes=2" in launch["command"]
+    assert "--process_id=0" in launch["command"]
     assert len([*(workdir / "tb").iterdir()]) == 1
     names = {path.name for path in (workdir / "checkpoints").iterdir()}
     assert names == {"12", "16", "20"}
@@ -72,10 +72,12 @@ def test_a_signal_to_one_saves_the_same_step_on_all(
     saved = checkpoints.steps(workdir)[-1]
     assert 3 <= saved < 20
     assert [d.code for d in done] == [75, 75]
-    words = f"SIGTERM on process 1 received: saved step {saved}. Repeat"
-    assert all(f"jaxssl: {words}" in d.line for d in done)
+    message = f"SIGTERM on process 1 received: saved step {saved}. Repeat"
+    assert all(f"jaxssl: {message}" in d.line for d in done)
     for log in (workdir / "logs").iterdir():
-        assert f" ended by PreemptedError: {words}" in log.read_text().splitlines()[-1]
+        assert (
+            f" ended by PreemptedError: {message}" in log.read_text().splitlines()[-1]
+        )
     again = run(workdir, 2, EVERY)
     assert [d.code for d in again] == [0, 0]
     assert f"going on after step {saved}" in again[0].out
@@ -109,7 +111,7 @@ def test_a_process_without_its_data_is_named(run, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("flags", "message"),
     [
         (
             [f"--config.optim.learning_rate={rate}" for rate in (0.01, 0.02)],
@@ -121,21 +123,21 @@ def test_a_process_without_its_data_is_named(run, tmp_path):
         ),
     ],
 )
-def test_processes_that_differ_do_not_train(run, tmp_path, faults, words, told):
+def test_processes_that_differ_do_not_train(run, tmp_path, faults, flags, message):
     workdir = tmp_path / "run"
     cache = tmp_path / "cache"
-    place = f"127.0.0.1:{processes.free_port()}"
+    coordinator = f"127.0.0.1:{processes.free_port()}"
     started = []
-    for i, word in enumerate(words):
+    for i, flag in enumerate(flags):
         command = [
             *(*processes.TRAIN, f"--config={processes.TINY}", f"--workdir={workdir}"),
-            *(f"--coordinator={place}", "--num_processes=2", f"--process_id={i}"),
-            *("--config.mesh.data=-1", word),
+            *(f"--coordinator={coordinator}", "--num_processes=2", f"--process_id={i}"),
+            *("--config.mesh.data=-1", flag),
         ]
         env = processes.environment(cache)
         started.append(processes.launch(tmp_path / "output", str(i), command, env))
     done = processes.finish(started)
     assert [d.code for d in done] == [7, 7]
-    assert all(told in d.line for d in done)
+    assert all(message in d.line for d in done)
     assert not workdir.exists()
     faults.record("F7", injected=1, survived=1)

@@ -56,56 +56,56 @@ def test_what_is_long_on_purpose_is_no_part_of_a_step(clock):
 
 @pytest.fixture
 def pair(monkeypatch, tmp_path):
-    """A watchdog, the note of another process, time that passes, and the barks."""
-    dog, other, barks = watchdog.Watchdog(60), {"long": False}, []
+    """A watchdog, the note of another process, time that passes, and the hangs."""
+    dog, other, hangs = watchdog.Watchdog(60), {"long": False}, []
     monkeypatch.setattr(coordination, "count", lambda: 2)
     monkeypatch.setattr(jax, "process_index", lambda: 0)
-    monkeypatch.setattr(peers, "note", lambda told: None)
+    monkeypatch.setattr(peers, "note", lambda content: None)
     monkeypatch.setattr(peers, "read_notes", lambda: {0: dog.describe(), 1: other})
-    monkeypatch.setattr(watchdog, "_bark", lambda *_: barks.append(dog.doing))
+    monkeypatch.setattr(watchdog, "_end_hang", lambda *_: hangs.append(dog.doing))
 
     def wait(seconds):
         for _ in range(seconds):
-            watchdog._look(dog, 1.0, tmp_path)
+            watchdog._check_progress(dog, 1.0, tmp_path)
 
     for step in (1, 2):
         dog.note("computing it", step=step)
         wait(1)
-    return dog, other, wait, barks
+    return dog, other, wait, hangs
 
 
 @pytest.mark.parametrize("more", [120, 59, 30, 7100])
 def test_the_limit_begins_when_nobody_takes_long(pair, more):
     """The other one evaluates so much longer; then it computes for 50 seconds."""
-    dog, other, wait, barks = pair
+    dog, other, wait, hangs = pair
     dog.note("waiting for the devices")
     other["long"] = True
     wait(more)
     other["long"] = False
     wait(50)
-    assert barks == []
+    assert hangs == []
     wait(20)
-    assert barks
+    assert hangs
 
 
 def test_all_that_hang_in_a_save_end(pair):
-    dog, other, wait, barks = pair
+    dog, other, wait, hangs = pair
     other["long"] = True
     dog.note("saving", long=True)
     wait(watchdog.LONG_SECONDS)
-    assert barks == []
+    assert hangs == []
     wait(1)
-    assert barks == ["saving"]
+    assert hangs == ["saving"]
 
 
 def test_a_step_on_time_does_not_ask_the_others(pair, monkeypatch):
-    dog, _, wait, barks = pair
+    dog, _, wait, hangs = pair
     asked = []
     monkeypatch.setattr(peers, "read_notes", lambda: asked.append(1) or {})
     for step in range(3, 9):
         dog.note("computing it", step=step)
         wait(6)
-    assert (asked, barks) == ([], [])
+    assert (asked, hangs) == ([], [])
 
 
 @pytest.mark.parametrize(("seconds", "written"), [(0.0, True), (1.0, False)])
@@ -119,9 +119,9 @@ def test_a_disk_that_hangs_gets_no_last_words(tmp_path, monkeypatch, seconds, wr
 
     monkeypatch.setattr(atomic_write, "write", write)
     path = tmp_path / "hang-0.json"
-    assert watchdog._write(path, b"{}") is written
+    assert watchdog._write_in_time(path, b"{}") is written
     assert path.exists() is written
-    assert not watchdog._write(tmp_path / "no" / "hang-0.json", b"{}")
+    assert not watchdog._write_in_time(tmp_path / "no" / "hang-0.json", b"{}")
 
 
 def test_notes_are_never_twice_the_same():
@@ -149,9 +149,9 @@ def test_a_stuck_read_ends_the_run_and_a_slow_evaluation_does_not(
     assert "eval at step 0" in done.out
     assert "no progress for" in done.line
     assert "reading the batch of the next one" in done.line
-    told = json.loads((workdir / "hang-0.json").read_text())
-    assert told["doing"] == "reading the batch of the next one"
-    assert told["idle_seconds"] >= told["limit_seconds"] >= 3
-    assert any("take" in line for stack in told["stacks"].values() for line in stack)
-    assert "loop.py" in "".join(told["stacks"]["MainThread"])
+    report = json.loads((workdir / "hang-0.json").read_text())
+    assert report["doing"] == "reading the batch of the next one"
+    assert report["idle_seconds"] >= report["limit_seconds"] >= 3
+    assert any("take" in line for stack in report["stacks"].values() for line in stack)
+    assert "loop.py" in "".join(report["stacks"]["MainThread"])
     faults.record("F13", injected=1, survived=1)

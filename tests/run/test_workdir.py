@@ -33,16 +33,16 @@ def write(workdir, wanted, command, **options):
     return workdirs.write(workdir, wanted, command, **options)
 
 
-def _load(*words, spec=TINY):
-    return config_file.load(spec, words)
+def _load(*flags, spec=TINY):
+    return config_file.load(spec, flags)
 
 
 def _begin(workdir, wanted, *, saved=True, **options):
     """Write a run's papers, and a folder that counts as its first checkpoint."""
-    told = write(workdir, wanted, [], **options)
+    changes = write(workdir, wanted, [], **options)
     if saved:
         (workdir / "checkpoints" / "4").mkdir(parents=True, exist_ok=True)
-    return told
+    return changes
 
 
 def test_a_recipe_survives_its_file():
@@ -56,7 +56,7 @@ def test_a_recipe_survives_its_file():
 
 
 @pytest.mark.parametrize(
-    ("words", "path", "value"),
+    ("flags", "path", "value"),
     [
         (["--config.seed=5"], "seed", 5),
         (["--config.seed", "5"], "seed", 5),
@@ -66,10 +66,10 @@ def test_a_recipe_survives_its_file():
         (["--config.data.labels=(2, 3)"], "data.labels", (2, 3)),
     ],
 )
-def test_overrides_take_the_type_of_their_field(words, path, value):
-    found = trees.flatten(config_file.to_plain(_load(*words).config))[path]
-    assert config_file._freeze(found) == value
-    assert type(config_file._freeze(found)) is type(value)
+def test_overrides_take_the_type_of_their_field(flags, path, value):
+    plain = trees.flatten(config_file.to_plain(_load(*flags).config))[path]
+    assert config_file._freeze(plain) == value
+    assert type(config_file._freeze(plain)) is type(value)
 
 
 def test_booleans_and_placeholders_can_be_overridden():
@@ -164,16 +164,16 @@ def test_every_setting_has_its_class(tmp_path, spec, faults):
     accepted, others = set(), [*_vary(wanted)]
     for name, other in others:
         try:
-            (told,) = check(tmp_path, other)
+            (line,) = check(tmp_path, other)
             accepted.add(name)
         except errors.DriftError as error:
-            told = str(error)
+            line = str(error)
         old, new = (
             trees.flatten(config_file.to_plain(r.config)) for r in (wanted, other)
         )
-        assert f"{name} was {old[name]!r}, now {new[name]!r}" in told
+        assert f"{name} was {old[name]!r}, now {new[name]!r}" in line
         rounds = name.startswith("mesh.") or name == "compute.remat"
-        assert (compatibility.ROUNDING in told) == rounds
+        assert (compatibility.ROUNDING in line) == rounds
     known = set(trees.flatten(config_file.to_plain(wanted.config)))
     assert accepted == known & {
         "train.log_every",
@@ -221,9 +221,9 @@ def test_a_run_without_checkpoint_may_become_another(tmp_path):
     cut = tmp_path / "checkpoints" / "4"
     cut.mkdir(parents=True)
     (tmp_path / "checkpoints" / "saving").write_text("4")
-    told = ["seed was 3, now 4", "the training set's fingerprint was aa, now bb"]
-    assert check(tmp_path, wanted, fingerprint="bb") == told
-    assert write(tmp_path, wanted, [], fingerprint="bb") == told
+    changes = ["seed was 3, now 4", "the training set's fingerprint was aa, now bb"]
+    assert check(tmp_path, wanted, fingerprint="bb") == changes
+    assert write(tmp_path, wanted, [], fingerprint="bb") == changes
     assert workdirs.read(tmp_path) == wanted
     cut.rename(cut.with_name("4.corrupt"))
     with pytest.raises(errors.DriftError, match="seed was 4, now 3"):
@@ -271,12 +271,12 @@ def test_keys_that_come_or_go_and_other_files_are_differences(tmp_path):
     new = old._replace(config=config_file.from_plain(plain), file=Path("other.py"))
     with pytest.raises(errors.DriftError) as caught:
         check(tmp_path, new)
-    for words in (
+    for line in (
         "--config was tiny.py, now other.py",
         "model.noise was 0.1, now 'absent'",
         "model.depth was 'absent', now 2",
     ):
-        assert words in str(caught.value)
+        assert line in str(caught.value)
 
 
 def test_folders_that_are_no_runs_are_refused(tmp_path):
@@ -313,9 +313,9 @@ def test_two_trainers_cannot_share_a_folder(tmp_path, faults):
     with workdirs.lock(tmp_path):
         other = context.Process(target=_try_lock, args=(tmp_path, answers))
         other.start()
-        told = answers.get(timeout=60)
+        message = answers.get(timeout=60)
         other.join()
-    assert "is being trained by process" in told
+    assert "is being trained by process" in message
     with workdirs.lock(tmp_path):  # It ends with the block.
         pass
     faults.record("F16", injected=1, survived=1)
@@ -334,10 +334,10 @@ def test_a_disk_without_locks_is_told(tmp_path, monkeypatch, number):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    kind, told = UserError, "has no locks"
+    kind, message = UserError, "has no locks"
     if number == errno.EIO:
-        kind, told = OSError, "Input/output"
-    with pytest.raises(kind, match=told), workdirs.lock(tmp_path):
+        kind, message = OSError, "Input/output"
+    with pytest.raises(kind, match=message), workdirs.lock(tmp_path):
         pass
 
 
@@ -352,13 +352,13 @@ def test_processes_compare_software_and_what_a_config_imports(tmp_path, monkeypa
     config.write_text(f"import base_of_this_test\n{Path(TINY).read_text()}")
     monkeypatch.setattr(sys, "path", [*sys.path])
     wanted = config_file.load(str(config))
-    first = workdirs._describe_all(wanted, "data")
+    first = workdirs._describe_setup(wanted, "data")
     assert first.keys() >= {"jax", "optax", "flax", "numpy", "data", "code", "seed"}
-    assert first == workdirs._describe_all(wanted, "data")
+    assert first == workdirs._describe_setup(wanted, "data")
     (tmp_path / "unrelated.py").write_text("")
-    assert first == workdirs._describe_all(wanted, "data")
+    assert first == workdirs._describe_setup(wanted, "data")
     (tmp_path / "base_of_this_test.py").write_text("WIDTH = 2\n")
-    other = workdirs._describe_all(wanted, "data")
+    other = workdirs._describe_setup(wanted, "data")
     assert [name for name in first if first[name] != other[name]] == ["config file"]
     monkeypatch.delitem(sys.modules, "base_of_this_test")
 
@@ -376,13 +376,13 @@ def test_a_link_leads_to_the_same_lock(tmp_path, monkeypatch, faults):
 
 
 def test_git_state_is_that_of_the_package():
-    found = workdirs.describe_git()
+    state = workdirs.describe_git()
     folder = Path(workdirs.__file__).parent
     head = subprocess.run(
         ["git", "-C", folder, "rev-parse", "HEAD"], capture_output=True, text=True
     )
     if head.returncode:
-        assert found is None
+        assert state is None
     else:
-        assert found["commit"] == head.stdout.strip()
-        assert isinstance(found["dirty"], bool)
+        assert state["commit"] == head.stdout.strip()
+        assert isinstance(state["dirty"], bool)
