@@ -20,7 +20,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
-from jaxssl.report.inputs import Series
+from jaxssl.run.read import Series
+from jaxssl.types import SHARE
 
 INK, MUTED, RULE, PAPER = "#010101", "#020202", "#030303", "#040404"
 COLOURS = tuple(f"#0101{i:02x}" for i in range(16, 22))
@@ -36,6 +37,7 @@ _VARIABLES = {
 _MARKERS = "osD^vP"
 _DASHES: tuple = ("-", (0, (5, 1.5)), (0, (1.5, 1.5)), (0, (5, 1.5, 1, 1.5)))
 _POINTS = 300
+_SMALL = 80
 
 MIDDLE = (5.8, 3.4)
 """Width and height in inches of a chart that stands alone and fits a phone."""
@@ -60,7 +62,7 @@ class Line(NamedTuple):
 def training(
     series: Mapping[str, Series],
     *,
-    unit: str,
+    label: str,
     name: str,
     top: float | None = None,
     size: tuple[float, float] = (4.7, 2.9),
@@ -68,8 +70,9 @@ def training(
     """Draw metrics over training steps, each labelled at its end.
 
     Args:
-      series: metric name to its points; more than 300 points are averaged in bins.
-      unit: what the vertical axis counts; if it has "%", values are multiplied by 100.
+      series: metric name to its points, all in one unit; shares are drawn in %. More
+        than 300 points are averaged in bins.
+      label: what the vertical axis counts.
       name: unique name of the drawing in the page.
       top: start the vertical axis at zero and let it reach at least this value, so
         that noise looks like noise; None fits the axis to the data.
@@ -79,18 +82,18 @@ def training(
       An ``<svg>`` element.
     """
     figure, axes = canvas(*size)
-    scale = 100.0 if "%" in unit else 1.0
     ends = []
-    for i, (label, points) in enumerate(series.items()):
+    for i, (line, points) in enumerate(series.items()):
+        scale = 100.0 if points.unit == SHARE else 1.0
         steps, values = _thin(points.steps, points.values * scale)
         style = _DASHES[(i // len(COLOURS)) % len(_DASHES)]
         colour = COLOURS[i % len(COLOURS)]
         marker = "o" if len(steps) == 1 else ""
         axes.plot(steps, values, color=colour, ls=style, lw=1.4, marker=marker, ms=4)
-        ends.append((label, values, colour))
+        ends.append((line, values, colour))
     axes.set_xlabel("training step", fontsize=9, color=MUTED)
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
-    _unit(axes, unit)
+    _unit(axes, label)
     if top is not None:
         axes.set_ylim(0.0, max(top, axes.get_ylim()[1]))
     if len(ends) > 1:
@@ -240,6 +243,11 @@ def png(image: np.ndarray, *, longest: int = 192) -> str:
     return "data:image/png;base64," + base64.b64encode(out.getvalue()).decode("ascii")
 
 
+def is_small(images: np.ndarray) -> bool:
+    """Whether images (..., h, w, c) are small enough to enlarge without smoothing."""
+    return images.shape[-2] <= _SMALL
+
+
 def filter_grid(kernels: np.ndarray, *, columns: int = 8) -> np.ndarray:
     """Lay out first-layer filters as one image.
 
@@ -251,21 +259,43 @@ def filter_grid(kernels: np.ndarray, *, columns: int = 8) -> np.ndarray:
     Returns:
       RGBA uint8 image with transparent gaps of one pixel.
     """
-    kernels = kernels.astype(np.float64)
+    kernels = np.nan_to_num(kernels.astype(np.float64))
     if kernels.shape[2] != 3:
-        kernels = kernels.mean(2, keepdims=True).repeat(3, axis=2)
-    height, width, _, count = kernels.shape
+        kernels = kernels.mean(2, keepdims=True)
+    largest = np.maximum(np.abs(kernels).max((0, 1, 2)), 1e-12)
+    images = np.round(127.5 * (1.0 + kernels / largest)).astype(np.uint8)
+    count = kernels.shape[-1]
+    return image_grid(np.moveaxis(images, -1, 0), columns=columns, most=count, gap=1)
+
+
+def image_grid(
+    images: np.ndarray, *, columns: int = 8, most: int = 64, gap: int = 2
+) -> np.ndarray:
+    """Lay out images as one, row by row.
+
+    Args:
+      images: uint8 (n, h, w, c) with c of 1 or 3, or (n, m, h, w, c), whose n rows have
+        m images each.
+      columns: images in a row of (n, h, w, c).
+      most: images beyond this number are left out.
+      gap: pixels between images.
+
+    Returns:
+      RGBA uint8 image with transparent gaps.
+    """
+    if images.ndim == 5:
+        columns = min(images.shape[1], most)
+        images = images[: most // columns, :columns].reshape(-1, *images.shape[2:])
+    images = images[:most]
+    count, height, width, _ = images.shape
     columns = min(columns, count)
-    rows = -(-count // columns)
-    grid = np.zeros((rows * (height + 1) - 1, columns * (width + 1) - 1, 4), np.uint8)
-    for i in range(count):
-        kernel = np.nan_to_num(kernels[..., i])
-        largest = max(np.abs(kernel).max(), 1e-12)
-        y, x = (i // columns) * (height + 1), (i % columns) * (width + 1)
-        tile = grid[y : y + height, x : x + width]
-        tile[..., :3] = np.round(127.5 * (1.0 + kernel / largest))
-        tile[..., 3] = 255
-    return grid
+    tall, wide = height + gap, width + gap
+    grid = np.zeros((-(-count // columns) * tall, columns * wide, 4), np.uint8)
+    for i, image in enumerate(images):
+        y, x = (i // columns) * tall, (i % columns) * wide
+        grid[y : y + height, x : x + width, :3] = image
+        grid[y : y + height, x : x + width, 3] = 255
+    return grid[:-gap, :-gap]
 
 
 def _unit(axes: Axes, unit: str) -> None:

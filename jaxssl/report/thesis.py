@@ -24,16 +24,15 @@ TOLERANCE = 1.0
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
-
 PROTOCOL, CACHED = "thesis' protocol", "cached probe"
-"""How classifiers are trained: on random crops at each step, or on features once."""
+"""Classifiers are trained on random crops at each step, or once on cached features."""
 
 
 class Measured(NamedTuple):
-    """Accuracies on STL-10 in [0, 1] by layer, and how: PROTOCOL or CACHED."""
+    """Accuracies on STL-10 in [0, 1] by layer, measured by PROTOCOL or CACHED."""
 
     layers: Mapping[str, float]
-    how: str
+    protocol: str
 
 
 class Row(NamedTuple):
@@ -44,14 +43,14 @@ class Row(NamedTuple):
       thesis: its accuracies in %, conv1 ... conv5.
       ours: ours in %, None where it has not been measured.
       status: "pass", "gap" or "not run".
-      how: PROTOCOL or CACHED; "" where nothing was measured.
+      protocol: PROTOCOL or CACHED; "" where nothing was measured.
     """
 
     name: str
     thesis: tuple[float, ...]
     ours: tuple[float | None, ...]
     status: str
-    how: str
+    protocol: str
 
 
 def row_name(classes: Iterable[str]) -> str:
@@ -89,11 +88,12 @@ def rows(measured: Mapping[str, Measured]) -> list[Row]:
     """
     found = []
     for name, numbers in TABLE_4_2.items():
-        layers, how = measured.get(name, Measured({}, ""))
+        layers, protocol = measured.get(name, Measured({}, ""))
         ours = tuple(
             100.0 * layers[layer] if layer in layers else None for layer in LAYERS
         )
-        found.append(Row(name, numbers, ours, _status(numbers, ours), how))
+        status = _status(numbers, ours)
+        found.append(Row(name, numbers, ours, status, protocol))
     return found
 
 

@@ -155,8 +155,9 @@ def _is_kept(line: bytes, last_step: int) -> bool:
         record = json.loads(line)
     except ValueError:
         return False
-    whole = line.endswith(b"\n") and isinstance(record, dict) and "step" in record
-    return whole and record["step"] <= last_step
+    whole = line.endswith(b"\n") and isinstance(record, dict)
+    step = record.get("step") if whole else None
+    return isinstance(step, int) and step <= last_step
 
 
 def read(workdir: Path) -> list[dict[str, float | int | None]]:

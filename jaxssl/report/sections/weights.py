@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,33 +13,46 @@ from matplotlib.colors import to_rgba
 from matplotlib.ticker import MaxNLocator
 
 from jaxssl.report import figures
-from jaxssl.report.inputs import Run, Series
-from jaxssl.report.story import panel, share
+from jaxssl.report.numbers import share
+from jaxssl.report.section import Section
+from jaxssl.report.sections.curves import panel
+from jaxssl.run.read import Run, Series
+from jaxssl.types import SHARE
+
+TITLE = "Weights"
+EVALUATIONS = ()
 
 _BIN = re.compile(r"weights/bin\d\d")
 _COLUMNS = 80
-LEAST = 2e-3  # Share of the weights below which a cell stays empty.
+
+LEAST = 2e-3
+"""Share of the weights below which a cell stays empty."""
 
 
-def section(run: Run) -> dict[str, Any]:
-    """Show the weights of a run; nothing where its learner has none.
-
-    Returns:
-      What the template shows; empty without weights.
-    """
-    steps, shares = _histograms(run.metrics)
+def make(
+    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
+) -> Section | None:
+    """Show the weights of a run; None where its learner logs none."""
+    del others, stored
+    steps, fractions = _histograms(run.series)
     if not len(steps):
-        return {}
+        return None
     mean = _plain_mean(run)
-    return {
-        "svg": heat_map(steps, shares, level=mean),
-        "most": float(_merge(steps, shares)[1].max()),
+    context = {
+        "svg": heat_map(steps, fractions, level=mean),
+        "most": float(_merge(steps, fractions)[1].max()),
         "least": LEAST,
         "mean": mean,
-        "panels": _panels(run.metrics, mean),
-        "by_layer": run.config["learner"].get("weights") == "layer",
-        "told": _told(run.metrics),
+        "panels": _panels(run.series, mean),
+        "by_layer": _learner(run).get("weights") == "layer",
+        "text": _describe_end(run.series),
     }
+    return Section("weights", TITLE, context, groups=("bilevel", "weights"))
+
+
+def _learner(run: Run) -> Mapping[str, Any]:
+    learner = run.config.get("learner")
+    return learner if isinstance(learner, Mapping) else {}
 
 
 def heat_map(steps: np.ndarray, shares: np.ndarray, *, level: float | None) -> Markup:
@@ -134,7 +147,7 @@ def _hue(low: float) -> str:
 
 def _plain_mean(run: Run) -> float | None:
     """Return what equal weights would be; None where no norm bounds them."""
-    learner = run.config["learner"]
+    learner = _learner(run)
     if learner.get("normalize") != "l1" or not isinstance(learner.get("k"), int):
         return None
     return 1.0 / (learner["k"] - 1)
@@ -142,28 +155,24 @@ def _plain_mean(run: Run) -> float | None:
 
 def _panels(metrics: Mapping[str, Series], mean: float | None) -> list[dict[str, Any]]:
     panels = []
-    for key, title, told, unit in (
-        ("negative", "Negative weights", "Their gradients are ascended.", "%"),
+    for key, title, text, unit in (
+        ("negative", "Negative weights", "Their gradients are ascended.", SHARE),
         (
             "cosine",
             "Agreement with the validation gradient",
             "Cosine, the mean over mini-batches; 0 where they have nothing in common.",
             "",
         ),
-        ("skipped", "Steps without weights", "All gradients were orthogonal.", "%"),
+        ("skipped", "Steps without weights", "All gradients were orthogonal.", SHARE),
     ):
         series = metrics.get(f"bilevel/{key}")
         if series and (key != "skipped" or np.nanmax(series.values) > 0.0):
-            one = {key: series}
-            panels.append(
-                panel(title, told, one, unit=unit, name=f"weights-{key}", alone=True)
-            )
+            one = {key: series._replace(unit=unit)}
+            panels.append(panel(title, text, one, name=f"weights-{key}", alone=True))
     by_label = _by_label(metrics, mean)
     if by_label:
-        told = "The mean over images; negative weights pull it below the plain mean."
-        panels.append(
-            panel("Weights by label", told, by_label, unit="", name="weights-label")
-        )
+        text = "The mean over images; negative weights pull it below the plain mean."
+        panels.append(panel("Weights by label", text, by_label, name="weights-label"))
     return panels
 
 
@@ -188,7 +197,7 @@ def _mean_weight(metrics: Mapping[str, Series], name: str) -> Series | None:
     return Series(sums.steps, means)
 
 
-def _told(metrics: Mapping[str, Series]) -> str:
+def _describe_end(metrics: Mapping[str, Series]) -> str:
     """Say in a sentence what the last interval of the log shows."""
     parts = []
     if "bilevel/negative" in metrics:

@@ -1,25 +1,25 @@
-"""What the page says about a run that learns from labels, perhaps wrong (chapter 8).
+"""What a run of chapter 8 learned from its labels, perhaps wrong, and what by heart.
 
-Of the last epoch *and* the best one: nobody should take a stop at the right moment for
-a method that resists noise, nor the other way round.
+The section tells the last epoch *and* the best one: nobody should take a stop at the
+right moment for a method that resists noise, nor the other way round.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxssl import trees
 from jaxssl.report import figures
-from jaxssl.report.inputs import (
-    Baseline,
-    Run,
-    Series,
-    command,
-    measured,
-    stored_rows,
-)
-from jaxssl.report.story import NBSP, flat, share, signed
+from jaxssl.report import stored as stored_results
+from jaxssl.report.numbers import NBSP, share, signed
+from jaxssl.report.section import Section, Summary, command, shares
+from jaxssl.report.stored import Baseline
+from jaxssl.run.read import Run, Series
+from jaxssl.types import SHARE
+
+TITLE = "Test, fit and memory"
+EVALUATIONS = ("test", "train")
 
 QUANTITIES = {
     "last": "test, last epoch",
@@ -30,25 +30,35 @@ QUANTITIES = {
 }
 """What is measured of such a run, as the stored results of chapter 8 name it."""
 
-GROUPS = ("test", "train", "bilevel", "weights")
-"""Metrics that are shown here and in `weights`, not among those of training."""
-
-EVALS = ("test", "train")
-
 _LEARNERS = {
     "sgd": "plain SGD",
     "ghost": "ghost mini-batches",
     "bilevel": "bilevel learning",
 }
 _SAME = ("data.", "percent", "method.", "model.", "noise.")
-_PLACES = ("data.data_dir", "noise.file")  # Where files lie makes no other task.
-_DROP = 1.0  # Points from the best epoch to the last that the claim tells as a loss.
-_SHOWN = 0.05  # Points that a number with one decimal place can show.
+"""Settings that make two runs the same task."""
+
+_LOCATIONS = ("data.data_dir", "noise.file")
+"""Settings among them that say where files lie, which makes no other task."""
+
+_DROP = 1.0
+"""Points from the best epoch to the last that the claim calls a loss."""
+
+_SHOWN = 0.05
+"""Points that a number with one decimal place can show."""
 
 
-def applies(run: Run) -> bool:
-    """Whether the run learns from labels by a learner of chapter 8."""
-    return isinstance(run.config.get("learner"), Mapping)
+def make(
+    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
+) -> Section | None:
+    """Show test and fit over steps, and beside other learners."""
+    if not isinstance(run.config.get("learner"), Mapping):
+        return None
+    context = {**_curves(run, others), "table": _table(run, others, stored)}
+    summary = summarize(run)
+    return Section(
+        "labels", TITLE, context, EVALUATIONS, groups=EVALUATIONS, summary=summary
+    )
 
 
 def answers(run: Run) -> dict[str, float]:
@@ -62,153 +72,146 @@ def answers(run: Run) -> dict[str, float]:
     if _measure(run) in test:
         found["last"] = test[_measure(run)]
         found["best"] = best(run)[1]
-    names = {"labels": "labels", "precision": "labels"}
-    names |= {name: name for name in ("true_labels", "memorized")}
-    return found | {names[name]: train[name] for name in train if name in names}
+    fit = {"labels": train.get("labels", train.get("precision"))}
+    fit |= {name: train.get(name) for name in ("true_labels", "memorized")}
+    return found | {name: value for name, value in fit.items() if value is not None}
 
 
 def best(run: Run) -> tuple[int, float]:
     """Return step and value of the best test result on the curve.
 
-    The evaluation after training counts where there is no curve alone: the curve ends
+    The evaluation after training counts only where there is no curve: the curve ends
     with the same step, and may be of fewer images.
     """
-    steps, values = _curve(run)
+    steps, values, _ = _curve(run)
     if not len(values):
-        evaluation = run.evals["test"]
-        step = evaluation.step
-        value = evaluation.scalars[_measure(run)]
-        return step if step is not None else _end(run), value
-    place = int(values.argmax())
-    return int(steps[place]), float(values[place])
+        step = run.evals["test"].step
+        return _end(run) if step is None else step, _last(run, "test")[_measure(run)]
+    index = int(values.argmax())
+    return int(steps[index]), float(values[index])
 
 
-def summary(run: Run) -> dict[str, Any]:
-    """Say what the network learned of its labels, and what of the wrong ones.
-
-    Returns:
-      As `story.summary`.
-    """
+def summarize(run: Run) -> Summary:
+    """Say what the network learned of its labels, and what of the wrong ones."""
     found = answers(run)
-    unmeasured = [name for name in EVALS if name not in run.evals]
-    how = f"{command(run, 'evaluate', *unmeasured)} --norandom_init"
-    noisy = "memorized" in found
-    return {
-        "title": f"What the network learned{', and what it repeats' if noisy else ''}",
-        "claim": _claim(run, found),
-        "missing": how if unmeasured else "",
-        "lacks": "The evaluation of the trained network on all images",
-        "tiles": list(_tiles(run, found)),
-    }
+    unmeasured = [name for name in EVALUATIONS if name not in run.evals]
+    repeats = ", and what it repeats" if "memorized" in found else ""
+    return Summary(
+        title=f"What the network learned{repeats}",
+        claim=_claim(run, found),
+        tiles=list(_tiles(run, found)),
+        lacks="The evaluation of the trained network on all images",
+        command=_evaluate(run, unmeasured) if unmeasured else "",
+    )
 
 
-def curves(run: Run, others: Mapping[str, Run]) -> dict[str, Any]:
+def _evaluate(run: Run, names: Sequence[str]) -> str:
+    return f"{command(run, 'evaluate', *names)} --norandom_init"
+
+
+def _curves(run: Run, others: Mapping[str, Run]) -> dict[str, Any]:
     """Draw the test and the fit of labels over steps, and the tests of several runs."""
     measure = _measure(run)
     names = {
         f"test/{measure}": "test",
         f"train/{measure}": "fit of the labels",
-        "train/labels": QUANTITIES["labels"],
-        "train/true_labels": QUANTITIES["true_labels"],
-        "train/memorized": QUANTITIES["memorized"],
+        **{f"train/{key}": QUANTITIES[key] for key in list(QUANTITIES)[2:]},
     }
-    own = {told: run.metrics[key] for key, told in names.items() if key in run.metrics}
-    tests = {"this run": run, **others}
-    beside = {name: _curve(one) for name, one in tests.items() if len(_curve(one)[0])}
-    drawings = {}
-    for key, series in (("own", own), ("beside", beside if len(beside) > 1 else {})):
-        if series:
-            unit, name = "% of images", f"labels-{key}"
-            if measure == "precision":
-                unit = "mean average precision, %"
-            drawings[key] = figures.training(
-                series, unit=unit, name=name, size=figures.MIDDLE
-            )
-    online = dict(flat(run.config)).get("eval.online.num_images", "")
-    whole = all(name in run.evals for name in EVALS)
+    own = {name: run.series[key] for key, name in names.items() if key in run.series}
+    beside = {
+        name: _curve(one)
+        for name, one in {"this run": run, **others}.items()
+        if len(_curve(one).steps)
+    }
+    drawings = {
+        key: figures.training(
+            series,
+            label="mean average precision, %"
+            if measure == "precision"
+            else "% of images",
+            name=f"labels-{key}",
+            size=figures.MIDDLE,
+        )
+        for key, series in (
+            ("own", own),
+            ("beside", beside if beside.keys() > {"this run"} else {}),
+        )
+        if series
+    }
+    online = trees.flatten(run.config).get("eval.online.num_images")
+    whole = all(name in run.evals for name in EVALUATIONS)
     return {
         **drawings,
-        "online": f"{int(online):,}" if whole and online.isdigit() else "",
+        "online": f"{online:,}" if whole and isinstance(online, int) else "",
         "gap": _gap(answers(run)),
     }
 
 
-def table(
-    run: Run, others: Mapping[str, Run], stored: Sequence[Path]
+def _table(
+    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
 ) -> dict[str, Any]:
     """Put the run beside others, and beside stored rows of the same task.
 
-    Args:
-      run: the run.
-      others: further runs by the name of their row.
-      stored: results in the form of ``experiments/table_8_1.py``; their rows are shown
-        if data, noise, views and network are this run's.
-
-    Returns:
-      What the template shows.
+    Stored rows have the form of ``experiments/table_8_1.py``; they are shown if their
+    data, noise, views and network are this run's.
     """
-    rows = [Baseline("This run", "measured in this workdir", answers(run), {})]
+    rows = [Baseline("This run", "measured in this workdir", answers(run))]
     for name, other in others.items():
-        found = answers(other)
-        source = _source(run, other)
-        if not found:
-            source = f"not run: {command(other, 'evaluate', *EVALS)} --norandom_init"
-        rows.append(Baseline(name, source, found, {}))
-    offered = stored_rows(stored, "accuracy")
-    taken = [row for row in offered if _same_task(run.config, _config(row))]
-    for row in taken:
-        means, spread = measured(row, "accuracy")
-        source = row["source"] + _other_length(run, _config(row))
-        rows.append(Baseline(row["name"], source, means, spread))
+        source = f"not run: {_evaluate(other, EVALUATIONS)}"
+        if answers(other):
+            source = _describe_source(run, other)
+        rows.append(Baseline(name, source, answers(other)))
+    offered = stored_results.with_key(stored, "accuracy")
+    same = [row for row in offered if _is_same_task(run.config, _config(row))]
+    for row in same:
+        found = stored_results.baseline(row, "accuracy")
+        source = found.source + _other_length(run, _config(row))
+        rows.append(found._replace(source=source))
     shown = [key for key in QUANTITIES if any(key in row.accuracies for row in rows)]
     return {
         "columns": {key: QUANTITIES[key] for key in shown},
         "rows": rows,
-        "left_out": len(offered) - len(taken),
+        "left_out": len(offered) - len(same),
         "command": f"{command(run, 'report')} --baselines=NAME=WORKDIR",
     }
 
 
-def _source(run: Run, other: Run) -> str:
-    """Say where a run's numbers are from, and how it is not this run's equal."""
+def _describe_source(run: Run, other: Run) -> str:
+    """Say where a run's numbers are from, and how it differs from this run."""
     words = f"measured in {other.path}"
-    if any(name not in other.evals for name in EVALS):
+    if any(name not in other.evals for name in EVALUATIONS):
         words += ", as logged during training"
-    if not _same_task(run.config, other.config):
+    if not _is_same_task(run.config, other.config):
         words += "; other data, noise, views or network"
     return words + _other_length(run, other.config)
 
 
 def _measure(run: Run) -> str:
-    """Return the test's scalar: ``precision`` where an image has several labels."""
-    method = run.config.get("method")
-    several = isinstance(method, Mapping) and method.get("labels") == "attributes"
-    return "precision" if several else "accuracy"
+    """Return what the test measures: ``precision`` of images with several labels."""
+    return "precision" if "precision" in _last(run, "test") else "accuracy"
 
 
 def _last(run: Run, name: str) -> dict[str, float]:
     """Return what an evaluation found; else what was last logged in training."""
-    if name in run.evals and run.evals[name].scalars:
-        return run.evals[name].scalars
-    logged = {key.partition("/"): series for key, series in run.metrics.items()}
-    return {
-        rest: float(series.values[-1])
-        for (group, _, rest), series in logged.items()
-        if group == name
+    logged = {
+        key.removeprefix(f"{name}/"): float(series.values[-1])
+        for key, series in run.series.items()
+        if key.startswith(f"{name}/") and series.unit == SHARE
     }
+    return shares(run, name) or logged
 
 
 def _curve(run: Run) -> Series:
     empty = Series(np.array([], int), np.array([]))
-    return run.metrics.get(f"test/{_measure(run)}", empty)
+    return run.series.get(f"test/{_measure(run)}", empty)
 
 
 def _end(run: Run) -> int:
-    return max((int(series.steps[-1]) for series in run.metrics.values()), default=0)
+    return max((int(series.steps[-1]) for series in run.series.values()), default=0)
 
 
 def _tiles(run: Run, found: Mapping[str, float]) -> Iterator[tuple[str, str, str]]:
-    told = {
+    texts = {
         "last": QUANTITIES["last"],
         "best": QUANTITIES["best"],
         "labels": "of the training labels are fitted",
@@ -216,13 +219,13 @@ def _tiles(run: Run, found: Mapping[str, float]) -> Iterator[tuple[str, str, str
         "memorized": "of the wrong labels are repeated",
     }
     if "best" in found:
-        told["best"] += f" (step{NBSP}{best(run)[0]:,})"
-    for name in told:
+        texts["best"] += f" (step{NBSP}{best(run)[0]:,})"
+    for name, text in texts.items():
         if name in found:
-            yield f"{100.0 * found[name]:.1f}", "%", told[name]
+            yield f"{100.0 * found[name]:.1f}", "%", text
     if "memorized" not in found and {"labels", "last"} <= set(found):
-        told_gap = "the fit of training labels over the test, last epoch"
-        yield signed(100.0 * (found["labels"] - found["last"])), "points", told_gap
+        text = "the fit of training labels over the test, last epoch"
+        yield signed(100.0 * (found["labels"] - found["last"])), "points", text
 
 
 def _gap(found: Mapping[str, float]) -> str:
@@ -246,7 +249,7 @@ def _claim(run: Run, found: Mapping[str, float]) -> str:
     else:
         # A curve of fewer images may end below the evaluation of all.
         beside = ", its best" if lost > -_SHOWN else ""
-    said = f"{_how(run)} {_right(run, found['last'])} {_when(run)}{beside}."
+    said = f"{_begin(run)} {_right(run, found['last'])} {_when(run)}{beside}."
     if "memorized" in found:
         return f"{said} {_meaning(found)}"
     if "labels" in found:
@@ -256,12 +259,11 @@ def _claim(run: Run, found: Mapping[str, float]) -> str:
 
 def _when(run: Run) -> str:
     """Say when the last test was; a run that goes on has no last epoch yet."""
-    evaluation = run.evals.get("test")
-    step = evaluation.step if evaluation else None
+    step = run.evals["test"].step if "test" in run.evals else None
     step = _end(run) if step is None else step
-    total = dict(flat(run.config)).get("train.num_steps", "")
-    if total.isdigit() and step < int(total):
-        return f"at step{NBSP}{step:,} of {int(total):,}"
+    total = trees.flatten(run.config).get("train.num_steps")
+    if isinstance(total, int) and step < total:
+        return f"at step{NBSP}{step:,} of {total:,}"
     return "after the last epoch"
 
 
@@ -289,7 +291,7 @@ def _meaning(found: Mapping[str, float]) -> str:
     )
 
 
-def _how(run: Run) -> str:
+def _begin(run: Run) -> str:
     """Begin the claim with the learner and what was made wrong."""
     learner = run.config["learner"].get("name")
     words = f"Trained by {_LEARNERS.get(learner, learner)}"
@@ -298,18 +300,19 @@ def _how(run: Run) -> str:
 
 
 def _harm(noise: Any) -> str:
+    """Say what was made wrong on purpose; "" if nothing was."""
     noise = noise if isinstance(noise, Mapping) else {}
     rate = f"{100.0 * noise.get('rate', 0.0):.0f}{NBSP}%"
     classes = "other" if noise.get("replacement") == "other" else "random"
-    done = {
+    by_kind = {
         "symmetric": f"{rate} of the labels replaced by {classes} classes",
         "asymmetric": f"{rate} of the labels of confused classes replaced",
         "predicted": "labels that another network predicted",
     }
-    words = [done[noise["kind"]]] if noise.get("kind") in done else []
+    harms = [by_kind[noise["kind"]]] if noise.get("kind") in by_kind else []
     if noise.get("permuted_pixels"):
-        words.append("the pixels of each image permuted")
-    return " and ".join(words)
+        harms.append("the pixels of each image permuted")
+    return " and ".join(harms)
 
 
 def _config(row: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -319,13 +322,13 @@ def _config(row: Mapping[str, Any]) -> Mapping[str, Any]:
     return settings if isinstance(settings, Mapping) else {}
 
 
-def _same_task(ours: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+def _is_same_task(ours: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     """Whether two runs differ in the learner, its optimizer or length at most."""
     ours, other = (
         {
             key: value
-            for key, value in flat(config)
-            if key.startswith(_SAME) and key not in _PLACES
+            for key, value in trees.flatten(config).items()
+            if key.startswith(_SAME) and key not in _LOCATIONS
         }
         for config in (ours, other)
     )
@@ -334,10 +337,10 @@ def _same_task(ours: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def _other_length(run: Run, config: Mapping[str, Any]) -> str:
     """Tell the length of a run where it is not this one's."""
-    ours, other = dict(flat(run.config)), dict(flat(config))
+    ours, other = trees.flatten(run.config), trees.flatten(config)
     keys = ("train.num_steps", "train.batch_size")
     if all(ours.get(key) == other.get(key) for key in keys):
         return ""
     steps, batch = (other.get(key, "unknown") for key in keys)
-    steps = f"{int(steps):,}" if steps.isdigit() else steps
+    steps = f"{steps:,}" if isinstance(steps, int) else steps
     return f"; another length: {steps} steps of {batch} images"

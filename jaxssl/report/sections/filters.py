@@ -1,0 +1,43 @@
+"""The filters of the first layer before and after training."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxssl.report import figures
+from jaxssl.report.section import Section, command
+from jaxssl.run.read import Run
+
+TITLE = "Filters"
+EVALUATIONS = ("filters",)
+
+
+def make(
+    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
+) -> Section | None:
+    """Show the first layer's filters before and after training."""
+    del others, stored
+    kernels = {
+        title: next(iter(evals["filters"].arrays.items()))
+        for title, evals in (
+            ("Before training", run.random_init),
+            ("After training", run.evals),
+        )
+        if "filters" in evals and evals["filters"].arrays
+    }
+    if "After training" not in kernels:
+        return None
+    missing = command(run, "evaluate", "filters")
+    context = {
+        "layer": kernels["After training"][0],
+        "sides": [(title, _grid(kernel)) for title, (_, kernel) in kernels.items()],
+        "random_missing": "" if "Before training" in kernels else missing,
+    }
+    return Section("filters", TITLE, context, EVALUATIONS)
+
+
+def _grid(kernel: np.ndarray) -> dict[str, Any]:
+    size = "\N{MULTIPLICATION SIGN}".join(str(side) for side in kernel.shape[:2])
+    image = figures.png(figures.filter_grid(kernel), longest=1024)
+    return {"image": image, "count": kernel.shape[-1], "size": size}

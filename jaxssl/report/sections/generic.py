@@ -1,0 +1,137 @@
+"""Any evaluation as a table and grids of its images; the head of such a page."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxssl.report import figures
+from jaxssl.report.numbers import metric, number, split
+from jaxssl.report.section import Section, Summary, command
+from jaxssl.run.read import Evaluation, Run
+from jaxssl.types import Metric
+
+_TILES = 4
+_BETTER = {True: "higher", False: "lower", None: ""}
+
+
+def make(run: Run, name: str, others: Mapping[str, Run]) -> Section:
+    """Show all that an evaluation found.
+
+    Args:
+      run: a run with that evaluation.
+      name: of the evaluation.
+      others: runs whose numbers stand beside those of ``run``, by their names.
+
+    Returns:
+      The section: each metric with its spread, what guessing reaches and which
+      direction is better, and each array of images.
+    """
+    found = {"This run": run.evals, "Random init": run.random_init}
+    found |= {other: others[other].evals for other in others}
+    columns = {owner: evals[name] for owner, evals in found.items() if name in evals}
+    context = {
+        "heading": name.replace("_", " ").capitalize(),
+        "step": run.evals[name].step,
+        "owners": list(columns),
+        "rows": _rows(columns),
+        "grids": _grids({o: columns[o] for o in columns if o not in others}),
+    }
+    anchor = f"evaluation-{re.sub(r'[^a-zA-Z0-9]+', '-', name)}"
+    return Section(
+        anchor, context["heading"], context, (name,), template="generic.html"
+    )
+
+
+def summarize(run: Run) -> Summary:
+    """Name the first numbers of a run whose sections make no claim of their own."""
+    found = [
+        (name, key, value)
+        for name, evaluation in run.evals.items()
+        for key, value in evaluation.metrics.items()
+    ]
+    claim = ", ".join(
+        f"{_label(name, key)} {metric(value)}" for name, key, value in found[:_TILES]
+    )
+    steps = [e.step for e in run.evals.values() if e.step is not None]
+    when = f"After {max(steps):,} steps: " if steps else ""
+    asks = not run.evals and isinstance(run.config.get("eval"), Mapping)
+    return Summary(
+        title="What the run reached",
+        claim=f"{when}{claim}." if claim else "What this run learned has not been measured yet.",
+        tiles=[
+            (*split(value.value, value.unit), _explain(run, name, key))
+            for name, key, value in found[:_TILES]
+        ],
+        lacks="The evaluation of the trained state",
+        command=command(run, "evaluate") if asks else "",
+    )
+
+
+def _label(name: str, key: str) -> str:
+    """Name a metric; ``fid`` of the evaluation ``fid`` is one word."""
+    return (key if name == key else f"{name} {key}").replace("_", " ")
+
+
+def _explain(run: Run, name: str, key: str) -> str:
+    value = run.evals[name].metrics[key]
+    better = _BETTER[value.higher_is_better]
+    words = [_label(name, key), f"{better} is better" if better else ""]
+    if value.chance is not None:
+        words.append(f"chance {number(value.chance, value.unit)}")
+    if name in run.random_init and key in run.random_init[name].metrics:
+        words.append(f"untrained {metric(run.random_init[name].metrics[key])}")
+    return ", ".join(filter(None, words))
+
+
+def _rows(columns: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
+    """Return one row a metric: a cell an owner, then chance and direction."""
+    keys = dict.fromkeys(key for e in columns.values() for key in e.metrics)
+    rows = []
+    for key in keys:
+        found: list[Metric | None] = [e.metrics.get(key) for e in columns.values()]
+        first = next(m for m in found if m is not None)
+        rows.append(
+            {
+                "name": key,
+                "cells": ["\N{EN DASH}" if m is None else metric(m) for m in found],
+                "chance": ""
+                if first.chance is None
+                else number(first.chance, first.unit),
+                "better": _BETTER[first.higher_is_better],
+            }
+        )
+    return rows
+
+
+def _grids(columns: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
+    """Lay out each array of images, of the trained and the untrained network."""
+    grids = []
+    keys = dict.fromkeys(key for e in columns.values() for key in e.arrays)
+    for key in keys:
+        sides = [
+            (owner, evaluation.arrays[key])
+            for owner, evaluation in columns.items()
+            if key in evaluation.arrays and _are_images(evaluation.arrays[key])
+        ]
+        if sides:
+            pictures = [(owner, _picture(images)) for owner, images in sides]
+            grids.append(
+                {
+                    "name": key.replace("_", " "),
+                    "sides": pictures,
+                    "small": figures.is_small(sides[0][1]),
+                }
+            )
+    return grids
+
+
+def _are_images(array: np.ndarray) -> bool:
+    """Whether an array is uint8 (n, h, w, c) or (n, m, h, w, c) of grey or colour."""
+    shaped = array.ndim in (4, 5) and array.shape[-1] in (1, 3)
+    return shaped and array.dtype == np.uint8 and array.size > 0
+
+
+def _picture(images: np.ndarray) -> str:
+    return figures.png(figures.image_grid(images), longest=1024)

@@ -1,0 +1,75 @@
+"""The task of chapter 4: which transformation was applied to an image?"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxssl.report import align, figures
+from jaxssl.report.section import Section
+from jaxssl.run.read import Run
+
+TITLE = "The task"
+EVALUATIONS = ("pretext",)
+
+_EXAMPLES = 4
+_ARRAYS = ("gallery", "gallery_original", "confusion", "names")
+
+
+def make(
+    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
+) -> Section | None:
+    """Show the transformations, and which one is taken for which."""
+    del others, stored
+    evaluation = run.evals.get("pretext")
+    if evaluation is None or any(name not in evaluation.arrays for name in _ARRAYS):
+        return None
+    views, originals, counts, names = (evaluation.arrays[name] for name in _ARRAYS)
+    context = {
+        "names": [str(name) for name in names],
+        "rows": _gallery(originals[:_EXAMPLES], views[:_EXAMPLES], names),
+        "small": figures.is_small(views),
+        **_confusion(counts.astype(np.float64), names),
+    }
+    return Section("pretext", TITLE, context, EVALUATIONS)
+
+
+def classes(run: Run) -> list[str]:
+    """Return the transformations that a run recognises; none if it does not."""
+    evaluation = run.evals.get("pretext")
+    if evaluation is not None and "names" in evaluation.arrays:
+        return [str(name) for name in evaluation.arrays["names"]]
+    method = run.config.get("method")
+    for value in method.values() if isinstance(method, Mapping) else ():
+        if isinstance(value, list) and {"rot90", "warp", "lci"} & set(map(str, value)):
+            return [str(name) for name in value]
+    return []
+
+
+def _gallery(
+    originals: np.ndarray, views: np.ndarray, names: np.ndarray
+) -> list[dict[str, Any]]:
+    """Show originals, each transformation of them and the absolute difference."""
+    rows = []
+    for original, transformed in zip(originals, views, strict=False):
+        cells = []
+        for view, name in zip(transformed, names, strict=False):
+            changed = ""
+            if align.fits(original, view):
+                changed = figures.png(align.difference(original, view, str(name)))
+            cells.append((figures.png(view), changed))
+        rows.append({"original": figures.png(original), "cells": cells})
+    return rows
+
+
+def _confusion(counts: np.ndarray, names: np.ndarray) -> dict[str, Any]:
+    """Show which transformation is taken for which, in shares of each true one."""
+    shares = counts / np.maximum(counts.sum(1, keepdims=True), 1.0)
+    wrong = shares - np.diag(np.diag(shares))
+    true, taken = np.unravel_index(int(wrong.argmax()), wrong.shape)
+    return {
+        "shares": shares.tolist(),
+        "counts": counts.astype(int).tolist(),
+        "accuracy": float(np.trace(counts) / max(counts.sum(), 1.0)),
+        "worst": (str(names[true]), str(names[taken]), float(wrong[true, taken])),
+    }

@@ -1,0 +1,78 @@
+"""Linear classifiers beside Table 4.2 of the thesis, for runs of chapter 4."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from jaxssl.report import thesis
+from jaxssl.report.section import Section, shares
+from jaxssl.report.sections import pretext
+from jaxssl.run import read
+from jaxssl.run.read import Run
+
+TITLE = "Beside the thesis"
+EVALUATIONS = ()
+
+_COMMAND = "jaxssl train --config=configs/transformations_stl10.py --workdir=DIR"
+
+
+def make(
+    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
+) -> Section | None:
+    """Put what was run on STL-10 beside Table 4.2; all else there is "not run".
+
+    The table belongs to runs that recognise transformations, and to classifiers on
+    STL-10. Runs of the thesis' own protocol (``configs/probe_stl10.py``) count before
+    the cached probe; their row is that of the run whose features they read.
+    """
+    del stored
+    classes = pretext.classes(run)
+    if not classes and not any(numbers for _, numbers, _ in _rows(run)):
+        return None
+    measured: dict[str, thesis.Measured] = {}
+    for one in (*others.values(), run):
+        for name, numbers, protocol in _rows(one):
+            settled = name in measured and measured[name].protocol == thesis.PROTOCOL
+            if name in thesis.TABLE_4_2 and numbers:
+                if protocol == thesis.PROTOCOL or not settled:
+                    measured[name] = thesis.Measured(numbers, protocol)
+    context = {
+        "rows": thesis.rows(measured),
+        "layers": thesis.LAYERS,
+        "tolerance": thesis.TOLERANCE,
+        "same_data": _is_stl10(run),
+        "our_row": thesis.row_name(classes),
+        "command": _COMMAND,
+    }
+    return Section("thesis", TITLE, context)
+
+
+def _rows(run: Run) -> Iterator[tuple[str, Mapping[str, float], str]]:
+    """Yield (row, accuracies, protocol) of a run on STL-10."""
+    if not _is_stl10(run):
+        return
+    probe = shares(run, "linear_probe")
+    random = shares(run, "linear_probe", random_init=True)
+    yield thesis.row_name(pretext.classes(run)), probe, thesis.CACHED
+    yield "Random", random, thesis.CACHED
+    classifiers = shares(run, "linear_classifiers")
+    if classifiers:
+        yield _probed_row(run), classifiers, thesis.PROTOCOL
+
+
+def _probed_row(run: Run) -> str:
+    """Name the row whose features a run of the thesis' protocol reads, if known."""
+    init_from = run.config.get("init_from")
+    source = init_from.get("classifier") if isinstance(init_from, Mapping) else None
+    if source == "random":
+        return "Random"
+    if not source or not (Path(source) / "config.json").exists():
+        return ""
+    return thesis.row_name(pretext.classes(read.read(Path(source))))
+
+
+def _is_stl10(run: Run) -> bool:
+    """Whether the data set is STL-10, by its name or that of <method>_<data>.py."""
+    data = run.config.get("data")
+    name = data.get("name") if isinstance(data, Mapping) else data
+    name = str(name or Path(run.config_file).stem)
+    return "stl10" in name.lower().replace("-", "").replace("_", "")
