@@ -4,10 +4,9 @@ A row is a config with overrides, run once a seed in a folder of its own. What a
 measured is kept in ``results/ledger``, one small file a run, so a table may be finished
 by the same command later and on another machine: runs in the ledger are not repeated.
 
-Nor is an entry that other code has made: it is kept as it is, and the commit and the
-hash of that code stand in it. A table names every commit and hash of its entries; two
-hashes in one table are two states of the code. To measure anew, remove the entry and
-the folder of its run.
+Nor is an entry that other code has made: it is kept as it is. The commit and the hash
+of that code stand in it, and tables mark a row as stale whose code has changed since.
+To measure anew, remove the entry and the folder of its run.
 """
 
 import argparse
@@ -25,9 +24,13 @@ from typing import Any, NamedTuple
 
 import provenance
 
+from jaxssl.run import config_file
+
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
 ENDPOINTS = ("conv1", "conv2", "conv3", "conv4", "conv5")
+ORIGIN = ("hardware", "date", "commit", "code_scheme", "code_sha256")
+"""What an entry of the ledger says of where its numbers come from."""
 
 
 class Row(NamedTuple):
@@ -95,13 +98,47 @@ def measure(
     if unknown := [name for name in wanted if name not in by_name]:
         raise SystemExit(f"--rows has {unknown[0]!r}; allowed: {', '.join(by_name)}.")
     name = f"{table}_{args.size}"
-    code = {"commit": provenance.commit(), "code_sha256": provenance.code_hash()}
-    bench = Bench(args.runs / name, RESULTS / "ledger" / name, by_name, code)
-    asked = [(by_name[name], seed) for seed in range(args.seeds) for name in wanted]
+    bench = Bench(
+        runs=args.runs / name,
+        ledger=RESULTS / "ledger" / name,
+        by_name=by_name,
+        commit=provenance.commit(),
+        code=code_hashes(rows),
+    )
+    asked = [(by_name[row], seed) for seed in range(args.seeds) for row in wanted]
     for phase in _phases(asked, bench):
         with ThreadPoolExecutor(args.jobs) as pool:
             list(pool.map(lambda job: _run(job, bench), phase))
     return write(table, rows, args, collect)
+
+
+def code_hashes(rows: Sequence[Row]) -> dict[str, str]:
+    """Return the hash of the code that defines each row of a table, as it is now.
+
+    The code of the rows that a row needs counts as its own.
+
+    Returns:
+      Row name to SHA-256.
+    """
+    by_name = {row.name: row for row in rows}
+    known: dict[frozenset[tuple[str, str]], str] = {}
+    hashes = {}
+    for row in rows:
+        chain = [row]
+        for link in chain:
+            chain += [by_name[name] for name, _ in link.needs.values()]
+        sources = frozenset(map(_source, chain))
+        if sources not in known:
+            files, data_names = zip(*sources, strict=True)
+            known[sources] = provenance.code_hash(files, data_names)
+        hashes[row.name] = known[sources]
+    return hashes
+
+
+def _source(row: Row) -> tuple[str, str]:
+    """Return a row's config file and the name of its data set."""
+    config = config_file.load(str(ROOT / row.config), row.overrides).config
+    return row.config.partition(":")[0], config.data.name
 
 
 def write(
@@ -124,13 +161,12 @@ def write(
     complete = [row for row in rows if len(done[row.name]) >= args.seeds]
     collect = collect or collect_layers
     found = [collect(row, done[row.name], ledger) for row in complete]
-    shared = ("hardware", "date", "commit", "code_sha256")
     result = {
         "table": table,
         "size": args.size,
         **{
             key: ", ".join(sorted({v for row in found for v in row["measured"][key]}))
-            for key in shared
+            for key in ORIGIN
         },
         "command": f"python experiments/{table}.py --size {args.size}",
         "rows": found,
@@ -166,11 +202,20 @@ def percent(pair: Sequence[float] | None) -> str:
 
 
 class Bench(NamedTuple):
-    """Where runs are made, where what they measured is kept, and by which code."""
+    """Where runs are made and what is kept of them.
+
+    Attributes:
+      runs: folder of the runs' folders.
+      ledger: folder of what they measured.
+      by_name: all rows of the table.
+      commit: checked out when the command began.
+      code: row name to the hash of its code when the command began.
+    """
 
     runs: Path
     ledger: Path
     by_name: Mapping[str, Row]
+    commit: str
     code: Mapping[str, str]
 
 
@@ -255,9 +300,8 @@ def _measure(row: Row, seed: int, workdir: Path, bench: Bench) -> None:
     both = "--random_init" if row.untrained else "--norandom_init"
     _jaxssl("evaluate", f"--workdir={workdir}", f"--evals={','.join(row.evals)}", both)
 
-    def measured(place):
-        files = {name: place / f"{name}.json" for name in row.evals}
-        return {n: json.loads(file.read_text())["scalars"] for n, file in files.items()}
+    def measured(folder):
+        return {name: _values(folder / f"{name}.json") for name in row.evals}
 
     config = json.loads((workdir / "config.json").read_text())["config"]
     entry = {
@@ -271,12 +315,20 @@ def _measure(row: Row, seed: int, workdir: Path, bench: Bench) -> None:
         "train_seconds": _seconds(workdir / "metrics.jsonl"),
         "hardware": provenance.hardware(workdir / "run.json"),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        **bench.code,
+        "commit": bench.commit,
+        "code_scheme": provenance.SCHEME,
+        "code_sha256": bench.code[row.name],
         "config": config,
     }
     bench.ledger.mkdir(parents=True, exist_ok=True)
     path = bench.ledger / f"{_label(row, seed)}.json"
     path.write_text(json.dumps(entry, indent=1) + "\n")
+
+
+def _values(path: Path) -> dict[str, float]:
+    """Return the numbers of an evaluation's file, without their units."""
+    metrics = json.loads(path.read_text())["metrics"]
+    return {name: metric["value"] for name, metric in metrics.items()}
 
 
 def _train(row: Row, seed: int, bench: Bench) -> Path:
@@ -348,7 +400,7 @@ def origin(row: Row, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "thesis": dict(row.thesis),
         "measured": {
             key: sorted({entry[key] for entry in entries})
-            for key in ("hardware", "date", "commit", "code_sha256")
+            for key in ORIGIN
         },
         "config": {
             "file": first["config_file"],

@@ -9,8 +9,7 @@ same linear classifiers. The thesis' numbers are shown as the thesis'.
 """
 
 import runner
-
-from jaxssl.report.thesis import TABLE_4_2
+import thesis
 
 VARIANTS = {
     "Warp": "warp",
@@ -40,15 +39,15 @@ def rows(size: str) -> list[runner.Row]:
     side = "" if size == "cpu" else ",released"
 
     def row(name, variant, *, untrained=False):
-        thesis = dict(zip(runner.ENDPOINTS, TABLE_4_2[name], strict=True))
         spec = f"{FILES[size]}:{variant}{side}"
-        return runner.Row(name, spec, overrides, untrained=untrained, thesis=thesis)
+        numbers = thesis.numbers("4.2", name)
+        return runner.Row(name, spec, overrides, untrained=untrained, thesis=numbers)
 
     table = [row("Random", "rot", untrained=True)]
     table += [row(name, variant) for name, variant in VARIANTS.items()]
     if size == "cpu":
-        seen = ("linear_probe",)  # It has no pretext task.
-        table.append(runner.Row("Supervised", SUPERVISED, overrides, evals=seen))
+        evals = ("linear_probe",)  # It has no pretext task.
+        table.append(runner.Row("Supervised", SUPERVISED, overrides, evals=evals))
     return table
 
 

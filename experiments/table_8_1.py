@@ -12,6 +12,7 @@ that row one cannot tell the weights from the small mini-batches with equal labe
 
 import labels
 import runner
+import thesis
 
 FILES = labels.FILES
 NETWORKS = {
@@ -25,22 +26,6 @@ ABLATIONS = {
     "c) sampling": ("--config.learner.sampling=random",),
 }
 DROPOUT = "--config.model.dropout=0.5"
-THESIS = {
-    ("CifarNet", "SGD"): (75.68, 24.31, 96.75, 45.15),
-    ("CifarNet", "Bilevel"): (75.52, 22.08, 89.28, 47.62),
-    ("CifarNet", "a) no L1"): (74.32, 22.12, 95.50, 45.79),
-    ("CifarNet", "b) weights per layer"): (74.36, 23.07, 81.60, 49.62),
-    ("CifarNet", "c) sampling"): (68.19, 4.50, 16.13, 23.93),
-    ("CifarNet", "d) dropout"): (74.76, 21.16, 82.22, 49.23),
-    ("Inception", "SGD"): (88.13, 11.78, 65.06, 47.64),
-    ("Inception", "Bilevel"): (87.78, 8.35, 45.43, 73.08),
-    ("Inception", "a) no L1"): (77.07, 2.39, 33.86, 62.16),
-    ("Inception", "b) weights per layer"): (85.25, 5.13, 81.60, 49.62),
-    ("Inception", "c) sampling"): (78.25, 1.53, 17.71, 27.20),
-    ("Inception", "d) dropout"): (87.86, 7.72, 44.61, 75.71),
-}
-"""Test and gap on clean labels, training and test with 50 % noise, in percent."""
-
 EPOCHS, BATCH, IMAGES = 200, 128, 50_000
 
 
@@ -108,20 +93,15 @@ def _paper() -> list[runner.Row]:
     for network in ("CifarNet", "Inception"):
         for noise, rate in (("clean", 0.0), ("50 % random", 0.5)):
             for name, (learner, words) in variants.items():
-                found = THESIS.get((network, name))
-                thesis = {}
-                if found:
-                    clean = {"last": found[0], "gap": found[1]}
-                    noisy = {"fit": found[2], "last": found[3]}
-                    thesis = noisy if rate else clean
+                title = f"{network} ({noise}): {name}"
                 table.append(
                     labels.row(
-                        f"{network} ({noise}): {name}",
+                        title,
                         f"{labels.PAPER}:{network.lower()},{learner}",
                         *length(),
                         *words,
                         *labels.noise(rate),
-                        thesis=thesis,
+                        thesis=thesis.numbers("8.1", title),
                     )
                 )
     return table

@@ -11,13 +11,10 @@ and test accuracy. Nothing but statistics of grey levels can help on the test im
 import labels
 import runner
 import table_8_1
+import thesis
 
 FILES = labels.FILES
 PERMUTED = ("--config.noise.permuted_pixels=True", *labels.CLEAN)
-THESIS = {
-    "SGD": {"fit": 50.0, "last": 33.2, "gap": 16.8},
-    "Bilevel": {"fit": 34.8, "last": 33.6, "gap": 1.2},
-}
 
 
 def rows(size: str) -> list[runner.Row]:
@@ -31,7 +28,7 @@ def rows(size: str) -> list[runner.Row]:
             f"{config},{learner}",
             *length,
             *PERMUTED,
-            thesis=THESIS.get(name) if paper else None,
+            thesis=thesis.numbers("8.2", name) if paper else None,
         )
         for name, learner in labels.LEARNERS.items()
     ]
