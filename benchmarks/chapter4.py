@@ -16,7 +16,6 @@ from jaxssl import builders
 from jaxssl import transforms as T  # noqa: N812
 from jaxssl.config.section import from_config
 from jaxssl.methods import transformations
-from jaxssl.methods import transformed_views as views
 from jaxssl.models.alexnet import alexnet
 from jaxssl.models.critic import critic
 from jaxssl.models.inpainter import inpainter
@@ -140,10 +139,10 @@ class Material(NamedTuple):
     """What the parts of the step work on."""
 
     state: TrainState
-    draws: views.Draws
+    draws: transformations.SampleKeys
     canvases: jax.Array
-    patches: views.Patches
-    painted: views.Painted
+    patches: transformations.Patches
+    painted: transformations.Painted
     examples: jax.Array
 
 
@@ -154,17 +153,17 @@ def make_material(case: Case, state: TrainState, key: jax.Array) -> Material:
     painted, _ = transformations.paint(
         case.networks.inpainter, params, stats, patches, case.config
     )
-    examples = views.make_examples(draws, canvases, (patches, painted), case.config)
+    examples = transformations.make_examples(
+        draws, canvases, (patches, painted), case.config
+    )
     return Material(state, draws, canvases, patches, painted, examples)
 
 
 def draw(case: Case, key: jax.Array):
     """Return the step's keys, canvases and patches."""
-    draws = views.draw_keys(key, case.batch["id"])
-    canvases = views.cut_canvases(draws, case.batch["image"], case.config)
-    patches = jax.vmap(lambda k, x: views.draw_patch(k, x, case.config))(
-        draws.patch, canvases
-    )
+    draws = transformations.make_sample_keys(key, case.batch["id"])
+    canvases = transformations.cut_canvases(draws, case.batch["image"], case.config)
+    patches = transformations.draw_patches(draws, canvases, case.config)
     return draws, canvases, patches
 
 
@@ -176,7 +175,9 @@ def make_parts(case: Case, state: TrainState) -> dict[str, Callable[[], object]]
 
     def make(key, painted):
         draws, canvases, patches = draw(case, key)
-        return views.make_examples(draws, canvases, (patches, painted), config)
+        return transformations.make_examples(
+            draws, canvases, (patches, painted), config
+        )
 
     def classify(params, examples):
         def loss(params, examples):
@@ -198,7 +199,7 @@ def make_parts(case: Case, state: TrainState) -> dict[str, Callable[[], object]]
 
     def judge(state, patches, painted):
         return transformations.adversarial_gradients(
-            state, patches, painted, config, networks
+            state, patches, painted, jnp.zeros(()), config, networks.critic
         )
 
     def update(params, opt_state):
@@ -245,8 +246,8 @@ def make_draw(case: Case, key: jax.Array) -> dict[str, jax.Array]:
     ramps = jnp.broadcast_to(ramp[None], (b, side, side, 2))
     p = case.config.patch_size
     cut = jax.vmap(lambda x, corner: T.extract_patch(x, corner, p))
-    painted = views.Painted(cut(ramps, patches.top_left), None)
-    found = views.make_examples(draws, ramps, (patches, painted), case.config)
+    painted = transformations.Painted(cut(ramps, patches.top_left), None)
+    found = transformations.make_examples(draws, ramps, (patches, painted), case.config)
     grids = 2 * found[..., ::-1] / (side - 1) - 1
     place = patches.top_left[:, :, None] + jnp.arange(p)[None, None, :]
     arrays = {

@@ -1,8 +1,38 @@
-"""Three ways from labels to an update: plain SGD, ghost batches, bilevel learning.
+"""Deep bilevel learning (thesis chapter 8), and the two ways that it has to beat.
 
-They are compared at equal visits of samples (Table 8.1). ``ghost`` is what the weights
-of ``bilevel`` have to beat: the same mini-batches with the same labels, batch norm over
-each alone, but the plain mean of their gradients.
+S. Jenni and P. Favaro, "Deep Bilevel Learning", ECCV 2018. Labels may be wrong, or few.
+A step draws k mini-batches with the same labels. One of them plays the validation set;
+the gradients of the others are weighted by how well they agree with its gradient, and a
+gradient that disagrees is ascended. What most mini-batches agree on generalises; labels
+that are wrong at random are memorised late, if at all. `jaxssl.methods.classify` has
+the views, the loss and the task; here is how labels become an update:
+
+| learner | mini-batches | update |
+|---|---|---|
+| sgd | one of all images of the step | its gradient (8.2) |
+| ghost | k with the same labels | the mean of the k gradients |
+| bilevel | k with the same labels | sum of w_i g_i, i = 1 .. k - 1 (8.11) |
+
+The three are compared at equal visits of samples (Table 8.1). ``ghost`` is not in the
+thesis; it has the mini-batches of ``bilevel``, with batch norm over each alone, and
+shows what the weights add.
+
+| thesis | code | where |
+|---|---|---|
+| l_i, a mean here | ``loss_fn`` of `jaxssl.methods.classify.make_loss` | (8.1) |
+| U, V and T: mini-batches, number 0, the others | ``k``, `split_places` | Sec. 8.2 |
+| labels that mini-batches share | `MatchedOrder` | Remark 1, Sec. 8.3 |
+| share of each class in V alone | ``Learner.val_ratio`` | Figure 8.2 |
+| lambda-hat, mu-hat | ``Learner.lam``, ``Learner.mu`` | (8.7) |
+| omega_i, omega-hat | `jaxssl.optim.bilevel.solve_weights`, ``info.weights`` | (8.10) |
+| sum of omega-hat_i nabla l_i | `learner_gradient` | (8.11), Sec. 8.3 |
+| no L1-constraint (a), weights per layer (b) | ``normalize``, ``weights`` | Table 8.1 |
+| mini-batch sampling (c), dropout (d) | ``sampling``, ``dropout_masks`` | Table 8.1 |
+
+`jaxssl.optim.bilevel` writes the equations out and lists where the thesis and the
+released code differ. Deviations here: the loss is a mean over a mini-batch, not the sum
+of (8.1), so mu-hat means the same for every size of mini-batch; and shuffles and queues
+of `MatchedOrder` are one function of the step, so that a resumed run goes on exactly.
 """
 
 import dataclasses
@@ -19,26 +49,27 @@ from jaxssl.optim import bilevel
 from jaxssl.types import Array, Batch, Float, Int, Metrics, Params, Stats
 
 WEIGHT_BINS = 20
-"""Of the histogram of weights, evenly over [-1, 1]."""
+"""Bins of the histogram of weights, evenly over [-1, 1]."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Learner:
     """How labels become an update (Table 8.1).
 
-    ``sgd`` reads nothing but its name, ``ghost`` also ``k``, ``sampling`` and
-    ``dropout_masks``; what is not read has to stay at its default.
+    ``sgd`` reads ``name`` alone; ``ghost`` reads ``name``, ``k``, ``sampling`` and
+    ``dropout_masks``. A setting that the learner does not read has to stay at its
+    default.
 
     Attributes:
       name: ``sgd``, ``ghost`` or ``bilevel``.
       k: mini-batches a step; they share ``train.batch_size`` evenly.
-      lam: lambda-hat.
-      mu: mu-hat.
+      lam: lambda-hat of (8.10).
+      mu: mu-hat of (8.10).
       normalize: ``l1`` for |w|_1 = 1, ``none`` for ablation a.
-      weights: one for each mini-batch of the ``network``, or of each ``layer``
-        (ablation b).
-      sampling: ``matched``, or ``random`` for ablation c. The latter is what images
-        with several labels need.
+      weights: ``network`` for one weight a mini-batch, ``layer`` for one weight a
+        mini-batch and layer (ablation b).
+      sampling: ``matched``, or ``random`` (ablation c). Images with several labels need
+        ``random``.
       dropout_masks: ``shared`` by the k mini-batches (thesis), or ``split`` (released
         code, ablation d).
       val_ratio: share of each class that is for validation only; 0 lets every image
@@ -94,7 +125,7 @@ class Learner:
 
 
 class MatchedOrder:
-    """The images of a step for the input pipeline: k mini-batches, place by place.
+    """The images of each step: k mini-batches with the same labels, place by place.
 
     Row ``b * k + i`` is image b of mini-batch i, so devices that share the rows evenly
     share every mini-batch evenly; see `split_places`.
@@ -112,7 +143,7 @@ class MatchedOrder:
 
         Args:
           labels: those that training sees.
-          learner: says how many mini-batches, and which part is for validation.
+          learner: its ``k`` and ``val_ratio``.
           batch_size: rows of a batch; k mini-batches share it evenly.
           seed: decides all draws.
 
@@ -127,7 +158,7 @@ class MatchedOrder:
         if places > len(labels):
             raise UserError(
                 f"train.batch_size is {batch_size}: {places} labels a mini-batch, more "
-                f"than the {len(labels)} that there are."
+                f"than the {len(labels)} of the data set. Take a smaller batch."
             )
         self._sampler = bilevel.LabelMatchedSampler(
             labels,
@@ -145,8 +176,8 @@ class MatchedOrder:
 def _validation_part(
     labels: Int[np.ndarray, " n"], ratio: float, seed: int
 ) -> Int[np.ndarray, " v"]:
-    """Draw that share of each class, at least one image."""
-    # The raw stream, as NumPy promises that it never changes.
+    """Draw a share of each class, at least one image of each."""
+    # The raw stream: NumPy promises that it never changes.
     stream = np.random.PCG64(np.random.SeedSequence([seed, 1]))
     draw = np.argsort(stream.random_raw(len(labels)), kind="stable")
     parts = []
@@ -189,19 +220,19 @@ def split_places(batch: Batch, k: int) -> dict[str, Any]:
 def learner_gradient(
     loss_fn: Callable, learner: Learner, params: Params, stats: Stats, batch, key
 ) -> tuple[Float[Array, ""], Stats, Float[Array, "k b n"], Params, bilevel.Info | None]:
-    """Return loss, statistics, logits and the gradient of the learner.
+    """Return the gradient of a step, with the loss, the statistics and the logits.
 
     Args:
       loss_fn: ``loss_fn(params, minibatch, *, state, key) -> (loss, (state, logits))``.
-      learner: which.
+      learner: how the gradient is made.
       params: of the classifier.
-      stats: of the classifier; mini-batch after mini-batch moves them.
+      stats: of the classifier; each mini-batch moves them, one after the other.
       batch: mini-batches [k, B, ...]; one, [1, b, ...], for ``sgd``.
       key: for dropout.
 
     Returns:
-      The mean loss, statistics, logits of all mini-batches, gradient, and for
-      ``bilevel`` what the weights were.
+      The mean loss, the statistics, the logits of all mini-batches, the gradient, and
+      the weights (None but for ``bilevel``).
     """
     if learner.name == "sgd":
         whole = jax.tree.map(lambda x: x[0], batch)
@@ -233,7 +264,7 @@ def learner_gradient(
 
 
 def weight_metrics(info: bilevel.Info, batch: Batch) -> Metrics:
-    """Tell what the weights of a step were.
+    """Return what the weights of a step were.
 
     Args:
       info: from `bilevel.value_and_grad`.

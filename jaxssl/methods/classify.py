@@ -1,31 +1,19 @@
-"""Learn from labels: plain SGD, and deep bilevel learning (chapter 8).
+"""Learn from labels: the supervised baseline, fine-tuning, and the task of chapter 8.
 
-S. Jenni and P. Favaro, "Deep Bilevel Learning", ECCV 2018. Labels may be wrong, or few.
-A step draws k mini-batches with the same labels; gradients that agree with that of the
-first count much, gradients that disagree are ascended. Three learners (`learners`)
-share everything else:
-
-| learner | mini-batches | update |
-|---|---|---|
-| sgd | one of all images of the step | its gradient |
-| ghost | k with the same labels | the mean of the k gradients |
-| bilevel | k with the same labels | sum of w_i g_i, i = 1 .. k - 1 (eq. 8.11) |
-
-`sgd` is also the supervised baseline of Tables 4.4 to 4.7, and fine-tuning, with
-``init_from={"classifier": <workdir>}``: all layers start from the pre-trained player
-"classifier", except a last layer for another number of classes.
+A classifier sees one random view of each labelled image; crop and flip are composed and
+sampled once. `jaxssl.methods.bilevel` says how the labels become an update: plain SGD,
+ghost batches, or deep bilevel learning. Plain SGD is also the supervised baseline of
+Tables 4.4 to 4.7, and fine-tuning, with ``init_from={"classifier": <workdir>}``: all
+layers but the network's head start from the pre-trained player "classifier".
 
 | thesis | code | where |
 |---|---|---|
-| eqs. 8.10 and 8.11 | ``learner_gradient``, `jaxssl.optim.bilevel` | Sec. 8.3 |
-| label-matched mini-batches | ``MatchedOrder`` | Sec. 8.4.1, Remark 1 |
-| validation ratio | ``Learner.val_ratio`` | Figure 8.2 |
-| no L1-constraint (a), weights per layer (b) | ``normalize``, ``weights`` | Table 8.1 |
-| mini-batch sampling (c), dropout (d) | ``sampling``, ``dropout_masks`` | Table 8.1 |
-| crops, brightness, contrast | ``labelled_views`` | Sec. 8.4.1 |
-| label smoothing; mixup, and bilevel + mixup | ``make_targets``, ``mix`` | Table 8.3 |
-| noisy labels, permuted pixels | `jaxssl.data.corruption` | Sec. 8.4.2, 8.4.3 |
+| crops, brightness, contrast | ``make_views`` | Sec. 8.4.1 |
+| crops of 30 to 100 % of the area | ``random_resized_views`` | Sec. 8.4.4 |
+| label smoothing | ``make_targets`` | Table 8.3 |
+| mixup, and bilevel + mixup | ``mix`` | Table 8.3 |
 | several labels an image (VOC) | ``Config.labels`` | Sec. 8.4.4 |
+| noisy labels, permuted pixels | `jaxssl.data.corruption` | Sec. 8.4.2, 8.4.3 |
 
 Deviations. Mixup mixes the k mini-batches alike, so that their labels stay the same;
 the thesis does not say how it joins the two. Table 4.7 augments "similar to [149]"
@@ -33,15 +21,19 @@ the thesis does not say how it joins the two. Table 4.7 augments "similar to [14
 configs/classify_resnet34_stl10.py has crops and flips.
 """
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
-from jaxssl import losses
+from jaxssl import keys, losses
+from jaxssl import transforms as T  # noqa: N812
+from jaxssl.config import checks
 from jaxssl.errors import UserError
 from jaxssl.methods import task as task_lib
 from jaxssl.methods.bilevel import (
@@ -51,15 +43,8 @@ from jaxssl.methods.bilevel import (
     split_places,
     weight_metrics,
 )
-from jaxssl.methods.labelled_views import (
-    Config,
-    make_targets,
-    make_views,
-    mix,
-    random_views,
-    to_input,
-)
 from jaxssl.methods.task import Gradients, make_gradients
+from jaxssl.models.network import from_pixels
 from jaxssl.types import (
     Array,
     Batch,
@@ -68,6 +53,7 @@ from jaxssl.types import (
     Key,
     Network,
     Params,
+    Shaped,
     Stats,
     Task,
     TrainState,
@@ -83,6 +69,303 @@ __all__ = [
     "random_views",
 ]
 
+PIXELS = ("symmetric", "standardized", "normalized")
+"""In [-1, 1]; of mean 0 and variance 1 in each image; or in the whole data set."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """What the classifier sees, and what is asked of it.
+
+    Attributes:
+      crop_size: side of the views, in pixels.
+      flip: mirror half of them.
+      padding: zeros around the image before the crop, in pixels (released code: 4).
+      area: smallest and largest share of the image's area that is cut and resized,
+        (0.3, 1.0) on VOC; empty for crops of ``crop_size`` pixels.
+      brightness: see `perturb_colors`; 0 for no change; released code: 63/255.
+      contrast: see `perturb_colors`; 0 for no change; released code: 0.8.
+      pixels: ``symmetric`` for [-1, 1]; ``standardized`` for mean 0 and variance 1 of
+        each image (released code); ``normalized`` for those of the data set.
+      mean: of each channel of the data set in [0, 1], for ``normalized``.
+      std: standard deviation of each channel of the data set, for ``normalized``.
+      labels: ``classes``, one label an image; or ``attributes``, several 0/1 labels an
+        image (VOC).
+      smoothing: share of the label that goes to all classes evenly; Table 8.3: 0.1.
+      mixup: alpha of mixup, 0 for no mixup. The paper of mixup has 1.
+    """
+
+    crop_size: int = 64  # Sec. 4.4.1, as in pre-training on STL-10.
+    flip: bool = True  # Sec. 4.4
+    padding: int = 0
+    area: tuple[float, ...] = ()
+    brightness: float = 0.0
+    contrast: float = 0.0
+    pixels: str = "symmetric"
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    labels: str = "classes"
+    smoothing: float = 0.0
+    mixup: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raise UserError where no training is possible."""
+        checks.positive(self, "crop_size")
+        checks.choice("pixels", self.pixels, PIXELS)
+        checks.choice("labels", self.labels, ("classes", "attributes"))
+        checks.fraction(smoothing=self.smoothing)
+        for field in ("padding", "brightness", "contrast", "mixup"):
+            if not getattr(self, field) >= 0:
+                raise UserError(f"{field} is {getattr(self, field)}; it must be >= 0.")
+        rising = len(self.area) == 2 and 0 < self.area[0] <= self.area[1] <= 1
+        if self.area and not rising:
+            raise UserError(
+                f"area is {self.area}; it must be empty, or two shares that rise in "
+                "(0, 1], as (0.3, 1.0)."
+            )
+        num_channels = 3 if self.pixels == "normalized" else 0
+        if len(self.mean) != num_channels or len(self.std) != num_channels:
+            raise UserError(
+                f"mean is {self.mean} and std {self.std}; with pixels={self.pixels!r} "
+                f"each needs {num_channels} values."
+            )
+        if self.area and self.padding:
+            raise UserError(
+                f"padding is {self.padding}, but parts of the image are cut by area; "
+                "leave one of the two out."
+            )
+        if self.smoothing and self.labels == "attributes":
+            raise UserError(f"smoothing is {self.smoothing}; it is for labels=classes.")
+
+
+class Networks(NamedTuple):
+    """The classifier, and its trunk for reading features at any size.
+
+    Attributes:
+      classifier: ``logits`` has one column for each class.
+      backbone: the classifier without its head, on the same parameters.
+    """
+
+    classifier: Network
+    backbone: Network
+
+
+# --- Views
+
+
+def make_views(
+    key: Key[Array, ""], batch: Batch, config: Config
+) -> Shaped[Array, "b s s c"]:
+    """Return a random view of each image, uint8 unless colours change."""
+    crop_key, color_key = jax.random.split(key)
+    images, ids = batch["image"], batch["id"]
+    shared: dict[str, Any] = {"size": config.crop_size, "flip": config.flip}
+    if config.area:
+        area = (config.area[0], config.area[1])
+        views = random_resized_views(crop_key, images, ids, **shared, area=area)
+    else:
+        views = random_views(crop_key, images, ids, **shared, padding=config.padding)
+    if config.brightness or config.contrast:
+        views = perturb_colors(
+            color_key,
+            views,
+            ids,
+            brightness=config.brightness,
+            contrast=config.contrast,
+        )
+    return views
+
+
+def random_views(
+    key: Key[Array, ""],
+    images: Shaped[Array, "b h w c"],
+    ids: Int[Array, " b"],
+    *,
+    size: int,
+    flip: bool,
+    padding: int = 0,
+) -> Shaped[Array, "b s s c"]:
+    """Cut one random square from each image and mirror half of them.
+
+    Pixels are exact and keep their type.
+
+    Args:
+      key: the step's key; each sample's randomness comes from its id.
+      images: any dtype and range; both are kept.
+      ids: index of each sample in its data set.
+      size: side of the squares, in pixels.
+      flip: whether to mirror.
+      padding: zeros around the image before the cut, in pixels.
+
+    Returns:
+      The views.
+
+    Raises:
+      UserError: the padded images are smaller than the squares.
+    """
+    if padding:
+        side = (padding, padding)
+        images = jnp.pad(images, ((0, 0), side, side, (0, 0)))
+    height, width = images.shape[1:3]
+    if size > min(height, width):
+        raise UserError(
+            f"crop_size is {size} but the images are {height}x{width}; "
+            f"it must be at most {min(height, width)}."
+        )
+
+    def cut(cut_key):
+        corner = T.crop_params(cut_key, image_size=(height, width), size=size).top_left
+        return T.crop_coords(corner, size)
+
+    return _views(key, images, ids, cut, flip=flip)
+
+
+def random_resized_views(
+    key: Key[Array, ""],
+    images: Shaped[Array, "b h w c"],
+    ids: Int[Array, " b"],
+    *,
+    size: int,
+    flip: bool,
+    area: tuple[float, float],
+) -> Shaped[Array, "b s s c"]:
+    """Cut a random part from each image, resize it, and mirror half of them.
+
+    The part may be smaller than ``size``. A larger part is sampled, not averaged: load
+    images at about the size of the views.
+
+    Args:
+      key: see `random_views`, also for the following.
+      images: see there.
+      ids: see there.
+      size: see there.
+      flip: see there.
+      area: smallest and largest share of the image's area. VOC: 30 to 100 %.
+
+    Returns:
+      The views.
+    """
+    image_size = images.shape[1], images.shape[2]
+
+    def cut(cut_key):
+        box = T.resized_crop_params(cut_key, image_size=image_size, scale=area)
+        return T.resized_crop_coords(box, size)
+
+    return _views(key, images, ids, cut, flip=flip)
+
+
+def _views(
+    key: Key[Array, ""],
+    images: Shaped[Array, "b h w c"],
+    ids: Int[Array, " b"],
+    cut: Callable[[Key[Array, ""]], T.CoordMap],
+    *,
+    flip: bool,
+) -> Shaped[Array, "b s s c"]:
+    """Sample each image once: the part that ``cut`` draws, perhaps mirrored."""
+
+    def view(sample_key, image):
+        cut_key, flip_key = jax.random.split(sample_key)
+        maps = [cut(cut_key)]
+        if flip:
+            maps.append(T.hflip_coords(*T.hflip_params(flip_key)))
+        return T.geometric_chain(image, maps)
+
+    return jax.vmap(view)(keys.per_example(key, ids), images)
+
+
+def perturb_colors(
+    key: Key[Array, ""],
+    images: Shaped[Array, "b h w c"],
+    ids: Int[Array, " b"],
+    *,
+    brightness: float,
+    contrast: float,
+) -> Float[Array, "b h w c"]:
+    """Change brightness and contrast of each image at random (section 8.4.1).
+
+    Nothing is clipped, as in TensorFlow and in the released code. Standardisation takes
+    the brightness out again.
+
+    Args:
+      key: see `random_views`.
+      images: uint8, or floating point in [-1, 1].
+      ids: see there.
+      brightness: the largest value that is added or taken away, as a share of the range
+        of pixels; the value is uniform.
+      contrast: the distance from each channel's mean is multiplied by a factor that is
+        uniform in 1 -+ ``contrast``.
+
+    Returns:
+      The images in the units of [-1, 1], beyond which they may lie.
+    """
+
+    def perturb(sample_key, image):
+        bright_key, contrast_key = jax.random.split(sample_key)
+        added = jax.random.uniform(bright_key, (), minval=-1) * 2 * brightness
+        factor = 1 + jax.random.uniform(contrast_key, (), minval=-1) * contrast
+        mean = image.mean(axis=(0, 1), keepdims=True)
+        return (image - mean) * factor + mean + added
+
+    return jax.vmap(perturb)(keys.per_example(key, ids), from_pixels(images))
+
+
+# --- What the network takes and should give
+
+
+def to_input(
+    images: Shaped[Array, "b h w c"] | Shaped[np.ndarray, "b h w c"], config: Config
+) -> Float[Array, "b h w c"]:
+    """Bring images to what the network takes.
+
+    Args:
+      images: uint8, or floating point in [-1, 1].
+      config: ``pixels`` picks the range. The standard deviation of an image counts as
+        at least one grey level over the root of the number of values, for images of one
+        colour (TensorFlow's per-image standardization has this bound).
+
+    Returns:
+      float32.
+    """
+    x = from_pixels(images)
+    if config.pixels == "symmetric":
+        return x
+    if config.pixels == "normalized":
+        return T.normalize((x + 1) / 2, config.mean, config.std)
+    values = (1, 2, 3)
+    least = 1 / 127.5 / (x[0].size ** 0.5)
+    deviation = jnp.maximum(x.std(axis=values, keepdims=True), least)
+    return (x - x.mean(axis=values, keepdims=True)) / deviation
+
+
+def make_targets(
+    labels: Int[Array, "b ..."], num_classes: int, config: Config
+) -> Float[Array, "b n"]:
+    """Return the probabilities that the logits should give."""
+    if config.labels == "attributes":
+        return labels.astype(jnp.float32)
+    return T.smooth_labels(
+        jax.nn.one_hot(labels, num_classes), smoothing=config.smoothing
+    )
+
+
+def mix(
+    key: Key[Array, ""], x: Float[Array, "b ..."], alpha: float
+) -> Float[Array, "b ..."]:
+    """Mix each row with another row; the same key picks the same rows and weight.
+
+    Returns:
+      The mixed rows; ``x`` itself if ``alpha`` is 0.
+    """
+    if not alpha:
+        return x
+    order_key, weight_key = jax.random.split(key)
+    other = jax.random.permutation(order_key, len(x))
+    return T.mixup(x, x[other], T.mixup_params(weight_key, alpha=alpha).weight)
+
+
+# --- Loss
+
 LOSSES = {
     "classes": losses.soft_cross_entropy,
     "attributes": losses.attribute_cross_entropy,
@@ -90,23 +373,13 @@ LOSSES = {
 ACCURACIES = {"classes": losses.accuracy, "attributes": losses.attribute_accuracy}
 
 
-class Networks(NamedTuple):
-    """The classifier, and the same without its head for reading features.
-
-    Attributes:
-      classifier: ``logits`` has one column for each class.
-      backbone: the endpoints at any image size, on the classifier's parameters.
-    """
-
-    classifier: Network
-    backbone: Network
-
-
-# --- Training
-
-
 def make_loss(config: Config, network: Network, mix_key: Key[Array, ""]) -> Callable:
-    """Return the mean loss of one mini-batch, with its statistics and logits."""
+    """Return the loss function of one mini-batch, for `learner_gradient`.
+
+    Returns:
+      ``loss_fn(params, minibatch, *, state, key) -> (loss, (state, logits))``; the loss
+      is the mean cross-entropy, ``state`` the statistics of the network.
+    """
 
     def loss_fn(
         params: Params, minibatch: Batch, *, state: Stats, key: Key[Array, ""]
@@ -121,6 +394,9 @@ def make_loss(config: Config, network: Network, mix_key: Key[Array, ""]) -> Call
         return cross_entropy(logits, targets), (stats, logits)
 
     return loss_fn
+
+
+# --- Training
 
 
 def init_state(
@@ -157,8 +433,8 @@ def differentiate(
         network_key, mix_key = (
             jax.random.fold_in(k, number) for k in (network_key, mix_key)
         )
-    seen = {**batch, "image": make_views(view_key, batch, config)}
-    minibatches = split_places(seen, 1 if learner.name == "sgd" else learner.k)
+    rows = {**batch, "image": make_views(view_key, batch, config)}
+    minibatches = split_places(rows, 1 if learner.name == "sgd" else learner.k)
     loss_fn = make_loss(config, networks.classifier, mix_key)
     params, stats = state.params["classifier"], state.stats["classifier"]
     loss, stats, logits, gradient, info = learner_gradient(
@@ -174,9 +450,9 @@ def differentiate(
 
 
 def _check_labels(labels: Int[Array, "b ..."], config: Config) -> None:
-    wanted = {"classes": 1, "attributes": 2}[config.labels]
-    if labels.ndim != wanted:
-        other = "attributes" if wanted == 1 else "classes"
+    ndim = {"classes": 1, "attributes": 2}[config.labels]
+    if labels.ndim != ndim:
+        other = "attributes" if ndim == 1 else "classes"
         raise UserError(
             f"method.labels is {config.labels!r}, but this data set has labels of "
             f"shape {labels.shape[1:]} each; set method.labels to {other!r}."
@@ -220,8 +496,8 @@ def make_task(
       learner: how labels become an update; plain SGD by default. The others take rows
         as `MatchedOrder` draws them.
       micro_batches: parts of the batch that go through the network one after the other;
-        see `jaxssl.methods.task.make_gradients`. Each has rows of all k mini-batches
-        of ``ghost``.
+        see `jaxssl.methods.task.make_gradients`. With ``ghost`` each part has rows of
+        all k mini-batches.
 
     Returns:
       A task whose mini-batches hold uint8 images (b, h, w, c) with sides of at least

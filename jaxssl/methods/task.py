@@ -1,7 +1,7 @@
-"""From the gradients of a method to its step: what all methods do alike."""
+"""From the gradients of a method to its step: what all tasks share."""
 
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import optax
 
@@ -24,7 +24,7 @@ class Gradients(NamedTuple):
     """What one forward and backward pass gives.
 
     Attributes:
-      grads: gradients by player, of those that are trained.
+      grads: gradients by player, of the players that are trained.
       stats: new statistics by player; a player that is left out keeps its own.
       metrics: of the batch.
     """
@@ -39,8 +39,8 @@ Differentiate = Callable[
 ]
 """Takes a state, rows, the step's key and the micro-batch's number, None for all rows.
 
-What is drawn for a sample follows from the key and the sample's id alone; what is drawn
-for a batch, such as the masks of dropout, from the number, too.
+What is drawn for a sample follows from the key and the sample's id alone. What is drawn
+for a batch, such as the masks of dropout, follows from the key and the number.
 """
 
 
@@ -51,13 +51,13 @@ def make_gradients(
 
     Args:
       differentiate: gradients of some rows.
-      micro_batches: how many share the batch; 1 takes it at once.
+      micro_batches: how many share the batch; 1 takes the batch at once.
       together: neighbouring rows that belong to one micro-batch.
 
     Returns:
-      A function of state, batch and key, for `make_task`. Statistics are averaged like
-      the rest: running averages move once a step, to the mean of what the micro-batches
-      ask for.
+      A function of state, batch and key, for `make_task`. Gradients, statistics and
+      metrics are means over the micro-batches: running averages move once a step, to
+      the mean of what each micro-batch moves them to.
 
     Raises:
       UserError: less than one micro-batch; at trace time, if they do not share the
@@ -91,6 +91,8 @@ def make_task(
     gradients: Callable[[TrainState, Batch, Key[Array, ""]], Gradients],
     txs: Mapping[str, optax.GradientTransformation],
     predict_fns: Mapping[str, Callable],
+    *,
+    update_extra: Callable[[TrainState], dict[str, Any]] | None = None,
 ) -> Task:
     """Return a task whose players move together, each by its own optimizer.
 
@@ -99,23 +101,29 @@ def make_task(
       gradients: see `make_gradients`.
       txs: the optimizer of each player that is trained.
       predict_fns: what evaluations ask for.
+      update_extra: from a state with its new parameters and statistics and its old
+        ``extra`` to the new ``extra``, such as averaged weights. It runs once a step,
+        after the optimizers, however many micro-batches there are. None leaves
+        ``extra`` as it is.
 
     Returns:
       The task; its step is the second of its ``halves`` after the first.
     """
 
-    def update(state: TrainState, found: Gradients) -> tuple[TrainState, Metrics]:
+    def update(state: TrainState, computed: Gradients) -> tuple[TrainState, Metrics]:
         params, opt_state = dict(state.params), {}
         for player, tx in txs.items():
             updates, opt_state[player] = tx.update(
-                found.grads[player], state.opt_state[player], state.params[player]
+                computed.grads[player], state.opt_state[player], state.params[player]
             )
             params[player] = optax.apply_updates(state.params[player], updates)
-        stats = state.stats | found.stats
+        stats = state.stats | computed.stats
         new = state._replace(
             step=state.step + 1, params=params, stats=stats, opt_state=opt_state
         )
-        return new, found.metrics
+        if update_extra is not None:
+            new = new._replace(extra=update_extra(new))
+        return new, computed.metrics
 
     def step(
         state: TrainState, batch: Batch, key: Key[Array, ""]

@@ -1,74 +1,187 @@
 """Learn features by recognising how an image was transformed (thesis chapter 4).
 
 Jenni, Jin and Favaro, "Steering Self-Supervised Feature Learning Beyond Local Pixel
-Statistics", CVPR 2020. A classifier C is shown an image that was rotated, warped,
-locally inpainted, or left alone, and says which. Each transformation keeps local
-statistics (texture) and changes global ones (shape, layout), so C must learn these. The
-inpainter F paints a patch from a thin border; a patch critic D keeps its texture
-natural, and F also works against C. So that C cannot recognise F's brush, half of the
-untransformed and rotated images carry a patch that F merely autoencoded. All three
-networks step together from one forward pass.
+Statistics", CVPR 2020. A classifier C sees an image that was rotated, warped, locally
+inpainted, or left alone, and says which. Each transformation keeps local statistics
+(texture) and changes global ones (shape, layout), so C must learn the global ones. The
+inpainter F paints a patch from a thin border. A patch critic D keeps the texture of the
+patch natural, and F also works against C. Half of the untransformed and of the rotated
+images carry a patch that F autoencoded, so that C cannot recognise LCI by the brush of
+F. All three networks step together from one forward pass.
 
-Sections 4.2.1 to 4.2.4, how the examples are made, are next door in
-``transformed_views``; here are the networks, the losses and the step.
-
-| paper | code | where |
+| thesis | code | where |
 |---|---|---|
+| x_i | ``canvas``, the square on which a transformation acts | Sec. 4.2 |
 | T_0 ... T_5 | ``TRANSFORMS``; label j is ``Config.classes[j]`` | Sec. 4.2 |
-| x_i | ``canvas``, the square on which a transformation acts | |
-| e_i, r_i, m | ``patch``, ``filled``, outside of ``border_mask`` | (4.2), (4.3) |
-| F(e_i) | ``copied``, the autoencoded patch | Sec. 4.2.4 |
-| z | ``noise`` | (4.3) |
-| Delta | ``top_left`` of the patch | (4.2) |
-| L_SSL | ``loss/classifier`` | (4.1) |
-| l_GAN | ``loss/critic``; its part in ``loss/inpainter`` | Sec. 4.2.1 |
+| T_y o x_i for all y | ``make_examples`` | Sec. 4.2 |
+| C, F, D | ``classifier``, ``inpainter``, ``critic`` of ``Networks`` | Sec. 4.2 |
+| Delta | ``Patches.top_left``, the corner of W_Delta | (4.2) |
+| e_i | ``Patches.patch`` | (4.2) |
+| e_i (1 - m) + z m | ``Patches.erased`` | (4.3) |
+| m, z | inside of ``T.border_mask``; ``noise`` | (4.3) |
+| r_i = F(...) | ``Painted.inpainted`` | (4.3) |
+| T_5 o x_i | ``T.paste_patch`` of r_i | (4.4) |
+| F(e_i) | ``Painted.reconstructed``, the autoencoded patch | Sec. 4.2.4 |
+| L_SSL, l_cls | ``classifier_loss``, `jaxssl.losses.cross_entropy` | (4.1) |
+| l_GAN, maximised by D | ``critic_loss`` | Sec. 4.2.1 |
+| L_inp, L_inp,AE | ``inpainter_loss`` | Sec. 4.2.1, 4.2.4 |
 | lambda_border, lambda_AE | ``lambda_border``, ``lambda_autoencode`` | Sec. 4.2 |
 
 Deviations. Every difference between the thesis and the author's released code is a
-field of ``Config`` or of ``jaxssl.optim.adam.AdamWConfig``. In both variants, "half of
-the batch" means every other row here, so that it needs no traffic between devices, and
-a horizontal flip is drawn for each view rather than once for an image.
+field of ``Config`` or of ``jaxssl.optim.adam.AdamWConfig``. Two differences have no
+field: "half of the batch" means every other row here, which needs no traffic between
+devices; and a horizontal flip is drawn for each view, not once for an image.
 """
 
+import dataclasses
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from jaxssl import keys as key_lib
 from jaxssl import losses
 from jaxssl import transforms as T  # noqa: N812
+from jaxssl.config import checks
 from jaxssl.errors import UserError
 from jaxssl.methods import task as task_lib
 from jaxssl.methods.task import Gradients, make_gradients
-from jaxssl.methods.transformed_views import (
-    TRANSFORMS,
-    Config,
-    Draws,
-    Painted,
-    Patches,
-    cut_canvases,
-    draw_keys,
-    draw_patch,
-    make_examples,
-)
 from jaxssl.models.network import from_pixels
 from jaxssl.types import (
     Array,
     Batch,
+    Bool,
     Float,
     Int,
     Key,
     Metrics,
     Network,
+    Shaped,
+    Stats,
     Task,
     TrainState,
 )
 
 __all__ = ["TRANSFORMS", "Config", "Networks", "make_task"]
+
+TRANSFORMS = T.TRANSFORMATIONS
+"""T_0 ... T_5 in thesis order. The released code orders none, lci, rot90 ..., warp."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    """What is recognised, and how the examples are made. Sizes are pixels.
+
+    Defaults are the STL-10 experiment's.
+
+    Attributes:
+      classes: the transformations to tell apart, any two or more of ``TRANSFORMS``.
+        Label j is ``classes[j]``.
+      canvas_size: side of the random square on which transformations act.
+      crop_size: side of what the classifier sees, cut from the transformed canvas.
+      patch_size: side of the patch that is inpainted (Table 4.1 a-c).
+      border: width of the border that the inpainter keeps. Thesis: 2; code: 3.
+      noise_std: standard deviation of z. Thesis: 1; code: 0.1.
+      warp_points: ``grid``, control points on a uniform grid (thesis), or ``free``,
+        at random places (code).
+      warp_grid: control points a side; ``free`` draws its square.
+      warp_magnitude: largest shift of a control point, as a share of the side. Thesis:
+        1/10; code: 1/16.
+      tilt: largest rotation of a view, as a share of pi. Thesis: none; code: 0.07.
+      tilted: ``alternate``, the rows without an autoencoded patch (code), or
+        ``random``, each view with probability 1/2, so that tilt and patch do not go
+        together.
+      patch_autoencoding: mix autoencoded patches into the untransformed and rotated
+        images, and train F to make them (Table 4.1 f).
+      lambda_border: weight of F's error on the border.
+      lambda_autoencode: weight of F's error on autoencoded patches.
+      lambda_classifier: weight of the loss of C that F raises; 0 is Table 4.1 e.
+      critic_patches: patches that D judges together, on channels. Thesis: 1; code: 2.
+      inpainter: ``joint`` trains F with C; ``frozen`` takes F from another run and
+        leaves it as it is, without D (Table 4.1 d).
+    """
+
+    classes: tuple[str, ...] = TRANSFORMS
+    canvas_size: int = 80
+    crop_size: int = 64
+    patch_size: int = 48
+    border: int = 3
+    noise_std: float = 0.1
+    warp_points: str = "grid"
+    warp_grid: int = 4
+    warp_magnitude: float = 0.1
+    tilt: float = 0.07
+    tilted: str = "random"
+    patch_autoencoding: bool = True
+    lambda_border: float = 50.0
+    lambda_autoencode: float = 50.0
+    lambda_classifier: float = 1.0
+    critic_patches: int = 2
+    inpainter: str = "joint"
+
+    def __post_init__(self):
+        """Raise UserError where no experiment is possible."""
+        for name in self.classes:
+            checks.choice("classes", name, TRANSFORMS)
+        if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
+            raise UserError(
+                f"classes is {self.classes}; it needs two or more different ones of "
+                f"{', '.join(TRANSFORMS)}."
+            )
+        checks.choice("warp_points", self.warp_points, ("grid", "free"))
+        checks.choice("tilted", self.tilted, ("alternate", "random"))
+        checks.choice("inpainter", self.inpainter, ("joint", "frozen"))
+        checks.positive(
+            self, "canvas_size", "crop_size", "patch_size", "border", "critic_patches"
+        )
+        if self.crop_size > self.canvas_size:
+            raise UserError(
+                f"crop_size is {self.crop_size}, larger than canvas_size "
+                f"{self.canvas_size}; a crop must fit its canvas."
+            )
+        if self.inpaints:
+            self._check_patch()
+        if self.warp_grid < 2:
+            raise UserError(f"warp_grid is {self.warp_grid}; it must be 2 or more.")
+        weights = ("lambda_border", "lambda_autoencode", "lambda_classifier")
+        for field in ("warp_magnitude", "tilt", "noise_std", *weights):
+            if getattr(self, field) < 0:
+                raise UserError(f"{field} is {getattr(self, field)}; it must be >= 0.")
+
+    def _check_patch(self):
+        if self.patch_size >= self.crop_size:
+            raise UserError(
+                f"patch_size is {self.patch_size}, not below crop_size "
+                f"{self.crop_size}; LCI needs context around the patch."
+            )
+        if 2 * self.border >= self.patch_size:
+            raise UserError(
+                f"border is {self.border}, too wide for patch_size {self.patch_size}; "
+                f"it must be below {-(-self.patch_size // 2)} so that a hole remains."
+            )
+
+    @property
+    def inpaints(self) -> bool:
+        """Whether one of the classes needs the inpainter."""
+        return "lci" in self.classes
+
+    @property
+    def players(self) -> tuple[str, ...]:
+        """The networks that this experiment has."""
+        if not self.inpaints:
+            return ("classifier",)
+        if self.inpainter == "frozen":
+            return ("classifier", "inpainter")
+        return ("classifier", "inpainter", "critic")
+
+    @property
+    def trained_players(self) -> tuple[str, ...]:
+        """The networks that need an optimizer."""
+        return self.players if self.inpainter == "joint" else ("classifier",)
 
 
 class Networks(NamedTuple):
@@ -77,8 +190,9 @@ class Networks(NamedTuple):
     Attributes:
       classifier: C; ``logits`` has one column for each class.
       backbone: C without its fully connected layers, on the same parameters.
-      inpainter: F; ``image`` is its output in [-1, 1]. Idle without the class ``lci``.
-      critic: D; ``logits`` is one score for each stack of patches. Idle likewise.
+      inpainter: F; ``image`` is its output in [-1, 1]. Unused without ``lci``.
+      critic: D; ``logits`` is one score for each stack of patches. Unused without F,
+        and where F is frozen.
     """
 
     classifier: Network
@@ -87,16 +201,81 @@ class Networks(NamedTuple):
     critic: Network
 
 
+class SampleKeys(NamedTuple):
+    """One key a sample for each random thing, so that no two share their randomness.
+
+    ``canvas`` and ``patch`` place a canvas and its patch; ``base``, ``warp`` and
+    ``lci`` draw the views of T_0, T_4 and T_5.
+    """
+
+    canvas: Key[Array, " b"]
+    patch: Key[Array, " b"]
+    base: Key[Array, " b"]
+    warp: Key[Array, " b"]
+    lci: Key[Array, " b"]
+
+
+def make_sample_keys(key: Key[Array, ""], ids: Int[Array, " b"]) -> SampleKeys:
+    """Derive each sample's keys from the step's key and the sample's id."""
+    streams = jax.random.split(key, len(SampleKeys._fields))
+    return SampleKeys(*(key_lib.per_example(stream, ids) for stream in streams))
+
+
+def cut_canvases(
+    keys: SampleKeys, images: Shaped[Array, "b h w c"], config: Config
+) -> Float[Array, "b s s c"]:
+    """Cut a random ``canvas_size`` square x_i from each image, in [-1, 1]."""
+    size = (config.canvas_size, config.canvas_size)
+
+    def cut(key, image):
+        return T.random_crop(key, image, size=size)[0]
+
+    return from_pixels(jax.vmap(cut)(keys.canvas, images))
+
+
 # --- Sec. 4.2.1 Limited context inpainting
+
+
+class Patches(NamedTuple):
+    """Where the patches are, what they show, and what F sees; values in [-1, 1]."""
+
+    top_left: Int[Array, "b 2"]
+    patch: Float[Array, "b p p c"]
+    erased: Float[Array, "b p p c"]
+
+
+class Painted(NamedTuple):
+    """What F makes of patches, in [-1, 1]; the latter with ``patch_autoencoding``."""
+
+    inpainted: Float[Array, "b p p c"]
+    reconstructed: Float[Array, "b p p c"] | None
+
+
+def draw_patches(
+    keys: SampleKeys, canvases: Float[Array, "b s s c"], config: Config
+) -> Patches:
+    """Cut patches at uniform places, (4.2), and replace their inside by noise."""
+    hole = config.patch_size - 2 * config.border
+
+    def draw(key, canvas):
+        corner_key, noise_key = jax.random.split(key)
+        num_corners = config.canvas_size - config.patch_size + 1
+        top_left = jax.random.randint(corner_key, (2,), 0, num_corners)
+        patch = T.extract_patch(canvas, top_left, config.patch_size)
+        noise = jax.random.normal(noise_key, (hole, hole, canvas.shape[-1]))
+        erased = T.erase_center(patch, config.noise_std * noise, config.border)
+        return Patches(top_left, patch, erased)
+
+    return jax.vmap(draw)(keys.patch, canvases)
 
 
 def paint(
     inpainter: Network, params, stats, patches: Patches, config: Config
-) -> tuple[Painted, object]:
+) -> tuple[Painted, Stats]:
     """Run F once on erased and clean patches together (shared batch statistics).
 
     Returns:
-      The painted patches and F's new statistics.
+      r_i of (4.3) and F(e_i) of Sec. 4.2.4, and F's new statistics.
     """
     inputs = patches.erased
     if config.patch_autoencoding:
@@ -104,17 +283,107 @@ def paint(
     outputs, stats = inpainter.apply(params, stats, inputs, train=True)
     if not config.patch_autoencoding:
         return Painted(outputs["image"], None), stats
-    filled, copied = jnp.split(outputs["image"], 2)
-    return Painted(filled, copied), stats
+    inpainted, reconstructed = jnp.split(outputs["image"], 2)
+    return Painted(inpainted, reconstructed), stats
 
 
-# --- Eq. (4.1) and L_inp Losses
+# --- Sec. 4.2.2 Random warping
+
+
+def draw_warp(key: Key[Array, ""], config: Config) -> T.WarpParams | T.FreeWarpParams:
+    """Draw a polyharmonic warp of the canvas, T_4."""
+    side, magnitude = config.warp_grid, config.warp_magnitude
+    if config.warp_points == "grid":
+        return T.warp_params(key, grid=(side, side), magnitude=magnitude)
+    return T.free_warp_params(key, num_points=side**2, magnitude=magnitude)
+
+
+# --- Sec. 4.2.3 Image rotations, and Sec. 4.4 random cropping and flipping
+#
+# T_1, T_2 and T_3 are exact quarter turns of the view of T_0. `T.transformation_views`
+# makes all views, each with one bilinear sample, warped or not, so that blur tells
+# nothing. Their parameters are drawn here, from one key for each view of a sample.
+# `T.transformation_params`, the library's own draw, splits one key for all views, and
+# it draws neither a tilt nor free control points.
+
+
+def draw_view(
+    key: Key[Array, ""], is_odd: Bool[Array, ""], config: Config
+) -> tuple[T.ViewParams, T.WarpParams | T.FreeWarpParams]:
+    """Draw crop, flip and tilt of a view, and a warp for T_4.
+
+    The tilt is 0 in half of the views: in odd rows, or in views drawn at random.
+    """
+    half_key, view_key = jax.random.split(key)
+    warp_key, tilt_key, crop_key, flip_key = jax.random.split(view_key, 4)
+    may_tilt = ~is_odd
+    if config.tilted == "random":
+        may_tilt = jax.random.bernoulli(half_key)
+    angle = config.tilt * jnp.pi * jax.random.uniform(tilt_key, (), minval=-1, maxval=1)
+    corner = T.crop_params(
+        crop_key, image_size=config.canvas_size, size=config.crop_size
+    ).top_left
+    flip = jax.random.bernoulli(flip_key)
+    view = T.ViewParams(corner, flip, jnp.where(may_tilt, angle, 0.0))
+    return view, draw_warp(warp_key, config)
+
+
+# --- Sec. 4.2.4 Preventing degenerate learning
+
+
+def make_examples(
+    keys: SampleKeys,
+    canvases: Float[Array, "b s s c"],
+    painted_patches: tuple[Patches, Painted] | None,
+    config: Config,
+) -> Float[Array, "b k t t c"]:
+    """Make one view of each canvas for each class, T_y o x_i for all y.
+
+    In every other row T_0 ... T_3 act on an image with an autoencoded patch; a row is a
+    position in the batch, so that this holds on any number of devices. Each class costs
+    its own work and no other's; column j has label j.
+
+    Args:
+      keys: of the samples.
+      canvases: x_i, values in [-1, 1].
+      painted_patches: where and what F painted; gradients flow back through the latter.
+        None without the class ``lci``.
+      config: sizes, ranges and classes.
+
+    Returns:
+      Views in [-1, 1], classes on axis 1 in the order of ``config.classes``.
+    """
+    odd = jnp.arange(len(canvases)) % 2 == 1
+
+    def transform(keys, canvas, is_odd, painted_patches):
+        inpainted = base = None
+        if painted_patches is not None:
+            patches, painted = painted_patches
+            inpainted = T.paste_patch(canvas, painted.inpainted, patches.top_left)
+            if painted.reconstructed is not None:
+                pasted = T.paste_patch(canvas, painted.reconstructed, patches.top_left)
+                base = jnp.where(is_odd, pasted, canvas)
+        base_view, _ = draw_view(keys.base, is_odd, config)
+        warped_view, warp = draw_view(keys.warp, is_odd, config)
+        lci_view, _ = draw_view(keys.lci, is_odd, config)
+        params = T.TransformationParams(base_view, warped_view, lci_view, warp)
+        size, classes = config.crop_size, config.classes
+        return T.transformation_views(
+            canvas, inpainted, params, size=size, classes=classes, base=base
+        )
+
+    return jax.vmap(transform)(keys, canvases, odd, painted_patches)
+
+
+# --- Eq. (4.1), l_GAN of Sec. 4.2.1, L_inp,AE of Sec. 4.2.4: the losses of C, D and F
 
 
 def classifier_loss(
     params, stats, examples: Float[Array, "b k t t c"], classifier: Network
-) -> tuple[Float[Array, ""], tuple[object, Float[Array, "b k j"]]]:
-    """Return L_SSL, eq. (4.1): the mean cross-entropy of C over all views.
+) -> tuple[Float[Array, ""], tuple[Stats, Float[Array, "b k j"]]]:
+    """Return L_SSL of C, eq. (4.1): the mean cross-entropy over all views.
+
+        L_SSL = 1 / (k N) sum_i sum_y l_cls(C(T_y o x_i), y)
 
     Returns:
       The loss, and C's new statistics with its logits.
@@ -127,6 +396,58 @@ def classifier_loss(
     return loss, (stats, outputs["logits"].reshape(b, k, k))
 
 
+def critic_loss(
+    params, stats, patches: Patches, painted: Painted, critic: Network, config: Config
+) -> tuple[Float[Array, ""], Stats]:
+    """Return the loss of D: the part of l_GAN that D maximises, with its sign turned.
+
+        L_D = 1 / N sum_i relu(1 - D(e_i)) + relu(1 + D(r_i))
+
+    Returns:
+      The loss, and D's new statistics.
+    """
+    both = (patches.patch, painted.inpainted)
+    stacks = [pack_patches(x, config.critic_patches) for x in both]
+    outputs, stats = critic.apply(params, stats, jnp.concatenate(stacks), train=True)
+    real, fake = jnp.split(outputs["logits"], 2)
+    return losses.critic_hinge(real, fake), stats
+
+
+def inpainter_loss(
+    painted: Painted,
+    patches: Patches,
+    score: Callable[[Float[Array, "n p p d"]], Float[Array, " n"]],
+    l_ssl: Float[Array, ""],
+    config: Config,
+) -> tuple[Float[Array, ""], Metrics]:
+    """Return L_inp,AE of F.
+
+        L_inp    = 1 / N sum_i -D(r_i) + lambda_border |(r_i - e_i) (1 - m)|^2 - L_SSL
+        L_inp,AE = L_inp + lambda_AE 1 / N sum_i |F(e_i) - e_i|^2
+
+    Args:
+      painted: what F made.
+      patches: what F was given.
+      score: D, from stacks of patches to their scores.
+      l_ssl: the value of L_SSL. A number to this function: see `joint_gradients`.
+      config: the weights of the terms.
+
+    Returns:
+      The loss and its terms. The two squares are means over pixels.
+    """
+    adversarial = -score(pack_patches(painted.inpainted, config.critic_patches)).mean()
+    border_mask = T.border_mask(config.patch_size, config.border)
+    border = losses.masked_mse(painted.inpainted, patches.patch, border_mask)
+    metrics = {"loss/border": border}
+    loss = adversarial + config.lambda_border * border
+    if painted.reconstructed is not None:
+        autoencode = jnp.square(painted.reconstructed - patches.patch).mean()
+        metrics["loss/autoencode"] = autoencode
+        loss += config.lambda_autoencode * autoencode
+    loss -= config.lambda_classifier * l_ssl
+    return loss, metrics | {"loss/inpainter": loss}
+
+
 def pack_patches(
     patches: Float[Array, "b p p c"], count: int
 ) -> Float[Array, "n p p d"]:
@@ -136,131 +457,91 @@ def pack_patches(
     return jnp.moveaxis(packed, 1, 3).reshape(b // count, h, w, count * c)
 
 
-def critic_loss(
-    params, stats, patch, filled, critic: Network, config: Config
-) -> tuple[Float[Array, ""], object]:
-    """Return the hinge loss of D on real and inpainted patches, and D's statistics."""
-    both = [pack_patches(x, config.critic_patches) for x in (patch, filled)]
-    outputs, stats = critic.apply(params, stats, jnp.concatenate(both), train=True)
-    real, fake = jnp.split(outputs["logits"], 2)
-    return losses.critic_hinge(real, fake), stats
-
-
-def inpainter_loss(
-    painted: Painted, patches: Patches, score, config: Config
-) -> tuple[Float[Array, ""], Metrics]:
-    """Return L_inp,AE of Sec. 4.2.4 without its term -L_SSL.
-
-    Args:
-      painted: what F made.
-      patches: what it was given.
-      score: D's scores of a stack of patches, a function of it.
-      config: the weights of the terms.
-
-    Returns:
-      The loss and its terms.
-    """
-    adversarial = -score(pack_patches(painted.filled, config.critic_patches)).mean()
-    rim = T.border_mask(config.patch_size, config.border)
-    border = losses.masked_mse(painted.filled, patches.patch, rim)
-    metrics = {"loss/border": border}
-    loss = adversarial + config.lambda_border * border
-    if painted.copied is not None:
-        copied = jnp.square(painted.copied - patches.patch).mean()
-        metrics["loss/autoencode"] = copied
-        loss += config.lambda_autoencode * copied
-    return loss, metrics
-
-
-# --- Training
+# --- Training: the gradients of C, F and D
+#
+# F runs forward and backward once. L_inp,AE depends on the parameters of F only through
+# what F painted, so its gradient is that of the painted patches, pulled back through F.
+# The gradient of the painted patches has two parts: that of `inpainter_loss` with L_SSL
+# as a number, and -lambda_classifier times that of L_SSL, which the backward pass of C
+# has computed on its way to the parameters of C.
 
 
 def joint_gradients(
-    state: TrainState, draws: Draws, canvases: Array, config: Config, networks: Networks
+    state: TrainState, keys: SampleKeys, canvases: Array, config: Config, nets: Networks
 ) -> Gradients:
-    """Differentiate the losses of C, F and D at the same parameters.
-
-    F runs forward and backward once: the gradient of -L_SSL with respect to the painted
-    patches comes out of C's own backward pass.
-    """
+    """Differentiate the losses of C, F and D at the same parameters."""
     params, stats = state.params, state.stats
-    patches = jax.vmap(lambda k, x: draw_patch(k, x, config))(draws.patch, canvases)
+    patches = draw_patches(keys, canvases, config)
 
-    def run_inpainter(inpainter_params):
-        return paint(
-            networks.inpainter, inpainter_params, stats["inpainter"], patches, config
-        )
+    def run_inpainter(params):
+        return paint(nets.inpainter, params, stats["inpainter"], patches, config)
 
-    def run_classifier(classifier_params, painted):
-        views = make_examples(draws, canvases, (patches, painted), config)
-        return classifier_loss(
-            classifier_params, stats["classifier"], views, networks.classifier
-        )
+    def run_classifier(params, painted):
+        examples = make_examples(keys, canvases, (patches, painted), config)
+        return classifier_loss(params, stats["classifier"], examples, nets.classifier)
 
     painted, pull_back, inpainter_stats = jax.vjp(
         run_inpainter, params["inpainter"], has_aux=True
     )
-    (loss, (classifier_stats, logits)), (grads, from_classifier) = jax.value_and_grad(
+    (l_ssl, (classifier_stats, logits)), (grads, from_classifier) = jax.value_and_grad(
         run_classifier, argnums=(0, 1), has_aux=True
     )(params["classifier"], painted)
-    metrics = classifier_metrics(loss, logits, config)
-    moved = {"classifier": classifier_stats}
+    grads, moved = {"classifier": grads}, {"classifier": classifier_stats}
+    metrics = classifier_metrics(l_ssl, logits, config)
     if config.inpainter == "frozen":
-        return Gradients({"classifier": grads}, moved, metrics)
-
-    adversary, from_adversary = adversarial_gradients(
-        state, patches, painted, config, networks
+        return Gradients(grads, moved, metrics)
+    adversary, from_own_loss = adversarial_gradients(
+        state, patches, painted, l_ssl, config, nets.critic
     )
     weight = config.lambda_classifier
     cotangent = jax.tree.map(
-        lambda own, c: own - weight * c, from_adversary, from_classifier
+        lambda own, c: own - weight * c, from_own_loss, from_classifier
     )
     (inpainter_grads,) = pull_back(cotangent)
-    metrics |= adversary.metrics
-    metrics["loss/inpainter"] -= weight * loss
-    grads = {"classifier": grads, "inpainter": inpainter_grads} | adversary.grads
-    moved |= {"inpainter": inpainter_stats} | adversary.stats
-    return Gradients(grads, moved, metrics)
+    return Gradients(
+        grads | {"inpainter": inpainter_grads} | adversary.grads,
+        moved | {"inpainter": inpainter_stats} | adversary.stats,
+        metrics | adversary.metrics,
+    )
 
 
 def adversarial_gradients(
     state: TrainState,
     patches: Patches,
     painted: Painted,
+    l_ssl: Float[Array, ""],
     config: Config,
-    networks: Networks,
+    critic: Network,
 ) -> tuple[Gradients, Painted]:
-    """Differentiate F's own losses by what it painted, and D's loss by D's parameters.
+    """Differentiate F's loss by what F painted, and D's loss by D's parameters.
 
     Returns:
-      D's gradients, statistics and all metrics; the gradient for F to pull back.
+      D's gradients and statistics, with the metrics of F and D; the gradient for F to
+      pull back, without the part of L_SSL.
     """
-    critic = networks.critic
     params, stats = state.params["critic"], state.stats["critic"]
 
-    def score(stack):
-        return critic.apply(params, stats, stack, train=False)[0]["logits"]
+    def score(stacks):
+        return critic.apply(params, stats, stacks, train=False)[0]["logits"]
 
-    (loss, terms), from_losses = jax.value_and_grad(inpainter_loss, has_aux=True)(
-        painted, patches, score, config
+    from_own_loss, metrics = jax.grad(inpainter_loss, has_aux=True)(
+        painted, patches, score, l_ssl, config
     )
-    (hinge, stats), grads = jax.value_and_grad(critic_loss, has_aux=True)(
-        params, stats, patches.patch, painted.filled, critic, config
+    (loss, stats), grads = jax.value_and_grad(critic_loss, has_aux=True)(
+        params, stats, patches, painted, critic, config
     )
-    metrics = terms | {"loss/inpainter": loss, "loss/critic": hinge}
-    return Gradients({"critic": grads}, {"critic": stats}, metrics), from_losses
+    metrics |= {"loss/critic": loss}
+    return Gradients({"critic": grads}, {"critic": stats}, metrics), from_own_loss
 
 
 def classifier_gradients(
-    state: TrainState, draws: Draws, canvases: Array, config: Config, networks: Networks
+    state: TrainState, keys: SampleKeys, canvases: Array, config: Config, nets: Networks
 ) -> Gradients:
     """Differentiate L_SSL alone, for classes that need no inpainter."""
-    views = make_examples(draws, canvases, None, config)
+    params, stats = state.params["classifier"], state.stats["classifier"]
+    examples = make_examples(keys, canvases, None, config)
     (loss, (stats, logits)), grads = jax.value_and_grad(classifier_loss, has_aux=True)(
-        state.params["classifier"],
-        state.stats["classifier"],
-        views,
-        networks.classifier,
+        params, stats, examples, nets.classifier
     )
     metrics = classifier_metrics(loss, logits, config)
     return Gradients({"classifier": grads}, {"classifier": stats}, metrics)
@@ -269,11 +550,14 @@ def classifier_gradients(
 def classifier_metrics(
     loss: Float[Array, ""], logits: Float[Array, "b k j"], config: Config
 ) -> Metrics:
-    """Return L_SSL and the share of recognised views, in all and for each class."""
-    truth = jnp.arange(len(config.classes))
-    right = (jnp.argmax(logits, axis=-1) == truth[None]).mean(axis=0, dtype=jnp.float32)
-    metrics = {"loss/classifier": loss, "acc/pretext": right.mean()}
-    return metrics | {f"acc/{name}": right[j] for j, name in enumerate(config.classes)}
+    """Return L_SSL and the share of recognised views, of all and of each class."""
+    labels = jnp.arange(len(config.classes))
+    correct = jnp.argmax(logits, axis=-1) == labels[None]
+    accuracies = correct.mean(axis=0, dtype=jnp.float32)
+    metrics = {"loss/classifier": loss, "acc/pretext": accuracies.mean()}
+    for j, name in enumerate(config.classes):
+        metrics[f"acc/{name}"] = accuracies[j]
+    return metrics
 
 
 def init_state(
@@ -323,11 +607,11 @@ def differentiate(
     config: Config,
     networks: Networks,
 ) -> Gradients:
-    """Draw examples, all by the samples' ids, and differentiate all losses."""
-    draws = draw_keys(key, batch["id"])
-    canvases = cut_canvases(draws, batch["image"], config)
+    """Draw examples by the ids of the samples, and differentiate all losses."""
+    keys = make_sample_keys(key, batch["id"])
+    canvases = cut_canvases(keys, batch["image"], config)
     gradients = joint_gradients if config.inpaints else classifier_gradients
-    return gradients(state, draws, canvases, config, networks)
+    return gradients(state, keys, canvases, config, networks)
 
 
 def make_predict_fns(config: Config, networks: Networks) -> dict:
@@ -344,21 +628,19 @@ def make_predict_fns(config: Config, networks: Networks) -> dict:
         return classify(networks.classifier, state, images)["logits"]
 
     def pretext(state, batch, key):
-        draws = draw_keys(key, batch["id"])
-        canvases = cut_canvases(draws, batch["image"], config)
-        inpainted = None
+        keys = make_sample_keys(key, batch["id"])
+        canvases = cut_canvases(keys, batch["image"], config)
+        painted_patches = None
         if config.inpaints:
-            patches = jax.vmap(lambda k, x: draw_patch(k, x, config))(
-                draws.patch, canvases
-            )
+            patches = draw_patches(keys, canvases, config)
             params, stats = state.params["inpainter"], state.stats["inpainter"]
             painted, _ = paint(networks.inpainter, params, stats, patches, config)
-            inpainted = patches, painted
-        views = make_examples(draws, canvases, inpainted, config)
-        b, k = views.shape[:2]
-        answers = logits(state, views.reshape(b * k, *views.shape[2:]))
-        pixels = jnp.round((views + 1) * 127.5).astype(jnp.uint8)
-        return {"image": pixels, "logits": answers.reshape(b, k, -1)}
+            painted_patches = patches, painted
+        examples = make_examples(keys, canvases, painted_patches, config)
+        b, k = examples.shape[:2]
+        example_logits = logits(state, examples.reshape(b * k, *examples.shape[2:]))
+        pixels = jnp.round((examples + 1) * 127.5).astype(jnp.uint8)
+        return {"image": pixels, "logits": example_logits.reshape(b, k, -1)}
 
     return {"features": features, "logits": logits, "pretext": pretext}
 

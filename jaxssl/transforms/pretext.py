@@ -20,8 +20,14 @@ from jaxssl.transforms import checks
 from jaxssl.transforms.checks import Scalar
 from jaxssl.transforms.compose import batched, class_labels
 from jaxssl.transforms.crops import crop_coords, crop_params
-from jaxssl.transforms.geometric import all_rotations, hflip_coords, rot90
-from jaxssl.transforms.sampling import geometric_chain
+from jaxssl.transforms.freewarp import FreeWarpParams, free_warp_coords
+from jaxssl.transforms.geometric import (
+    all_rotations,
+    hflip_coords,
+    rot90,
+    rotate_coords,
+)
+from jaxssl.transforms.sampling import CoordMap, geometric_chain
 from jaxssl.transforms.warp import WarpParams, warp_coords, warp_params
 from jaxssl.types import Array, Bool, Int, Key, Shaped
 
@@ -53,15 +59,17 @@ def rotation_batch(
 
 
 class ViewParams(NamedTuple):
-    """A crop, mirrored or not.
+    """A crop, mirrored or not, of an image that may be rotated first.
 
     Attributes:
       top_left: int32 (y, x) of the crop's first pixel.
       flip: bool scalar.
+      angle: of the rotation, in radians as in `rotate`; None for no rotation.
     """
 
     top_left: Int[Array, "2"]
     flip: Bool[Array, ""]
+    angle: Scalar | None = None
 
 
 class TransformationParams(NamedTuple):
@@ -71,13 +79,13 @@ class TransformationParams(NamedTuple):
       base: the view that is turned, too.
       warped: the view of the warped image.
       inpainted: the view of the inpainted image.
-      warp: the warp.
+      warp: the warp; either kind.
     """
 
     base: ViewParams
     warped: ViewParams
     inpainted: ViewParams
-    warp: WarpParams
+    warp: WarpParams | FreeWarpParams
 
 
 def transformation_params(
@@ -125,11 +133,12 @@ def transformation_views(
     *,
     size: int,
     classes: Sequence[str] = TRANSFORMATIONS,
+    base: Shaped[Array, "h w c"] | None = None,
 ) -> Shaped[Array, "k t t c"]:
     """Make one view of an image for each class, T_y of it for all y.
 
-    Rotations turn the base view, exactly; the others are views of their own. Each is
-    sampled once.
+    Rotations turn the base view, exactly; the others are views of their own. Each view
+    is sampled once.
 
     Args:
       image: any dtype and value range.
@@ -138,31 +147,46 @@ def transformation_views(
       params: see `transformation_params`.
       size: static side of the views.
       classes: static; the transformations to tell apart, any of `TRANSFORMATIONS`.
+      base: the image for ``none`` and the rotations, where it is another than that of
+        ``warp``: the image with an autoencoded patch (section 4.2.4). None for
+        ``image``.
 
     Returns:
       The views, in the order of ``classes``.
 
     Raises:
-      ValueError: if a class is unknown, ``lci`` comes without inpainted images, or
-        their size or channels are others.
-      TypeError: if their dtype is another.
+      ValueError: if a class is unknown, ``lci`` comes without inpainted images, or the
+        images differ in size or channels.
+      TypeError: if the images differ in dtype.
 
     References:
       Thesis section 4.2.
     """
 
-    def view(image, chosen: ViewParams, *maps):
-        crop = crop_coords(chosen.top_left, size)
-        return geometric_chain(image, [*maps, crop, hflip_coords(chosen.flip)])
+    def view(image, params: ViewParams, *maps):
+        if params.angle is not None:
+            maps = (*maps, rotate_coords(params.angle))
+        crop = crop_coords(params.top_left, size)
+        return geometric_chain(image, [*maps, crop, hflip_coords(params.flip)])
 
     warped = pasted = None
     if "warp" in classes:
-        warped = view(image, params.warped, warp_coords(params.warp))
+        warped = view(image, params.warped, _warp_map(params.warp))
     if "lci" in classes and inpainted is not None:
         _check_alike(image, inpainted, "inpainted")
         pasted = view(inpainted, params.inpainted)
-    base = view(image, params.base)
-    return stack_transformations(base, warped, pasted, classes=classes)
+    if base is None:
+        base = image
+    _check_alike(image, base, "base")
+    return stack_transformations(
+        view(base, params.base), warped, pasted, classes=classes
+    )
+
+
+def _warp_map(params: WarpParams | FreeWarpParams) -> CoordMap:
+    if isinstance(params, FreeWarpParams):
+        return free_warp_coords(params)
+    return warp_coords(params)
 
 
 def stack_transformations(

@@ -7,7 +7,7 @@ import optax
 import pytest
 
 from jaxssl.errors import UserError
-from jaxssl.methods import bilevel, classify, labelled_views
+from jaxssl.methods import bilevel, classify
 from jaxssl.models.mlp import mlp
 from jaxssl.types import Network
 
@@ -180,14 +180,14 @@ def test_without_true_labels_nothing_is_said_of_them():
 def test_mixup_mixes_the_mini_batches_alike():
     key = jax.random.key(5)
     rows = jnp.arange(12.0).reshape(K, B)
-    mixed = jax.vmap(lambda x: labelled_views.mix(key, x, 1.0))(rows)
+    mixed = jax.vmap(lambda x: classify.mix(key, x, 1.0))(rows)
     np.testing.assert_allclose(mixed - mixed[:1], rows - rows[:1], atol=1e-5)
     order_key, weight_key = jax.random.split(key)
     order = np.asarray(jax.random.permutation(order_key, B))
     weight = float(jax.random.beta(weight_key, 1.0, 1.0))
     wanted = weight * rows[0] + (1 - weight) * rows[0][order]
     np.testing.assert_allclose(mixed[0], wanted, rtol=1e-5)
-    assert labelled_views.mix(key, rows, 0.0) is rows
+    assert classify.mix(key, rows, 0.0) is rows
 
 
 def test_mixup_trains_on_mixed_images_and_labels():
@@ -195,7 +195,7 @@ def test_mixup_trains_on_mixed_images_and_labels():
     batch, key = make_batch(), jax.random.split(jax.random.key(2), 3)[2]
     x = batch["image"].astype(np.float64).reshape(B * K, -1) / 127.5 - 1
     y = np.eye(CLASSES)[batch["label"]]
-    x, y = (np.asarray(labelled_views.mix(key, jnp.asarray(v), 1.0)) for v in (x, y))
+    x, y = (np.asarray(classify.mix(key, jnp.asarray(v), 1.0)) for v in (x, y))
     scores = np.exp(x @ kernel)
     error = scores / scores.sum(axis=1, keepdims=True) - y
     np.testing.assert_allclose(update, x.T @ error / (B * K), rtol=1e-3, atol=1e-5)

@@ -12,7 +12,6 @@ from jaxssl import losses
 from jaxssl import transforms as T  # noqa: N812
 from jaxssl.errors import UserError
 from jaxssl.methods import transformations as method
-from jaxssl.methods import transformed_views as views
 from jaxssl.models.alexnet import alexnet
 from jaxssl.models.critic import critic
 from jaxssl.models.inpainter import inpainter
@@ -29,40 +28,40 @@ def config(*classes, **changes):
 
 def drawn(cfg):
     """Draw canvases and patches as the step does."""
-    draws = views.draw_keys(KEY, BATCH["id"])
-    canvases = views.cut_canvases(draws, jnp.asarray(BATCH["image"]), cfg)
-    patches = jax.vmap(lambda k, x: views.draw_patch(k, x, cfg))(draws.patch, canvases)
-    return draws, canvases, patches
+    keys = method.make_sample_keys(KEY, BATCH["id"])
+    canvases = method.cut_canvases(keys, jnp.asarray(BATCH["image"]), cfg)
+    return keys, canvases, method.draw_patches(keys, canvases, cfg)
 
 
-def fake_paint(patches, fill=0.9, copy=-0.9):
-    return views.Painted(
-        jnp.full_like(patches.patch, fill), jnp.full_like(patches.patch, copy)
+def fake_paint(patches):
+    return method.Painted(
+        inpainted=jnp.full_like(patches.patch, 0.9),
+        reconstructed=jnp.full_like(patches.patch, -0.9),
     )
 
 
 # --- Patches (4.2), (4.3), (4.4)
 
 
-def test_erased_patch_keeps_the_rim_and_draws_the_rest():
+def test_erased_patch_keeps_the_border_and_draws_the_rest():
     cfg = config(noise_std=0.1)
     _, canvases, patches = drawn(cfg)
-    rim = np.zeros((12, 12), bool)
-    rim[:2] = rim[-2:] = rim[:, :2] = rim[:, -2:] = True
+    border = np.zeros((12, 12), bool)
+    border[:2] = border[-2:] = border[:, :2] = border[:, -2:] = True
     for canvas, corner, patch, erased in zip(canvases, *patches, strict=True):
         y, x = (int(v) for v in corner)
         np.testing.assert_array_equal(patch, canvas[y : y + 12, x : x + 12])
-        np.testing.assert_array_equal(erased[rim], patch[rim])
-    holes = np.asarray(patches.erased)[:, ~rim]
+        np.testing.assert_array_equal(erased[border], patch[border])
+    holes = np.asarray(patches.erased)[:, ~border]
     assert abs(holes.mean()) < 0.01
     assert abs(holes.std() - 0.1) < 0.01
 
 
 def test_lci_view_is_the_canvas_outside_of_the_patch():
     cfg = config("none", "lci", tilt=0.0, crop_size=24, patch_autoencoding=False)
-    draws, canvases, patches = drawn(cfg)
-    painted = fake_paint(patches)._replace(copied=None)
-    made = views.make_examples(draws, canvases, (patches, painted), cfg)
+    keys, canvases, patches = drawn(cfg)
+    painted = fake_paint(patches)._replace(reconstructed=None)
+    made = method.make_examples(keys, canvases, (patches, painted), cfg)
     for canvas, corner, plain, inpainted in zip(
         canvases, patches.top_left, made[:, 0], made[:, 1], strict=True
     ):
@@ -70,26 +69,26 @@ def test_lci_view_is_the_canvas_outside_of_the_patch():
         expected = np.array(canvas)
         expected[y : y + 12, x : x + 12] = 0.9
         assert any(
-            np.array_equal(inpainted, seen) for seen in (expected, expected[:, ::-1])
+            np.array_equal(inpainted, way) for way in (expected, expected[:, ::-1])
         )
         assert any(
-            np.array_equal(plain, seen) for seen in (canvas, np.array(canvas)[:, ::-1])
+            np.array_equal(plain, way) for way in (canvas, np.array(canvas)[:, ::-1])
         )
 
 
 def test_every_other_base_view_carries_an_autoencoded_patch_and_lci_none():
     cfg = config(tilt=0.0, crop_size=24)
-    draws, canvases, patches = drawn(cfg)
+    keys, canvases, patches = drawn(cfg)
     made = np.asarray(
-        views.make_examples(draws, canvases, (patches, fake_paint(patches)), cfg)
+        method.make_examples(keys, canvases, (patches, fake_paint(patches)), cfg)
     )
-    copied = np.isclose(made, -0.9).all(-1).sum((2, 3)) >= 144
-    filled = np.isclose(made, 0.9).all(-1).sum((2, 3)) >= 144
+    reconstructed = np.isclose(made, -0.9).all(-1).sum((2, 3)) >= 144
+    inpainted = np.isclose(made, 0.9).all(-1).sum((2, 3)) >= 144
     odd = np.arange(8) % 2 == 1
     for column, name in enumerate(method.TRANSFORMS):
         expected = odd if name in ("none", "rot90", "rot180", "rot270") else odd & False
-        np.testing.assert_array_equal(copied[:, column], expected, err_msg=name)
-        assert filled[:, column].all() == (name == "lci")
+        np.testing.assert_array_equal(reconstructed[:, column], expected, name)
+        assert inpainted[:, column].all() == (name == "lci")
 
 
 # --- Views
@@ -97,8 +96,8 @@ def test_every_other_base_view_carries_an_autoencoded_patch_and_lci_none():
 
 def test_rotated_views_are_exact_quarter_turns_of_the_base_view():
     cfg = config("rot180", "none", "rot90", "rot270")
-    draws, canvases, _ = drawn(cfg)
-    made = np.asarray(views.make_examples(draws, canvases, None, cfg))
+    keys, canvases, _ = drawn(cfg)
+    made = np.asarray(method.make_examples(keys, canvases, None, cfg))
     for row in made:
         for column, turns in enumerate((2, 0, 1, 3)):
             np.testing.assert_array_equal(row[column], np.rot90(row[1], turns))
@@ -109,33 +108,39 @@ def test_a_samples_views_depend_on_its_id_alone():
 
     def make(order):
         batch = {k: np.asarray(v)[order] for k, v in BATCH.items()}
-        draws = views.draw_keys(KEY, jnp.asarray(batch["id"]))
-        canvases = views.cut_canvases(draws, jnp.asarray(batch["image"]), cfg)
-        return views.make_examples(draws, canvases, None, cfg)
+        keys = method.make_sample_keys(KEY, jnp.asarray(batch["id"]))
+        canvases = method.cut_canvases(keys, jnp.asarray(batch["image"]), cfg)
+        return method.make_examples(keys, canvases, None, cfg)
 
     whole = make(np.arange(8))
     order = np.array([5, 2, 7])
     np.testing.assert_allclose(make(order), whole[order], atol=1e-5)
 
 
-def test_warped_view_is_the_warp_of_the_transform_library():
-    cfg = config("none", "warp", tilt=0.0, crop_size=24)
-    key = jax.random.key(5)
-    canvas = jnp.asarray(BATCH["image"][0], jnp.float32) / 127.5 - 1
-    view = views.random_view(
-        key, canvas, config=cfg, may_tilt=jnp.asarray(True), warped=True
-    )
-    params = T.warp_params(jax.random.split(key, 4)[0], grid=(4, 4), magnitude=0.1)
-    warped = T.warp(canvas, params)
-    assert any(np.allclose(view, seen, atol=1e-3) for seen in (warped, warped[:, ::-1]))
-    assert not np.allclose(view, canvas, atol=0.1)
+@pytest.mark.parametrize("warp_points", ["grid", "free"])
+@pytest.mark.parametrize("warp_points", ["grid", "free"])
+@pytest.mark.parametrize("warp_points", ["grid", "free"])
+def test_warped_view_is_the_warp_of_the_transform_library(warp_points):
+    cfg = config("none", "warp", tilt=0.0, crop_size=24, warp_points=warp_points)
+    keys, canvases, _ = drawn(cfg)
+    made = method.make_examples(keys, canvases, None, cfg)[0, 1]
+    warp_key = jax.random.split(jax.random.split(keys.warp[0])[1], 4)[0]
+    if warp_points == "grid":
+        params = T.warp_params(warp_key, grid=(4, 4), magnitude=0.1)
+        warped = T.warp(canvases[0], params)
+    else:
+        params = T.free_warp_params(warp_key, num_points=16, magnitude=0.1)
+        warped = T.free_warp(canvases[0], params, stride=1)
+    ways = (warped, warped[:, ::-1])
+    assert any(np.allclose(made, way, atol=1e-3) for way in ways)
+    assert not np.allclose(made, canvases[0], atol=0.1)
 
 
 @pytest.mark.parametrize("tilted", ["alternate", "random"])
 def test_tilt_falls_on_the_rows_that_the_setting_names(tilted):
     cfg = config("none", "rot90", tilted=tilted, crop_size=24, tilt=0.07)
-    draws, canvases, _ = drawn(cfg)
-    made = views.make_examples(draws, canvases, None, cfg)[:, 0]
+    keys, canvases, _ = drawn(cfg)
+    made = method.make_examples(keys, canvases, None, cfg)[:, 0]
     straight = [
         np.array_equal(view, canvas) or np.array_equal(view, np.array(canvas)[:, ::-1])
         for view, canvas in zip(made, canvases, strict=True)
@@ -149,15 +154,15 @@ def test_tilt_falls_on_the_rows_that_the_setting_names(tilted):
 # --- Losses and gradients
 
 
-def test_border_loss_ignores_the_hole_and_is_a_mean_over_the_rim():
+def test_border_loss_ignores_the_hole_and_is_a_mean_over_the_border():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(2, 3, 12, 12, 3)).astype(np.float32)
-    rim = np.asarray(T.border_mask(12, 2))
-    expected = np.mean((a - b)[:, rim] ** 2)
-    got = losses.masked_mse(jnp.asarray(a), jnp.asarray(b), jnp.asarray(rim))
+    border = np.asarray(T.border_mask(12, 2))
+    expected = np.mean((a - b)[:, border] ** 2)
+    got = losses.masked_mse(jnp.asarray(a), jnp.asarray(b), jnp.asarray(border))
     np.testing.assert_allclose(got, expected, rtol=1e-5)
     a[:, 5, 5] += 10
-    again = losses.masked_mse(jnp.asarray(a), jnp.asarray(b), jnp.asarray(rim))
+    again = losses.masked_mse(jnp.asarray(a), jnp.asarray(b), jnp.asarray(border))
     np.testing.assert_allclose(again, expected, rtol=1e-5)
 
 
@@ -185,24 +190,24 @@ def test_inpainter_gradient_is_that_of_its_whole_loss():
     """The pulled-back gradient equals autodiff of L_inp,AE written in one piece."""
     weight = 0.7
     cfg = config("none", "rot90", "lci", lambda_classifier=weight)
-    rim = np.ones((12, 12), bool)
-    rim[2:-2, 2:-2] = False
+    border = np.ones((12, 12), bool)
+    border[2:-2, 2:-2] = False
     networks = _networks()
     txs = {player: optax.sgd(1e-2) for player in cfg.trained_players}
     state = jax.jit(method.make_task(cfg, networks, txs).init)(KEY, BATCH)
-    draws, canvases, patches = drawn(cfg)
+    keys, canvases, patches = drawn(cfg)
 
     def whole(params):
         painted, _ = method.paint(
             networks.inpainter, params, state.stats["inpainter"], patches, cfg
         )
-        fake = method.pack_patches(painted.filled, 2)
+        fake = method.pack_patches(painted.inpainted, 2)
         score, _ = networks.critic.apply(
             state.params["critic"], state.stats["critic"], fake, train=False
         )
-        border = jnp.square(painted.filled - patches.patch)[:, rim].mean()
-        copied = jnp.square(painted.copied - patches.patch).mean()
-        made = views.make_examples(draws, canvases, (patches, painted), cfg)
+        on_border = jnp.square(painted.inpainted - patches.patch)[:, border].mean()
+        autoencode = jnp.square(painted.reconstructed - patches.patch).mean()
+        made = method.make_examples(keys, canvases, (patches, painted), cfg)
         outputs, _ = networks.classifier.apply(
             state.params["classifier"],
             state.stats["classifier"],
@@ -211,12 +216,12 @@ def test_inpainter_gradient_is_that_of_its_whole_loss():
         )
         log_p = jax.nn.log_softmax(outputs["logits"]).reshape(8, 3, 3)
         ssl = -jnp.trace(log_p.mean(0)) / 3
-        return -score["logits"].mean() + 50 * border + 50 * copied - weight * ssl
+        return -score["logits"].mean() + 50 * on_border + 50 * autoencode - weight * ssl
 
     expected = jax.jit(jax.grad(whole))(state.params["inpainter"])
-    found = jax.jit(
-        lambda s: method.joint_gradients(s, draws, canvases, cfg, networks)
-    )(state)
+    found = jax.jit(lambda s: method.joint_gradients(s, keys, canvases, cfg, networks))(
+        state
+    )
     for a, b in zip(
         jax.tree.leaves(expected),
         jax.tree.leaves(found.grads["inpainter"]),
@@ -246,7 +251,7 @@ def test_metrics_count_right_answers_by_class():
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"classes": ()}, r"classes is \(\); it needs two or more"),
         ({"classes": ("warp",)}, "needs two or more"),
@@ -264,8 +269,8 @@ def test_metrics_count_right_answers_by_class():
         ({"warp_points": "net"}, "warp_points is 'net'; allowed: grid, free"),
     ],
 )
-def test_impossible_settings_are_refused(change, words):
-    with pytest.raises(UserError, match=words):
+def test_impossible_settings_are_refused(change, message):
+    with pytest.raises(UserError, match=message):
         method.Config(**SMALL | change)
 
 
@@ -274,15 +279,15 @@ def test_patch_settings_are_not_asked_of_experiments_without_lci():
 
 
 @pytest.mark.parametrize(
-    ("batch", "words"),
+    ("batch", "message"),
     [
         (images(8, size=20), "canvas_size is 24, larger than the images \\(20x20\\)"),
         (images(7), "train.batch_size is 7, not a multiple of method.critic_patches"),
     ],
 )
-def test_batches_that_do_not_fit_are_refused(batch, words):
+def test_batches_that_do_not_fit_are_refused(batch, message):
     cfg = config("none", "rot90", "lci")
     txs = {player: optax.sgd(1e-2) for player in cfg.trained_players}
     task = method.make_task(cfg, _networks(), txs)
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match=message):
         jax.eval_shape(task.init, KEY, batch)
