@@ -56,7 +56,7 @@ Params = Any
 Stats = Any
 """A pytree of arrays that a forward pass moves: batch-norm averages and the like."""
 
-Record = Mapping[str, np.ndarray]
+Record = Mapping[str, np.ndarray | np.generic]
 """One sample as its source declares it in ``Source.spec``: name to array.
 
 Conventions: ``image`` uint8 (h, w, c); ``clip`` uint8 (t, h, w, c) with ``num_frames``

@@ -73,7 +73,7 @@ class ArraySource:
 
     def __init__(
         self,
-        arrays: Mapping[str, Shaped[np.ndarray, "n ..."]],
+        arrays: Mapping[str, Shaped[np.ndarray, "..."]],
         *,
         name: str = "arrays",
         class_names: Sequence[str] = (),
@@ -94,9 +94,9 @@ class ArraySource:
         self.name = name
         self.class_names = tuple(class_names)
         self._fingerprint = fingerprint
-        rows = {key: np.shape(array)[:1] for key, array in self.arrays.items()}
-        if len(set(rows.values())) != 1 or not all(map(all, rows.values())):
-            counts = [f"{key} {size[0] if size else ''}" for key, size in rows.items()]
+        rows = {key: len(x) if x.ndim else 0 for key, x in self.arrays.items()}
+        if len(set(rows.values())) != 1 or 0 in rows.values():
+            counts = [f"{key} {count}" for key, count in rows.items()]
             raise UserError(
                 f"{name}: the numbers of rows are: {', '.join(counts) or 'none'}; "
                 "every array needs one row for each record, and there must be one."
