@@ -36,15 +36,15 @@ def _define(values: flags.FlagValues) -> None:
     )
 
 
-def read_mesh(config: meshes.MeshConfig, words: list[str]) -> meshes.MeshConfig:
+def read_mesh(config: meshes.MeshConfig, settings: list[str]) -> meshes.MeshConfig:
     """Return the section ``mesh`` with the settings of ``--mesh``.
 
     Raises:
       UserError: names the setting of ``--mesh`` that is wrong.
     """
     changes = {}
-    for word in words:
-        name, _, value = word.partition("=")
+    for setting in settings:
+        name, _, value = setting.partition("=")
         choice("--mesh: the setting", name, ("data", "model", "params"))
         if name != "params" and not value.lstrip("-").isdecimal():
             raise UserError(f"--mesh: {name} is {value!r}; give a number of devices.")

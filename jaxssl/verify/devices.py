@@ -47,16 +47,16 @@ class Child(NamedTuple):
     stderr: Path
 
 
-def read_counts(words: Sequence[str], flag: str) -> list[int]:
+def read_counts(values: Sequence[str], flag: str) -> list[int]:
     """Read numbers of devices from a flag; 1 is left out, as it is the reference.
 
     Raises:
-      UserError: a word is no number above 0.
+      UserError: a value is no number above 0.
     """
-    for word in words:
-        if not word.isdecimal() or int(word) < 1:
-            raise UserError(f"--{flag} has {word!r}; give numbers, as in 1,2,4,8.")
-    return sorted({int(word) for word in words} - {1})
+    for value in values:
+        if not value.isdecimal() or int(value) < 1:
+            raise UserError(f"--{flag} has {value!r}; give numbers, as in 1,2,4,8.")
+    return sorted({int(value) for value in values} - {1})
 
 
 def read_setting(spec: str, overrides: Sequence[str]) -> RunSetting:
@@ -91,7 +91,7 @@ def verify(
 
     Args:
       spec: ``FILE`` or ``FILE:variant``.
-      overrides: words such as ``--config.seed=1``.
+      overrides: arguments such as ``--config.seed=1``.
       devices: numbers of devices.
       processes: numbers of processes with one device each.
       steps: number of steps; each starts from the state that one device reached.
