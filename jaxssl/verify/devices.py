@@ -19,7 +19,7 @@ from jaxssl.text import Say
 from jaxssl.train.process_settings import use_compilation_cache
 from jaxssl.train.setup import set_up
 from jaxssl.verify import device_equivalence
-from jaxssl.verify.device_equivalence import Comparison, RunSetting
+from jaxssl.verify.device_equivalence import Comparison
 
 # Seconds that all steps on several processes may take, compilation included.
 PROCESS_SECONDS = 3600
@@ -59,25 +59,6 @@ def read_counts(values: Sequence[str], flag: str) -> list[int]:
     return sorted({int(value) for value in values} - {1})
 
 
-def read_setting(spec: str, overrides: Sequence[str]) -> RunSetting:
-    """Build what a config describes.
-
-    Raises:
-      UserError: it cannot be built.
-    """
-    setup = set_up(config_file.load(spec, overrides))
-    return RunSetting(
-        task=setup.experiment.task,
-        train_set=setup.experiment.train_set,
-        init_from=setup.experiment.init_from,
-        batches=setup.batches,
-        spec=setup.spec(),
-        batch_size=setup.train.batch_size,
-        seed=setup.seed,
-        layout=setup.mesh,
-    )
-
-
 def verify(
     spec: str,
     overrides: Sequence[str],
@@ -104,20 +85,20 @@ def verify(
       UserError: the config cannot be read, or a mesh does not fit it.
       ChildFailedError: a process failed or took too long.
     """
-    config_file.load(spec, overrides)  # Mistakes are found before jax is started.
+    recipe = config_file.load(spec, overrides)  # Before jax looks for devices.
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", max(devices, default=1))
     use_compilation_cache()
-    setting = read_setting(spec, overrides)
+    setup = set_up(recipe)
     say(
-        f"{steps} steps of {setting.batch_size} rows; largest relative differences "
+        f"{steps} steps of {setup.train.batch_size} rows; largest relative differences "
         "from one device"
     )
     say(_line("", {group: group for group in device_equivalence.TOLERANCES}))
     with tempfile.TemporaryDirectory(prefix="jaxssl-verify-") as scratch:
         folder = Path(scratch)
         comparisons = _show(
-            device_equivalence.compare_devices(setting, devices, steps, folder), say
+            device_equivalence.compare_devices(setup, devices, steps, folder), say
         )
         for count in processes:
             comparisons += _show(_run_processes(spec, overrides, count, folder), say)
