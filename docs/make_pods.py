@@ -73,15 +73,15 @@ def command(config: str, target: str) -> list[str]:
     chips, flags = TARGETS[target]
     values = config_file.load(str(ROOT / "configs" / config)).config
     data = values.data.name.replace("tfds:", "generated:")
-    words = [
+    arguments = [
         f"--config=configs/{config}",
         *flags,
         f"--config.data.name={data}",
         f"--config.train.batch_size={batch_of(config, chips)}",
     ]
     if config.startswith("probe"):
-        words.append("--config.init_from.classifier=random")
-    return ["jaxssl", "aot", *words]
+        arguments.append("--config.init_from.classifier=random")
+    return ["jaxssl", "aot", *arguments]
 
 
 def programs() -> list[tuple[str, str]]:
@@ -101,19 +101,19 @@ def save(reports: dict[str, Any], store: Path = STORE) -> None:
     store.write_text(json.dumps(sorted_, indent=1) + "\n")
 
 
-def run(words: Sequence[str], *, lower: bool = False) -> dict[str, Any]:
+def run(command: Sequence[str], *, lower: bool = False) -> dict[str, Any]:
     """Run one ``jaxssl aot`` and return its report, or the line of its refusal."""
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "aot.json"
         flags = [f"--json={target}"] + (["--lower"] if lower else [])
-        argv = [sys.executable, "-m", "jaxssl.cli", *words[1:], *flags]
+        argv = [sys.executable, "-m", "jaxssl.cli", *command[1:], *flags]
         done = subprocess.run(
             argv, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True
         )
         if done.returncode == 2:
             return {"refused": done.stderr.splitlines()[-1]}
         if done.returncode:
-            raise SystemExit(f"{' '.join(words)}\n{done.stderr}")
+            raise SystemExit(f"{' '.join(command)}\n{done.stderr}")
         return json.loads(target.read_text())
 
 
@@ -123,10 +123,10 @@ def compile_missing(limit: int) -> None:
         name = f"{config} on {target}"
         if name in load() or limit <= 0:
             continue
-        words = command(config, target)
-        print(" ".join(words), flush=True)
-        result = run(words)
-        save(load() | {name: {"command": " ".join(words), **result}})
+        arguments = command(config, target)
+        print(" ".join(arguments), flush=True)
+        result = run(arguments)
+        save(load() | {name: {"command": " ".join(arguments), **result}})
         print(result.get("refused") or f"{result['seconds']:.0f} s", flush=True)
         limit -= 1
 
@@ -190,14 +190,14 @@ def render(text: str, reports: dict[str, Any]) -> str:
     return text
 
 
-def main(words: Sequence[str] | None = None) -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     """Compile, or write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--refresh", action="store_true")
     parser.add_argument("--check", action="store_true")
     parser.add_argument("--limit", type=int, default=10**6, help="programs to compile")
-    args = parser.parse_args(words)
+    args = parser.parse_args(argv)
     if args.refresh:
         refresh()
     if args.compile:

@@ -79,14 +79,14 @@ def main(
     Returns:
       The exit code.
     """
-    words = list(sys.argv[1:] if argv is None else argv)
+    argv = sys.argv[1:] if argv is None else argv
     # Orbax logs a traceback for each thread that a failed write passes through; the one
     # line of this command would be hard to find among them.
-    level = absl.logging.ERROR if "--traceback" in words else absl.logging.FATAL
+    level = absl.logging.ERROR if "--traceback" in argv else absl.logging.FATAL
     absl.logging.set_verbosity(level)
     code = ExitCode.BUG
     try:
-        code = _run(words, VERBS if verbs is None else verbs)
+        code = _run(argv, VERBS if verbs is None else verbs)
     finally:
         if sys.exc_info()[0] is not None and coordination.is_joined():
             traceback.print_exc()
@@ -94,12 +94,12 @@ def main(
     return code
 
 
-def _run(words: list[str], verbs: Mapping[str, Verb]) -> int:
+def _run(argv: Sequence[str], verbs: Mapping[str, Verb]) -> int:
     """Run one command; an expected error becomes one line and an exit code."""
     try:
-        return _dispatch(words, verbs)
+        return _dispatch(argv, verbs)
     except ExpectedError as error:
-        if "--traceback" in words and isinstance(error, UserError):
+        if "--traceback" in argv and isinstance(error, UserError):
             raise
         return _fail(error, error.exit_code)
     except KeyboardInterrupt:
@@ -111,15 +111,15 @@ def _fail(message: object, code: int) -> int:
     return code
 
 
-def _dispatch(words: list[str], verbs: Mapping[str, Verb]) -> int:
-    if not words or words[0] in ("help", "--help", "-h"):
+def _dispatch(argv: Sequence[str], verbs: Mapping[str, Verb]) -> int:
+    if not argv or argv[0] in ("help", "--help", "-h"):
         print(OVERVIEW)
         return 0
-    if words[0] == "--version":
+    if argv[0] == "--version":
         print(jaxssl.__version__)
         return 0
-    checks.choice("the verb", words[0], verbs)
-    verb = verbs[words[0]]
+    checks.choice("the verb", argv[0], verbs)
+    verb = verbs[argv[0]]
     values = flags.FlagValues()
     flags.DEFINE_bool("help", False, "show this text", flag_values=values)
     flags.DEFINE_bool(
@@ -130,8 +130,8 @@ def _dispatch(words: list[str], verbs: Mapping[str, Verb]) -> int:
     )
     verb.define(values)
     values.set_gnu_getopt(True)
-    own, command = words[1:], []
-    if words[0] == "supervise":
+    own, command = [*argv[1:]], []
+    if argv[0] == "supervise":
         own, command = _split(own)
     try:
         rest = values(["jaxssl", *own], known_only=True)[1:]
@@ -145,7 +145,7 @@ def _dispatch(words: list[str], verbs: Mapping[str, Verb]) -> int:
             name = word.lstrip("-").partition("=")[0]
             known = ", ".join(f"--{known}" for known in values)
             raise UserError(
-                f"--{name} is not a flag of {words[0]}; it has: {known}."
+                f"--{name} is not a flag of {argv[0]}; it has: {known}."
                 + checks.nearest(name, values)
             )
     for name in PATHS:

@@ -7,16 +7,14 @@ from pathlib import Path
 from absl import flags
 
 from jaxssl.aot import accelerators, child
-from jaxssl.cli.verb import Verb, get, given, require
+from jaxssl.cli.verb import Verb, define_config, get, given, require
 from jaxssl.config.checks import choice
 from jaxssl.distributed import mesh as meshes
 from jaxssl.errors import UserError
 
 
 def _define(values: flags.FlagValues) -> None:
-    flags.DEFINE_string(
-        "config", None, "config file, FILE.py or FILE.py:variant", flag_values=values
-    )
+    define_config(values)
     flags.DEFINE_string(
         "topology", None, "what to compile for: v5e:16x16, h100:2x8", flag_values=values
     )
@@ -36,15 +34,15 @@ def _define(values: flags.FlagValues) -> None:
     )
 
 
-def read_mesh(config: meshes.MeshConfig, words: list[str]) -> meshes.MeshConfig:
+def read_mesh(config: meshes.MeshConfig, settings: list[str]) -> meshes.MeshConfig:
     """Return the section ``mesh`` with the settings of ``--mesh``.
 
     Raises:
       UserError: names the setting of ``--mesh`` that is wrong.
     """
     changes = {}
-    for word in words:
-        name, _, value = word.partition("=")
+    for setting in settings:
+        name, _, value = setting.partition("=")
         choice("--mesh: the setting", name, ("data", "model", "params"))
         if name != "params" and not value.lstrip("-").isdecimal():
             raise UserError(f"--mesh: {name} is {value!r}; give a number of devices.")

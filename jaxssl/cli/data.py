@@ -2,7 +2,7 @@
 
 from absl import flags
 
-from jaxssl.cli.verb import Verb, get, refuse_words, split_action
+from jaxssl.cli.verb import Verb, define_config, get, refuse_words, split_action
 from jaxssl.data import doctor
 from jaxssl.errors import UserError
 from jaxssl.run import config_file
@@ -14,9 +14,7 @@ def _define_data(values: flags.FlagValues) -> None:
     flags.DEFINE_string(
         "split", "train", "the split that doctor reads", flag_values=values
     )
-    flags.DEFINE_string(
-        "config", None, "doctor reads the training set of this file", flag_values=values
-    )
+    define_config(values, "doctor reads the training set of this file")
 
 
 def _data(values: flags.FlagValues, rest: list[str]) -> int:

@@ -14,10 +14,12 @@ import jax
 from absl import flags
 
 from jaxssl import cli
-from jaxssl.cli.verb import Verb
+from jaxssl.cli.verb import Verb, define_config
 from jaxssl.distributed import address, coordination
+from jaxssl.run import config_file
 from jaxssl.train.process_settings import use_compilation_cache
-from jaxssl.verify import device_equivalence, devices
+from jaxssl.train.setup import set_up
+from jaxssl.verify import device_equivalence
 
 
 def main(argv: Sequence[str]) -> int:
@@ -32,12 +34,8 @@ def main(argv: Sequence[str]) -> int:
       The exit code.
     """
     run = functools.partial(_repeat, json.loads(argv[0]))
-    verb = Verb(run, _define, "repeat", __doc__ or "")
+    verb = Verb(run, define_config, "repeat", __doc__ or "")
     return cli.main(["repeat", *argv[1:]], verbs={"repeat": verb})
-
-
-def _define(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("config", None, "config file", flag_values=values)
 
 
 def _repeat(job: dict[str, Any], values: flags.FlagValues, overrides: list[str]) -> int:
@@ -47,8 +45,8 @@ def _repeat(job: dict[str, Any], values: flags.FlagValues, overrides: list[str])
         address.ProcessAddress(*job["place"]), join_seconds=job["seconds"]
     )
     use_compilation_cache()
-    setting = devices.read_setting(job["config"], overrides)
-    differences = device_equivalence.repeat(setting, Path(job["folder"]))
+    setup = set_up(config_file.load(job["config"], overrides))
+    differences = device_equivalence.repeat(setup, Path(job["folder"]))
     if coordination.is_first():
         Path(job["result"]).write_text(json.dumps(differences))
     return 0

@@ -88,13 +88,13 @@ def _supervise(values: flags.FlagValues, rest: list[str]) -> int:
             signal.signal(number, handler)
 
 
-def _find_workdir(words: list[str]) -> Path:
+def _find_workdir(command: list[str]) -> Path:
     """Return the workdir of a training command; its checkpoints show the progress.
 
     Raises:
       UserError: the command has no workdir, or the workdir is a file.
     """
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in zip(command, [*command[1:], ""], strict=True):
         name, equals, value = word.lstrip("-").partition("=")
         if word.startswith("-") and name == "workdir":
             workdir = Path(value if equals else following)
@@ -162,14 +162,14 @@ def _deliver(child: list[subprocess.Popen], waiting: list[int]) -> None:
             child[0].send_signal(waiting.pop(0))
 
 
-def _run(words: list[str], child: list[subprocess.Popen], waiting: list[int]) -> int:
+def _run(command: list[str], child: list[subprocess.Popen], waiting: list[int]) -> int:
     """Run the command once, in a process group of which nothing is left behind."""
-    if words[0] == "jaxssl":  # The jaxssl of this process, not the first one on PATH.
-        words = [sys.executable, "-m", "jaxssl.cli", *words[1:]]
-    if shutil.which(words[0]) is None:
-        raise UserError(f"{words[0]} cannot be started: there is no such program.")
-    command = [sys.executable, "-c", END_WITH_PARENT, *words]
-    process = subprocess.Popen(command, start_new_session=True)
+    if command[0] == "jaxssl":  # The jaxssl of this process, not the first one on PATH.
+        command = [sys.executable, "-m", "jaxssl.cli", *command[1:]]
+    if shutil.which(command[0]) is None:
+        raise UserError(f"{command[0]} cannot be started: there is no such program.")
+    argv = [sys.executable, "-c", END_WITH_PARENT, *command]
+    process = subprocess.Popen(argv, start_new_session=True)
     child.append(process)
     _deliver(child, waiting)  # Signals that came before the child was there.
     code = process.wait()

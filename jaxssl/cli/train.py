@@ -6,7 +6,7 @@ from pathlib import Path
 from absl import flags
 
 from jaxssl.checkpoint import store as checkpoints
-from jaxssl.cli.verb import Verb, define_workdir, get, given, require
+from jaxssl.cli.verb import Verb, define_config, define_workdir, get, given, require
 from jaxssl.data.pipeline import Pipeline
 from jaxssl.distributed import address, coordination
 from jaxssl.distributed import mesh as meshes
@@ -20,9 +20,7 @@ from jaxssl.train.setup import set_up
 
 def _define_train(values: flags.FlagValues) -> None:
     define_workdir(values)
-    flags.DEFINE_string(
-        "config", None, "config file, FILE.py or FILE.py:variant", flag_values=values
-    )
+    define_config(values)
     flags.DEFINE_string(
         "coordinator", None, "HOST:PORT of process 0", flag_values=values
     )

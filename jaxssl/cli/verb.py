@@ -87,6 +87,14 @@ def split_action(
     return action, words[1:], overrides
 
 
+def define_config(
+    values: flags.FlagValues,
+    meaning: str = "config file, FILE.py or FILE.py:variant",
+) -> None:
+    """Add the flag ``--config``."""
+    flags.DEFINE_string("config", None, meaning, flag_values=values)
+
+
 def define_workdir(values: flags.FlagValues) -> None:
     """Add the flag ``--workdir``."""
     flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)

@@ -6,6 +6,7 @@ from absl import flags
 
 from jaxssl.cli.verb import (
     Verb,
+    define_config,
     define_workdir,
     get,
     refuse_words,
@@ -21,9 +22,7 @@ STEPS = 3
 
 def _define_verify(values: flags.FlagValues) -> None:
     define_workdir(values)
-    flags.DEFINE_string(
-        "config", None, "config file, FILE.py or FILE.py:variant", flag_values=values
-    )
+    define_config(values)
     flags.DEFINE_integer(
         "steps",
         None,

@@ -83,6 +83,7 @@ def train(
         has_checkpoint=checkpoints.exists(workdir),
         fingerprint=source.fingerprint,
     )
+    # The pipeline refuses a batch that is larger than the data set.
     batches(source, batch_size=config.batch_size, seed=seed).close()
 
     # --- Shapes and shardings, then the traced step

@@ -1,1 +1,1 @@
-"""Show that a run resumes exactly, and needs no certain devices."""
+"""Show that a run depends neither on interruptions nor on its devices."""

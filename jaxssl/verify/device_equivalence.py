@@ -20,10 +20,9 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxssl.data import pipeline
-from jaxssl.data.source import Source
 from jaxssl.distributed import mesh as meshes
 from jaxssl.train import state_init
+from jaxssl.train.setup import Setup
 from jaxssl.train.step import make_program
 from jaxssl.types import Array, Batch, Key, Metrics, Shaped, Task, TrainState
 
@@ -61,30 +60,6 @@ UNITS = 32
 
 # File with the metrics of one device, a list with one entry for each step.
 REFERENCE = "reference.json"
-
-
-class RunSetting(NamedTuple):
-    """What is trained, without the devices that train.
-
-    Attributes:
-      task: the method.
-      train_set: the source of the mini-batches.
-      init_from: player to the workdir of a run that gives its first arrays.
-      batches: the input pipeline.
-      spec: shapes of a global batch.
-      batch_size: rows of a global batch.
-      seed: the run's seed.
-      layout: the section ``mesh``.
-    """
-
-    task: Task
-    train_set: Source
-    init_from: Mapping[str, str]
-    batches: pipeline.Pipeline
-    spec: Batch
-    batch_size: int
-    seed: int
-    layout: meshes.MeshConfig
 
 
 class CompiledMesh(NamedTuple):
@@ -251,21 +226,19 @@ def _nan_to_inf(value: float) -> float:
 # --- Steps
 
 
-def compile_mesh(
-    setting: RunSetting, name: str, layout: meshes.MeshConfig
-) -> CompiledMesh:
+def compile_mesh(setup: Setup, name: str, layout: meshes.MeshConfig) -> CompiledMesh:
     """Compile the step for a mesh.
 
     Raises:
       UserError: the batch or the state does not fit the mesh.
     """
     mesh = meshes.make_mesh(layout)
-    meshes.check_batch(setting.batch_size, mesh)
-    task = digested(setting.task)
-    abstract = state_init.make_abstract(task, setting.spec, mesh, layout)
-    program = make_program(task, abstract, setting.spec, mesh)
+    meshes.check_batch(setup.train.batch_size, mesh)
+    task, spec = digested(setup.experiment.task), setup.spec()
+    abstract = state_init.make_abstract(task, spec, mesh, layout)
+    program = make_program(task, abstract, spec, mesh)
     step_fn = program.compile()
-    key = meshes.replicate(state_init.make_keys(setting.seed)[1], mesh)
+    key = meshes.replicate(state_init.make_keys(setup.seed)[1], mesh)
     abstract_leaves, structure = jax.tree.flatten(abstract)
 
     def step(
@@ -288,12 +261,12 @@ def _put(value: np.ndarray, sharding: jax.sharding.Sharding) -> Array:
     return jax.make_array_from_callback(value.shape, sharding, lambda part: value[part])
 
 
-def first_state(setting: RunSetting, mesh: Mesh) -> TrainState:
+def first_state(setup: Setup, mesh: Mesh) -> TrainState:
     """Return the state that training starts from."""
-    task, spec = setting.task, setting.spec
+    task, spec = setup.experiment.task, setup.spec()
     abstract = state_init.make_abstract(task, spec, mesh)
-    state = state_init.init(task, spec, abstract, seed=setting.seed)
-    return state_init.graft_players(state, setting.init_from, lambda _: None)
+    state = state_init.init(task, spec, abstract, seed=setup.seed)
+    return state_init.graft_players(state, setup.experiment.init_from, lambda _: None)
 
 
 def fetch(state: TrainState) -> list[np.ndarray]:
@@ -301,14 +274,14 @@ def fetch(state: TrainState) -> list[np.ndarray]:
     return [np.asarray(leaf) for leaf in jax.tree.leaves(jax.device_get(state))]
 
 
-def open_rows(setting: RunSetting, mesh: Mesh) -> contextlib.closing:
+def open_rows(setup: Setup, mesh: Mesh) -> contextlib.closing:
     """Open this process's rows of each batch, from the first step on."""
     index, count = meshes.share(mesh)
     return contextlib.closing(
-        setting.batches(
-            setting.train_set,
-            batch_size=setting.batch_size,
-            seed=setting.seed,
+        setup.batches(
+            setup.experiment.train_set,
+            batch_size=setup.train.batch_size,
+            seed=setup.seed,
             start_step=0,
             process_index=index,
             process_count=count,
@@ -317,12 +290,12 @@ def open_rows(setting: RunSetting, mesh: Mesh) -> contextlib.closing:
 
 
 def compare_devices(
-    setting: RunSetting, counts: Sequence[int], steps: int, folder: Path
+    setup: Setup, counts: Sequence[int], steps: int, folder: Path
 ) -> Iterator[Comparison]:
     """Take steps on one device, and each of these steps on more devices as well.
 
     Args:
-      setting: what is trained.
+      setup: the config, built.
       counts: numbers of devices.
       steps: number of steps.
       folder: keeps what `repeat` needs: the states and metrics of one device.
@@ -333,14 +306,14 @@ def compare_devices(
     Raises:
       UserError: a mesh does not fit.
     """
-    reference = compile_mesh(setting, "1 device", meshes.MeshConfig(data=1))
+    reference = compile_mesh(setup, "1 device", meshes.MeshConfig(data=1))
     others = [
-        compile_mesh(setting, f"{count} devices", scale_layout(setting.layout, count))
+        compile_mesh(setup, f"{count} devices", scale_layout(setup.mesh, count))
         for count in counts
     ]
-    leaves = fetch(first_state(setting, reference.mesh))
+    leaves = fetch(first_state(setup, reference.mesh))
     reference_metrics = []
-    with open_rows(setting, reference.mesh) as rows:
+    with open_rows(setup, reference.mesh) as rows:
         for step in range(1, steps + 1):
             batch = next(rows)
             np.savez(folder / f"{step}.npz", *leaves)
@@ -356,21 +329,21 @@ def compare_devices(
     (folder / REFERENCE).write_text(json.dumps(reference_metrics))
 
 
-def repeat(setting: RunSetting, folder: Path) -> list[dict[str, float]]:
+def repeat(setup: Setup, folder: Path) -> list[dict[str, float]]:
     """Take the steps of `compare_devices` again, on all devices of all processes.
 
     Args:
-      setting: what is trained.
+      setup: the config, built.
       folder: the folder of `compare_devices`.
 
     Returns:
       The result of `compare` for each step.
     """
-    layout = scale_layout(setting.layout, jax.device_count())
-    compiled = compile_mesh(setting, "all devices", layout)
+    layout = scale_layout(setup.mesh, jax.device_count())
+    compiled = compile_mesh(setup, "all devices", layout)
     reference_metrics = json.loads((folder / REFERENCE).read_text())
     differences = []
-    with open_rows(setting, compiled.mesh) as rows:
+    with open_rows(setup, compiled.mesh) as rows:
         for step, ours in enumerate(reference_metrics, start=1):
             with np.load(folder / f"{step}.npz") as file:
                 leaves = [file[f"arr_{i}"] for i in range(len(file.files))]

@@ -19,7 +19,7 @@ from jaxssl.text import Say
 from jaxssl.train.process_settings import use_compilation_cache
 from jaxssl.train.setup import set_up
 from jaxssl.verify import device_equivalence
-from jaxssl.verify.device_equivalence import Comparison, RunSetting
+from jaxssl.verify.device_equivalence import Comparison
 
 # Seconds that all steps on several processes may take, compilation included.
 PROCESS_SECONDS = 3600
@@ -47,35 +47,16 @@ class Child(NamedTuple):
     stderr: Path
 
 
-def read_counts(words: Sequence[str], flag: str) -> list[int]:
+def read_counts(values: Sequence[str], flag: str) -> list[int]:
     """Read numbers of devices from a flag; 1 is left out, as it is the reference.
 
     Raises:
-      UserError: a word is no number above 0.
+      UserError: a value is no number above 0.
     """
-    for word in words:
-        if not word.isdecimal() or int(word) < 1:
-            raise UserError(f"--{flag} has {word!r}; give numbers, as in 1,2,4,8.")
-    return sorted({int(word) for word in words} - {1})
-
-
-def read_setting(spec: str, overrides: Sequence[str]) -> RunSetting:
-    """Build what a config describes.
-
-    Raises:
-      UserError: it cannot be built.
-    """
-    setup = set_up(config_file.load(spec, overrides))
-    return RunSetting(
-        task=setup.experiment.task,
-        train_set=setup.experiment.train_set,
-        init_from=setup.experiment.init_from,
-        batches=setup.batches,
-        spec=setup.spec(),
-        batch_size=setup.train.batch_size,
-        seed=setup.seed,
-        layout=setup.mesh,
-    )
+    for value in values:
+        if not value.isdecimal() or int(value) < 1:
+            raise UserError(f"--{flag} has {value!r}; give numbers, as in 1,2,4,8.")
+    return sorted({int(value) for value in values} - {1})
 
 
 def verify(
@@ -91,7 +72,7 @@ def verify(
 
     Args:
       spec: ``FILE`` or ``FILE:variant``.
-      overrides: words such as ``--config.seed=1``.
+      overrides: arguments such as ``--config.seed=1``.
       devices: numbers of devices.
       processes: numbers of processes with one device each.
       steps: number of steps; each starts from the state that one device reached.
@@ -104,20 +85,20 @@ def verify(
       UserError: the config cannot be read, or a mesh does not fit it.
       ChildFailedError: a process failed or took too long.
     """
-    config_file.load(spec, overrides)  # Mistakes are found before jax is started.
+    recipe = config_file.load(spec, overrides)  # Before jax looks for devices.
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", max(devices, default=1))
     use_compilation_cache()
-    setting = read_setting(spec, overrides)
+    setup = set_up(recipe)
     say(
-        f"{steps} steps of {setting.batch_size} rows; largest relative differences "
+        f"{steps} steps of {setup.train.batch_size} rows; largest relative differences "
         "from one device"
     )
     say(_line("", {group: group for group in device_equivalence.TOLERANCES}))
     with tempfile.TemporaryDirectory(prefix="jaxssl-verify-") as scratch:
         folder = Path(scratch)
         comparisons = _show(
-            device_equivalence.compare_devices(setting, devices, steps, folder), say
+            device_equivalence.compare_devices(setup, devices, steps, folder), say
         )
         for count in processes:
             comparisons += _show(_run_processes(spec, overrides, count, folder), say)

@@ -49,13 +49,13 @@ class RunPair(NamedTuple):
     """How every start of the undisturbed and of the killed run is made.
 
     Attributes:
-      words: the words behind ``jaxssl train``, without ``--workdir``.
+      arguments: the arguments of ``jaxssl train``, without ``--workdir``.
       train: the section ``train`` after all overrides.
       folder: holds both runs, the records of their batches, and their output.
       say: takes one line for a person.
     """
 
-    words: Sequence[str]
+    arguments: Sequence[str]
     train: train_config.TrainConfig
     folder: Path
     say: text.Say
@@ -85,7 +85,7 @@ def verify(
 
     Args:
       spec: ``FILE`` or ``FILE:variant``.
-      overrides: words such as ``--config.seed=1``.
+      overrides: arguments such as ``--config.seed=1``.
       kills: how many times the second run is killed.
       seed: decides at which steps, and how long after each step.
       folder: keeps both runs; None for a temporary folder.
@@ -179,7 +179,7 @@ def _start(
     workdir = pair.folder / name
     with (pair.folder / f"{name}.log").open("ab") as log:
         child = subprocess.Popen(
-            [*command, *pair.words, f"--workdir={workdir}"],
+            [*command, *pair.arguments, f"--workdir={workdir}"],
             stdout=log,
             stderr=subprocess.PIPE,
             text=True,

@@ -207,9 +207,9 @@ def test_convolutions_by_loops(groups, stride, low, high, hole, step):
             feature_group_count=groups,
         )  # fmt: skip
 
-    found = work(convolve, (2, 9, 6, 4), (3, 2, 4 // groups, 10))
+    counted = work(convolve, (2, 9, 6, 4), (3, 2, 4 // groups, 10))
     pairs = pairs_by_loops(9, 3, stride, low, high, hole, step) * 5 * 2
-    assert found.total == 2 * 2 * 10 * (4 // groups) * pairs
+    assert counted.total == 2 * 2 * 10 * (4 // groups) * pairs
 
 
 def test_gradients_of_a_network_agree_with_xla():

@@ -112,10 +112,10 @@ def test_a_report_adds_up():
     report = make_report()
     assert report.memory.total == 3.75 * 2**30
     assert report.spare == pytest.approx(1 - 3.75 / 16)
-    found = report.least()
-    assert found["compute"] == pytest.approx(1e-3)  # 197 GFLOP at 197 TFLOP/s.
-    assert found["HBM"] == pytest.approx(1.5 * 2**30 / 819e9)  # In, and out.
-    assert found["links"] == pytest.approx(3e8 / 200e9)  # A reduction goes both ways.
+    least = report.least()
+    assert least["compute"] == pytest.approx(1e-3)  # 197 GFLOP at 197 TFLOP/s.
+    assert least["HBM"] == pytest.approx(1.5 * 2**30 / 819e9)  # In, and out.
+    assert least["links"] == pytest.approx(3e8 / 200e9)  # A reduction goes both ways.
     text = aot.render(report)
     assert "1.00 arguments + 0.50 outputs + 2.00 temporaries + 0.25 code = 3.75" in text
     assert "77% spare" in text
@@ -144,10 +144,10 @@ def test_numbers_that_a_compiler_does_not_count_are_left_out():
     [("libtpu", "v5e:2x2", "tpu"), ("jax_cuda12_plugin", "h100:8", "gpu")],
 )
 def test_a_missing_compiler_says_what_to_install(monkeypatch, package, name, extra):
-    found = importlib.util.find_spec
+    original = importlib.util.find_spec
 
     def find_spec(asked, *rest):
-        return None if asked == package else found(asked, *rest)
+        return None if asked == package else original(asked, *rest)
 
     monkeypatch.setattr(importlib.util, "find_spec", find_spec)
     with pytest.raises(UserError, match=rf"pip install 'jaxssl\[aot-{extra}\]'"):
@@ -222,14 +222,14 @@ def test_a_step_for_four_tpu_chips(tmp_path, faults):
     code, out, errors = run("--topology=v5e:2x2", "--mesh=data=4", f"--json={target}")
     assert (code, errors) == (0, [])
     assert "v5e:2x2: mesh data 4 x model 1, replicated, batch 8" in out
-    found = json.loads(target.read_text())
-    assert found["memory"]["total"] > 0
+    report = json.loads(target.read_text())
+    assert report["memory"]["total"] > 0
     # Gradients of 48 x 8 + 8 x 3 + 3 numbers, the statistics of 48, two metrics.
-    assert found["collectives"].keys() == {"all-reduce"}
-    sent = found["collectives"]["all-reduce"]["size"]
+    assert report["collectives"].keys() == {"all-reduce"}
+    sent = report["collectives"]["all-reduce"]["size"]
     assert 4 * (411 + 48) <= sent <= 4 * (411 + 48) + 64
     again = run("--topology=v5e:2x2", "--mesh=data=4", "--lower")
-    assert found["program"] in again[1]
+    assert report["program"] in again[1]
     faults.record("F19", injected=1, survived=1)
 
 
@@ -282,10 +282,10 @@ def test_a_step_for_eight_gpus(tmp_path, faults):
     words = ("--topology=h100:8", "--mesh=data=8,params=fsdp", f"--json={target}")
     code, _, errors = run(*words)
     assert (code, errors) == (0, [])
-    found = json.loads(target.read_text())
-    assert found["mesh"] == {"data": 8, "model": 1}
-    assert found["xla"] == {"flops": None, "bytes": None}
-    assert "all-reduce" in found["collectives"]
+    report = json.loads(target.read_text())
+    assert report["mesh"] == {"data": 8, "model": 1}
+    assert report["xla"] == {"flops": None, "bytes": None}
+    assert "all-reduce" in report["collectives"]
     faults.record("F19", injected=1, survived=1)
 
 

@@ -182,7 +182,7 @@ def test_a_mistake_is_one_line_and_writes_nothing(folder, capsys, line, faults):
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "line"),
     [
         ("evaluate --workdir={run} --evals=shade", "'shades'"),
         ("evaluate --workdir={run} --config={tiny}.py", "no file"),
@@ -191,29 +191,29 @@ def test_a_mistake_is_one_line_and_writes_nothing(folder, capsys, line, faults):
         ("evaluate --workdir={run} --config.eval.frist=1", "Did you mean 'first'"),
     ],
 )
-def test_a_mistake_changes_no_run(copy, capsys, words, told, faults):
+def test_a_mistake_changes_no_run(copy, capsys, words, line, faults):
     before = _tree(copy)
     assert main(words.format(tiny=TINY, run=copy).split()) == 2
     err = capsys.readouterr().err
-    assert told in err
+    assert line in err
     assert err.count("\n") == 1
     assert _tree(copy) == before
     faults.record("F6", injected=1, survived=1)
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "line"),
     [
         ("--config={tiny}", "num_steps was 4, now 20"),
         ("--config={tiny}:wide", "model.width was 8, now 16"),
         ("--config={tiny} --config.data.count=32", "data.count was 24, now 32"),
     ],
 )
-def test_another_config_is_exit_code_7(copy, capsys, words, told, faults):
+def test_another_config_is_exit_code_7(copy, capsys, words, line, faults):
     before = _tree(copy)
     assert main(["train", *words.format(tiny=TINY).split(), f"--workdir={copy}"]) == 7
     err = capsys.readouterr().err
-    assert told in err
+    assert line in err
     assert err.count("\n") == 1
     assert _tree(copy) == before
     faults.record("F7", injected=1, survived=1)
@@ -231,8 +231,8 @@ def test_other_settings_may_follow_a_start_that_saved_nothing(copy, capsys):
         *sorted(flags, key=lambda word: word.removeprefix("--").removeprefix("no")),
         "--config.train.num_steps=3",
     ]
-    told = capsys.readouterr().out
-    assert "changed since the last start: model.width was 8, now 16\n" in told
+    out = capsys.readouterr().out
+    assert "changed since the last start: model.width was 8, now 16\n" in out
     assert checkpoints.steps(copy) == [3]
 
 
@@ -392,21 +392,21 @@ def test_an_evaluation_that_changes_the_state_is_caught(tmp_path, harm):
 
 
 def test_each_evaluation_says_what_it_found_and_which_settings_changed(tmp_path):
-    told = []
+    lines = []
     evals = {
         "few": lambda _: EvalResult({"conv1": 0.25, "conv1_sd": 0.0123}, {}),
         "filters": lambda _: EvalResult({}, {"conv1": np.zeros(3)}),
     }
     word = "--config.eval.first=20"
-    found = evaluation.run(evals, _state(), tmp_path, told.append, words=[word])
+    results = evaluation.run(evals, _state(), tmp_path, lines.append, words=[word])
     for name in evals:
         body = json.loads((tmp_path / f"{name}.json").read_text())
         assert body["changed"] == [word]
-    assert told == [
+    assert lines == [
         "few: conv1 0.2500 ± 0.012  (0 s)",
         "filters: conv1 in filters.npz  (0 s)",
     ]
-    table = evaluation.make_table(found, {"few": EvalResult({"conv1": 0.5}, {})})
+    table = evaluation.make_table(results, {"few": EvalResult({"conv1": 0.5}, {})})
     assert [line.split() for line in table.splitlines()] == [
         ["trained", "untrained"],
         ["few/conv1", "0.2500", "±", "0.012", "0.5000"],

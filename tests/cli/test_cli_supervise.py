@@ -62,15 +62,15 @@ def words(workdir, codes, *flags):
 def test_codes_that_are_started_again(tmp_path, capfd, codes, code, starts):
     assert cli.main(words(tmp_path, codes)) == code
     assert (tmp_path / "count").read_text() == str(starts)
-    told = starts - 1 + (code in supervise.RESTART)  # The last says that it gives up.
-    assert capfd.readouterr().err.count("supervise: ") == told
+    lines = starts - 1 + (code in supervise.RESTART)  # The last says that it gives up.
+    assert capfd.readouterr().err.count("supervise: ") == lines
 
 
 def test_retries_are_counted_without_a_new_step(tmp_path, capfd):
     assert cli.main(words(tmp_path, "5", "--retries=1")) == 5
     assert (tmp_path / "count").read_text() == "2"
-    told = capfd.readouterr().err
-    assert "code 5 again; no new step in 2 starts; giving up" in told
+    err = capfd.readouterr().err
+    assert "code 5 again; no new step in 2 starts; giving up" in err
 
 
 def test_waits_grow():
@@ -132,7 +132,7 @@ def test_a_killed_supervisor_leaves_no_trainer(waiting, faults):
 
 
 @pytest.mark.parametrize(
-    ("argv", "told"),
+    ("argv", "line"),
     [
         (["supervise"], "the command is missing"),
         (["supervise", "--", "jaxssl", "train"], "the command has no --workdir"),
@@ -145,6 +145,6 @@ def test_a_killed_supervisor_leaves_no_trainer(waiting, faults):
         (["supervise", "--config=a"], "--config is not a flag of supervise"),
     ],
 )
-def test_mistakes_are_told(argv, told, capsys):
+def test_mistakes_are_told(argv, line, capsys):
     assert cli.main(argv) == 2
-    assert told in capsys.readouterr().err
+    assert line in capsys.readouterr().err

@@ -90,13 +90,13 @@ def start(workdir, count, *words, cache, faults=None, late=None, **shared):
     Returns:
       A list of ``Started``.
     """
-    place = f"127.0.0.1:{free_port()}"
+    coordinator = f"127.0.0.1:{free_port()}"
     began, started = time.monotonic(), {}
     for i in sorted(range(count), key=lambda i: (late or {}).get(i, 0)):
         time.sleep(max(0, began + (late or {}).get(i, 0) - time.monotonic()))
         command = [
             *(*TRAIN, f"--config={TINY}", f"--workdir={workdir}"),
-            *(f"--coordinator={place}", f"--num_processes={count}"),
+            *(f"--coordinator={coordinator}", f"--num_processes={count}"),
             *(f"--process_id={i}", "--config.mesh.data=-1", *QUICK, *words),
         ]
         env = environment(cache, **shared, **(faults or {}).get(i, {}))
@@ -122,8 +122,8 @@ def finish(started):
         if done[i] is None:
             each.process.kill()
             each.process.wait()
-            told = _describe(each)
-            done[i] = told._replace(err=f"{told.err}\nHUNG")
+            killed = _describe(each)
+            done[i] = killed._replace(err=f"{killed.err}\nHUNG")
     return done
 
 
@@ -174,9 +174,9 @@ def children(pid):
         except OSError:
             continue
         parents.setdefault(int(fields[1]), []).append(int(stat.parent.name))
-    found, todo = [], [pid]
+    pids, todo = [], [pid]
     while todo:
         below = parents.get(todo.pop(), [])
-        found += below
+        pids += below
         todo += below
-    return found
+    return pids

@@ -34,15 +34,15 @@ def _spoil_leaf(tree, value):
 
 
 def _in_state(part, value):
-    return lambda new, found: (
+    return lambda new, scalars: (
         new._replace(**{part: _spoil_leaf(getattr(new, part), value)}),
-        found,
+        scalars,
     )
 
 
 FAULTS = {
-    "loss nan": lambda new, found: (new, {**found, "loss/classifier": jnp.nan}),
-    "loss inf": lambda new, found: (new, {**found, "loss/classifier": -jnp.inf}),
+    "loss nan": lambda new, scalars: (new, {**scalars, "loss/classifier": jnp.nan}),
+    "loss inf": lambda new, scalars: (new, {**scalars, "loss/classifier": -jnp.inf}),
     "params nan": _in_state("params", jnp.nan),
     "params inf": _in_state("params", jnp.inf),
     "stats nan": _in_state("stats", jnp.nan),
@@ -54,13 +54,15 @@ def _spoil(task, fault, bad):
     """Return the task with a fault after the steps whose numbers are in ``bad``."""
 
     def spoiled(state, batch, key):
-        new, found = task.step(state, batch, key)
-        found = {name: jnp.float32(value) for name, value in found.items()}
+        new, scalars = task.step(state, batch, key)
+        scalars = {name: jnp.float32(value) for name, value in scalars.items()}
         worse = jax.tree.map(
-            lambda x, like: jnp.asarray(x, like.dtype), fault(new, found), (new, found)
+            lambda x, like: jnp.asarray(x, like.dtype),
+            fault(new, scalars),
+            (new, scalars),
         )
         now = jnp.isin(state.step, jnp.array([*bad, -1]))
-        return jax.tree.map(lambda x, y: jnp.where(now, x, y), worse, (new, found))
+        return jax.tree.map(lambda x, y: jnp.where(now, x, y), worse, (new, scalars))
 
     return task._replace(step=spoiled)
 
@@ -74,10 +76,10 @@ def _by_hand(task, source, *, num_steps, bad):
     for number in range(num_steps):
         if number:
             batch = next(rows)
-        new, found = advance(state, batch, jax.random.fold_in(step_key, number))
+        new, scalars = advance(state, batch, jax.random.fold_in(step_key, number))
         if number not in bad:
             state = new
-            losses.append(float(found["loss/classifier"]))
+            losses.append(float(scalars["loss/classifier"]))
         state = state._replace(step=jnp.int32(number + 1))
     rows.close()
     return state, losses
@@ -95,11 +97,11 @@ def test_bad_steps_leave_no_trace_but_a_count(tiny, fit, tmp_path, fault, faults
     expected, losses = _by_hand(task, tiny.make_source(), num_steps=12, bad=bad)
     for a, b in zip(jax.tree.leaves(state), jax.tree.leaves(expected), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
-    told = _means(tmp_path)
-    assert [i for i, r in enumerate(told) if r["data/skipped_steps"]] == list(bad)
-    found = [r["loss/classifier"] for r in told if "loss/classifier" in r]
-    np.testing.assert_allclose(found, losses, rtol=1e-5)
-    assert all(math.isfinite(value) for r in told for value in r.values())
+    records = _means(tmp_path)
+    assert [i for i, r in enumerate(records) if r["data/skipped_steps"]] == list(bad)
+    logged = [r["loss/classifier"] for r in records if "loss/classifier" in r]
+    np.testing.assert_allclose(logged, losses, rtol=1e-5)
+    assert all(math.isfinite(value) for r in records for value in r.values())
     cause = "loss/classifier (1 x)" if "loss" in fault else "the update (1 x)"
     line = "STEP 1: 1 of the last 1 steps made no update; not finite: "
     assert f"{line}{cause}." in out.getvalue()
@@ -189,12 +191,12 @@ def test_three_in_a_row_stop_before_a_save(
 def test_what_the_bad_steps_were_given_is_written_down(tiny, fit, tmp_path):
     with pytest.raises(errors.NonFiniteError):
         fit(tmp_path, words=["--config.model.nan_at=9"])
-    told = json.loads((tmp_path / "nonfinite-10.json").read_text())
-    assert told["causes"] == ["loss/classifier"]
-    assert [given["step"] for given in told["steps"]] == [10, 11, 12]
+    record = json.loads((tmp_path / "nonfinite-10.json").read_text())
+    assert record["causes"] == ["loss/classifier"]
+    assert [given["step"] for given in record["steps"]] == [10, 11, 12]
     key = jax.random.split(jax.random.key(3))[1]
     with pipeline.batches(tiny.make_source(), batch_size=8, seed=3) as rows:
-        for number, given in zip(range(12), [None] * 9 + told["steps"], strict=True):
+        for number, given in zip(range(12), [None] * 9 + record["steps"], strict=True):
             ids = next(rows)["id"].tolist()
             if given is not None:
                 words = jax.random.key_data(jax.random.fold_in(key, number))
@@ -228,9 +230,9 @@ def test_what_bad_steps_were_given_is_told_of_damaged_data(tiny, fit, tmp_path):
             words=["--config.model.nan_at=9"],
             c={"max_bad_records": 12},
         )
-    told = json.loads((tmp_path / "nonfinite-10.json").read_text())
+    record = json.loads((tmp_path / "nonfinite-10.json").read_text())
     expected = epochs(tiny.make_source(), batch_size=8, seed=3)
-    for given in told["steps"]:
+    for given in record["steps"]:
         assert given["ids"] == expected(given["step"] - 1).tolist()
 
 
@@ -251,7 +253,7 @@ def test_a_run_that_ends_has_time_for_the_save_in_flight(
     tiny, fit, tmp_path, monkeypatch, cause
 ):
     """The limit of a step would end it by the watchdog's code instead of its own."""
-    dogs, seen = [], []
+    dogs, allowed_long = [], []
     settle, watch, open_store = (
         checkpoints.settle,
         watchdog.watch,
@@ -270,10 +272,10 @@ def test_a_run_that_ends_has_time_for_the_save_in_flight(
             try:
                 yield store
             finally:
-                seen.append(dogs[0].long)
+                allowed_long.append(dogs[0].long)
 
     def look_and_settle(store):
-        seen.append(dogs[0].long)
+        allowed_long.append(dogs[0].long)
         settle(store)
 
     monkeypatch.setattr(watchdog, "watch", watch_and_keep)
@@ -283,8 +285,8 @@ def test_a_run_that_ends_has_time_for_the_save_in_flight(
     source = tiny.make_source(kind=ArraySource if cause == "numbers" else _Ends)
     with pytest.raises((errors.NonFiniteError, UserError), match="Step 8 is kept"):
         fit(tmp_path, words=words, source=source)
-    assert len(seen) >= 3
-    assert all(seen)
+    assert len(allowed_long) >= 3
+    assert all(allowed_long)
 
 
 def test_two_in_a_row_go_on_again_and_again(fit, tmp_path):
@@ -351,9 +353,9 @@ def test_the_meter_counts_in_a_row_over_intervals():
             metric_sums.UPDATE: False,
         }
         bad = {name: jnp.asarray(value) for name, value in bad.items()}
-        found = {"loss/a": jnp.float32(a), "loss/b": jnp.float32(b), "acc": 1.0}
+        scalars = {"loss/a": jnp.float32(a), "loss/b": jnp.float32(b), "acc": 1.0}
         skip = jnp.asarray(bool(np.isnan(a + b)))
-        meter = metric_sums.add(meter, found, bad, skip, jnp.int32(number))
+        meter = metric_sums.add(meter, scalars, bad, skip, jnp.int32(number))
         if number == 3:
             assert [int(n) for n in (meter.count, meter.skipped, meter.streak)] == [
                 *(1, 2, 2)

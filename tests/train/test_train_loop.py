@@ -76,18 +76,18 @@ def test_eight_devices_agree_with_one(tiny, fit, tmp_path):
 
 
 def test_evaluations_run_before_during_and_after(fit, tmp_path):
-    seen = []
+    steps = []
 
     def look(state):
-        seen.append(int(state.step))
+        steps.append(int(state.step))
         assert len(state.step.devices()) == 1
         return EvalResult({"step": float(state.step)}, {})
 
     every = meshes.MeshConfig()
     fit(tmp_path / "run", evals={"look": look}, c={"eval_every": 8}, layout=every)
-    assert seen == [0, 8, 16, 20]
-    found = [r["look/step"] for r in _records(tmp_path / "run") if "look/step" in r]
-    assert found == [0, 8, 16, 20]
+    assert steps == [0, 8, 16, 20]
+    logged = [r["look/step"] for r in _records(tmp_path / "run") if "look/step" in r]
+    assert logged == [0, 8, 16, 20]
 
 
 def test_a_finished_run_is_left_alone(tiny, fit, tmp_path, bits):
@@ -191,8 +191,8 @@ def test_a_task_with_other_metrics_begins_their_record_anew(tiny, fit, cut, tmp_
     task, out = tiny.make_task(), io.StringIO()
 
     def step(state, batch, key):
-        new, found = task.step(state, batch, key)
-        return new, {**found, "acc/other": found["acc/shade"]}
+        new, scalars = task.step(state, batch, key)
+        return new, {**scalars, "acc/other": scalars["acc/shade"]}
 
     cut(tmp_path, 7)
     fit(tmp_path, task=task._replace(step=step), c=RARE, stream=out)
@@ -221,8 +221,8 @@ def test_a_step_must_keep_the_shapes_of_its_state(tiny, fit, tmp_path):
     task = tiny.make_task()
 
     def widen(state, batch, key):
-        new, found = task.step(state, batch, key)
-        return new._replace(step=new.step * 1.0), found
+        new, scalars = task.step(state, batch, key)
+        return new._replace(step=new.step * 1.0), scalars
 
     with pytest.raises(TypeError, match=r"turns step from .*int32.*float32"):
         fit(tmp_path / "run", task=task._replace(step=widen))
@@ -355,8 +355,8 @@ def test_untrained_state_has_fresh_parameters_and_moved_statistics(tiny, mesh, b
     assert bits(state.params) == bits(fresh.params)
     assert bits(state.opt_state) == bits(fresh.opt_state)
     mean = (source.arrays["image"] / 255.0).reshape(24, -1).mean(0)
-    found = np.asarray(state.stats["classifier"]["mean"])
-    np.testing.assert_allclose(found, mean, atol=0.05)
+    average = np.asarray(state.stats["classifier"]["mean"])
+    np.testing.assert_allclose(average, mean, atol=0.05)
 
 
 def test_config_and_run_are_on_record(fit, tmp_path):

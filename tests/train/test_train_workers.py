@@ -61,8 +61,8 @@ def _end(started):
         code = started.process.wait(timeout=SECONDS)
     except subprocess.TimeoutExpired:
         code = None
-    told = started.err.read_text().splitlines()
-    return code, [line for line in told if "resource_tracker" not in line]
+    lines = started.err.read_text().splitlines()
+    return code, [line for line in lines if "resource_tracker" not in line]
 
 
 @pytest.mark.parametrize("count", [1, 2])

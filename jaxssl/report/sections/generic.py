@@ -59,7 +59,9 @@ def summarize(run: Run) -> Summary:
     asks = not run.evals and isinstance(run.config.get("eval"), Mapping)
     return Summary(
         title="What the run reached",
-        claim=f"{when}{claim}." if claim else "What this run learned has not been measured yet.",
+        claim=f"{when}{claim}."
+        if claim
+        else "What this run learned has not been measured yet.",
         tiles=[
             (*split(value.value, value.unit), _explain(run, name, key))
             for name, key, value in found[:_TILES]
