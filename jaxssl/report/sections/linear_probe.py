@@ -46,9 +46,7 @@ def make(
         "layers": layers,
         "rows": [_row(baseline, random, layers) for baseline in baselines],
     }
-    return Section(
-        "linear_probe", TITLE, context, EVALUATIONS, summary=summarize(run)
-    )
+    return Section("linear_probe", TITLE, context, EVALUATIONS, summary=summarize(run))
 
 
 def summarize(run: Run) -> Summary:
