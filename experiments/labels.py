@@ -12,7 +12,7 @@ from typing import Any
 
 import runner
 
-from jaxssl.report import labels as report
+from jaxssl.report.sections import labels as report
 
 CPU = "configs/classify_fashion_mnist.py"
 PAPER = "configs/classify_cifar10.py"
@@ -22,7 +22,7 @@ CLEAN = ("--config.noise.kind=none", "--config.noise.rate=0")
 TEST = "test/accuracy"
 
 QUANTITIES = {**report.QUANTITIES, "gap": "gap"}
-"""As `jaxssl.report.labels` calls them; a gap is the fit minus the test."""
+"""As `jaxssl.report.sections.labels` calls them; a gap is the fit minus the test."""
 
 
 def noise(rate: float) -> tuple[str, ...]:

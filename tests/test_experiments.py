@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxssl.report import labels as report_labels
+from jaxssl.report.sections import labels as report_labels
 from jaxssl.run import config_file
 
 ROOT = Path(__file__).parent.parent

@@ -7,7 +7,9 @@ import xml.etree.ElementTree
 import numpy as np
 import pytest
 
-from jaxssl.report import figures, inputs, labels, page, weights
+from jaxssl.report import figures, page
+from jaxssl.report.sections import labels, weights
+from jaxssl.run import read as reader
 from tests.report.test_report_page import read
 from tests.report.workdirs import label_config, label_log, put, start
 
@@ -78,14 +80,14 @@ def test_the_meaning_is_that_of_counted_answers():
 
 
 @pytest.mark.parametrize("other", ["bilevel", "sgd"])
-def test_nothing_of_chapter_4_is_on_the_page(bilevel, sgd, other):
+def test_nothing_of_chapter_4_is_on_the_page(bilevel, sgd, drawn, other):
     text, seen = read(page.write({"bilevel": bilevel, "sgd": sgd}[other]))
     assert "not run" not in seen.text.replace("marked “not run”", "")
     for word in ("probe", "untrained", "random init", "Beside the thesis", "filters"):
         assert word not in seen.text.lower(), word
     assert [name for name in re.findall(r'<section id="(\w+)"', text)] == [
         name
-        for name in ("labels", "weights", "curves", "run")
+        for name in ("labels", "weights", "curves", "facts")
         if name != "weights" or other == "bilevel"
     ]
     assert ("Which mini-batches counted" in seen.text) == (other == "bilevel")
@@ -101,9 +103,7 @@ def test_nothing_of_chapter_4_is_on_the_page(bilevel, sgd, other):
 def test_a_further_evaluation_asks_nothing_of_the_untrained_network(bilevel):
     put(bilevel / "evals", "predictions", {"noise": 0.2125})
     _, seen = read(page.write(bilevel))
-    assert "Further evaluation: predictions, %. network noise This run 21.2" in (
-        seen.text
-    )
+    assert "predictions, after 1,200 steps. metric This run noise 21.2 %" in seen.text
     assert "Random init" not in seen.text
 
 
@@ -113,7 +113,7 @@ def test_weights_are_told_in_numbers(bilevel):
     assert "right label had the mean weight 0.110, one with a wrong label 0.080" in (
         seen.text
     )
-    assert "Last: right label 0.110, wrong label 0.0800, plain mean 0.143." in seen.text
+    assert "Last: right label 0.11, wrong label 0.08, plain mean 0.1429." in seen.text
     assert "Dotted: 0.143" in seen.text
     assert "Steps without weights" not in seen.text  # There were none.
 
@@ -220,7 +220,7 @@ def cells(drawing):
     return found
 
 
-def test_the_heat_map_turns_at_zero_and_fades_with_the_share():
+def test_the_heat_map_turns_at_zero_and_fades_with_the_share(drawn):
     shares = np.zeros((20, 2))
     shares[[9, 10, 12], 0] = 0.16, 0.64, 0.2
     shares[[0, 19], 1] = 0.04, weights.LEAST / 2
@@ -234,7 +234,7 @@ def test_the_heat_map_turns_at_zero_and_fades_with_the_share():
     assert sorted(cells(drawing)) == sorted(expected)
 
 
-def test_many_intervals_are_averaged():
+def test_many_intervals_are_averaged(drawn):
     steps = np.arange(1, 401)
     shares = np.zeros((20, 400))
     shares[10] = np.where(steps % 5 == 0, 1.0, 0.5)
@@ -246,14 +246,14 @@ def test_many_intervals_are_averaged():
 
 
 def test_the_best_is_that_of_one_curve(bilevel):
-    assert labels.best(inputs.read(bilevel)) == (200, 0.81)
+    assert labels.best(reader.read(bilevel)) == (200, 0.81)
     put(bilevel / "evals", "test", {"accuracy": 0.85}, step=400)  # Of more images.
-    run = inputs.read(bilevel)
+    run = reader.read(bilevel)
     assert labels.best(run) == (200, 0.81)
     _, seen = read(page.write(bilevel))
     assert "85.0 % of held-out images right after the last epoch. It" in seen.text
     (bilevel / "metrics.jsonl").unlink()
-    assert labels.best(inputs.read(bilevel)) == (400, 0.85)
+    assert labels.best(reader.read(bilevel)) == (400, 0.85)
 
 
 @pytest.mark.parametrize(
@@ -277,7 +277,7 @@ def test_a_task_is_the_data_and_not_where_they_lie(change, same):
         "noise": {"kind": "predicted", "file": "here.npz"},
         "learner": {"name": "sgd"},
     }
-    assert labels._same_task(ours, {**ours, **change}) == same
+    assert labels._is_same_task(ours, {**ours, **change}) == same
 
 
 def test_one_drawing_fits_a_phone():

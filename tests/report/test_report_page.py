@@ -9,8 +9,19 @@ import numpy as np
 import pytest
 
 from jaxssl.errors import UserError
-from jaxssl.report import figures, page
-from tests.report.workdirs import CLASSES, KS, LAYERS, OURS, RANDOM, fill, put, start
+from jaxssl.report import page
+from tests.report.workdirs import (
+    CLASSES,
+    KS,
+    LAYERS,
+    OURS,
+    RANDOM,
+    fill,
+    gan,
+    put,
+    put_metrics,
+    start,
+)
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -42,7 +53,8 @@ class Page(html.parser.HTMLParser):
 
     @property
     def text(self):
-        return re.sub(r"\s+", " ", " ".join(self.words).replace("\xa0", " "))
+        text = " ".join(self.words).replace("\N{EN DASH}", "-")
+        return re.sub(r"\s+", " ", text.replace("\xa0", " "))
 
     def all(self, tag):
         return [attrs for name, attrs in self.elements if name == tag]
@@ -55,13 +67,22 @@ def read(path):
     return text, seen
 
 
+ASKED = ("linear_probe", "knn", "retrieval", "filters", "shortcut", "pretext")
+
+
 @pytest.fixture
 def workdir(tmp_path):
     return fill(start(tmp_path / "run"))
 
 
-def test_full_page_says_what_was_learned(workdir):
-    _, seen = read(page.write(workdir))
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    """The page of a run that has all evaluations of chapter 4: text, parsed."""
+    return read(page.write(fill(start(tmp_path_factory.mktemp("full") / "run"))))
+
+
+def test_full_page_says_what_was_learned(full):
+    _, seen = full
     assert (
         "By learning to tell 5 image transformations apart (72.6 % right), without any "
         "label, the network found features from which a linear probe gets 61.5 % "
@@ -72,8 +93,8 @@ def test_full_page_says_what_was_learned(workdir):
     assert "not run" not in seen.text.split("Beside the thesis")[1].split("Random")[0]
 
 
-def test_full_page_contains_each_number(workdir):
-    _, seen = read(page.write(workdir))
+def test_full_page_contains_each_number(full):
+    _, seen = full
     wanted = [f"{100 * x:.1f}" for x in (*OURS, *RANDOM)]
     wanted += ["+13.6", "+14.4", "+17.9", "+18.7", "+20.9"]  # gaps to random init
     wanted += [f"{100 * (0.5 + 0.001 * k):.1f}" for k in KS]
@@ -85,8 +106,8 @@ def test_full_page_contains_each_number(workdir):
     assert [number for number in wanted if number not in seen.text] == []
 
 
-def test_full_page_says_what_was_run(workdir):
-    text, seen = read(page.write(workdir))
+def test_full_page_says_what_was_run(full):
+    text, seen = full
     assert "jaxssl train --config=configs/a.py '--workdir=my runs/a'" in seen.text
     assert "1,200 of 1,200" in seen.text
     assert "Time in training steps 2 min 00 s" in seen.text
@@ -97,8 +118,8 @@ def test_full_page_says_what_was_run(workdir):
     assert "secret-host" not in text
 
 
-def test_nothing_is_loaded_from_elsewhere(workdir):
-    text, seen = read(page.write(workdir))
+def test_nothing_is_loaded_from_elsewhere(full):
+    text, seen = full
     for tag, attrs in seen.elements:
         assert tag not in (
             "script",
@@ -117,8 +138,8 @@ def test_nothing_is_loaded_from_elsewhere(workdir):
     assert any("default-src 'none'" in a.get("content", "") for a in seen.all("meta"))
 
 
-def test_it_can_be_read_without_eyes_or_colours(workdir):
-    text, seen = read(page.write(workdir))
+def test_it_can_be_read_without_eyes_or_colours(full):
+    text, seen = full
     assert seen.all("html") == [{"lang": "en"}]
     assert len(seen.all("img")) > 30
     assert all(attrs.get("alt") for attrs in seen.all("img"))
@@ -148,22 +169,22 @@ def test_spreads_are_no_results_and_numbers_in_names_are_numbers(tmp_path):
     assert "conv2_sd" not in seen.text
 
 
-def test_neighbours_with_the_same_label_are_counted_in_words(workdir):
-    _, seen = read(page.write(workdir))
+def test_neighbours_with_the_same_label_are_counted_in_words(full):
+    _, seen = full
     told = "Same label as the query: 8 of the 12 neighbours below; {} % over all images"
     assert told.format("43.8") in seen.text
     assert told.format("31.2") in seen.text
 
 
-def test_figures_and_tables_are_numbered_through(workdir):
-    _, seen = read(page.write(workdir))
+def test_figures_and_tables_are_numbered_through(full):
+    _, seen = full
     for kind, least in (("Figure", 7), ("Table", 4)):
         numbers = [int(n) for n in re.findall(rf"{kind} (\d+)\.(?!\d)", seen.text)]
         assert numbers == list(range(1, len(numbers) + 1))
         assert len(numbers) >= least
 
 
-def test_equal_input_gives_an_equal_file(workdir):
+def test_equal_input_gives_an_equal_file(workdir, drawn):
     first = page.write(workdir).read_bytes()
     assert page.write(workdir).read_bytes() == first
     assert sorted(p.name for p in workdir.iterdir() if "report" in p.name) == [
@@ -182,34 +203,117 @@ def test_a_run_of_several_processes_says_how_to_start_them(workdir, count):
     assert ("--process_id" in seen.text) == (count == 2)
 
 
-def test_half_a_run_names_the_command_for_each_missing_piece(tmp_path):
-    workdir = start(tmp_path / "run")
+def test_half_a_run_names_the_command_for_what_its_config_asks(tmp_path):
+    asked = {name: {} for name in (*ASKED, "features", "online")}
+    workdir = start(tmp_path / "run", eval=asked)
     _, seen = read(page.write(workdir))
-    for name in ("linear_probe", "knn", "retrieval", "filters", "shortcut", "pretext"):
+    for name in ASKED:
         assert f"jaxssl evaluate --workdir={workdir} --evals={name}" in seen.text
+    assert "--evals=features" not in seen.text
     train = f"not run: jaxssl train --config=configs/a.py --workdir={workdir}"
     assert seen.text.count(train) == 2
     assert "has not been measured yet" in seen.text
-    before_thesis = seen.text.split("Beside the thesis")[:-1]
-    assert not re.search(r"\d\d\.\d", " ".join(before_thesis))
+    without_thesis = re.sub("Beside the thesis.*Training", "", seen.text)
+    assert not re.search(r"\d\d\.\d", without_thesis)
     assert seen.all("img") == []
 
 
-def test_each_piece_can_be_missing_alone(workdir, monkeypatch):
-    monkeypatch.setattr(figures, "training", lambda *_, **__: "")  # Slow, and not it.
-    whole = page.write(workdir).read_text()
-    evals = workdir / "evals"
-    pieces = [*evals.glob("*.*"), evals / "random_init" / "linear_probe.json"]
-    pieces += [evals / "random_init" / "retrieval.npz"]
-    pieces += [workdir / "metrics.jsonl", workdir / "run.json"]
-    for path in pieces:
-        content = path.read_bytes()
+def test_what_a_config_does_not_ask_for_is_not_named(tmp_path):
+    workdir = start(tmp_path / "run", eval={"knn": {}, "online": {}})
+    text, seen = read(page.write(workdir))
+    assert re.findall(r'<section id="([\w-]+)"', text) == [
+        "knn", "thesis", "curves", "facts",
+    ]  # fmt: skip
+    assert seen.text.count("jaxssl evaluate") == 2  # Once for all, once for this.
+
+
+@pytest.mark.parametrize(
+    ("lost", "words"),
+    [
+        ("evals/knn.json", "knn: knn.json is missing"),
+        ("evals/pretext.npz", "pretext: pretext.npz is missing"),
+        ("evals/random_init/retrieval.npz", "The same queries with random init - not"),
+        ("evals/random_init/filters.npz", "The filters before training - not run:"),
+        ("evals/random_init/knn.*", "The same for random init - not run:"),
+        ("evals/random_init/linear_probe.*", "Random init not run: jaxssl evaluate"),
+        ("metrics.jsonl", "The training log (metrics.jsonl) - not run:"),
+        ("run.json", "The record of the run (run.json) - not run:"),
+    ],
+)
+def test_each_piece_can_be_missing_alone(workdir, lost, words):
+    for path in workdir.glob(lost):
         path.unlink()
-        _, seen = read(page.write(workdir))
-        if path.name not in ("few_shot.json",):
-            assert "not run:" in seen.text, path
-        path.write_bytes(content)
-    assert page.write(workdir).read_text() == whole
+    assert words in read(page.write(workdir))[1].text
+
+
+def test_a_run_of_version_0_1_has_the_same_page(workdir):
+    page.write(workdir)
+    text = (workdir / "report.html").read_text()
+    for path in workdir.glob("evals/**/*.json"):
+        body = json.loads(path.read_text())
+        metrics = body.pop("metrics")
+        body["scalars"] = {name: metrics[name]["value"] for name in metrics}
+        for name, fields in metrics.items():
+            if "spread" in fields:
+                body["scalars"][f"{name}_sd"] = fields["spread"]
+        path.write_text(json.dumps(body))
+    assert page.write(workdir).read_text() == text
+
+
+def test_a_gan_is_not_told_to_run_what_it_does_not_have(tmp_path):
+    text, seen = read(page.write(gan(tmp_path / "run")))
+    assert re.findall(r'<section id="([\w-]+)"', text) == [
+        "evaluation-fid", "evaluation-samples", "curves", "facts",
+    ]  # fmt: skip
+    assert "not run" not in seen.text.replace("marked “not run”", "")
+    for word in ("jaxssl evaluate", "thesis", "Table 4.2", "probe", "random init"):
+        assert word not in seen.text
+    assert "After 1,200 steps: fid 41.2." in seen.text
+    assert "fid 41.2 lower" in seen.text
+    assert "Last: discriminator 75.0 %." in seen.text
+    assert "Last: gradient 0.25." in seen.text
+    assert [attrs["alt"] for attrs in seen.all("img")] == ["samples: images, this run"]
+
+
+def test_units_are_those_of_the_files(tmp_path):
+    workdir = start(tmp_path / "run", method={"name": "pose"}, eval={"pose": {}})
+    error = {"value": 0.081, "unit": "m", "higher_is_better": False, "spread": 0.002}
+    recall = {"value": 0.5, "unit": "share", "chance": 0.1, "higher_is_better": True}
+    plain = {"value": 0.75}
+    put_metrics(
+        workdir / "evals", "pose", {"mpjpe_m": error, "recall": recall, "r": plain}
+    )
+    bare = {"mpjpe_m": {"value": 0.25, "unit": "m"}}
+    put_metrics(workdir / "evals" / "random_init", "pose", bare)
+    other = start(tmp_path / "other")
+    put_metrics(other / "evals", "pose", {"mpjpe_m": {"value": 0.5, "unit": "m"}})
+    row = {"loss/pose": 0.5, "online/mpjpe": 0.125, "online/recall": 0.5, "x/y": 0.5}
+    (workdir / "metrics.jsonl").write_text(json.dumps({"step": 9, **row}) + "\n")
+    units = {"online/mpjpe": "m", "online/recall": "share"}
+    (workdir / "metric_units.json").write_text(json.dumps(units))
+    _, seen = read(page.write(workdir, baselines={"plain": other}))
+    table = seen.text.split("metric This run Random init plain chance better")[1]
+    assert table.startswith(
+        " mpjpe_m 0.081 ± 0.002 m 0.25 m 0.5 m lower"
+        " recall 50.0 % - - 10.0 % higher r 0.75 - -"
+    )
+    for last in ("pose 0.5.", "mpjpe 0.125 m.", "recall 50.0 %.", "y 0.5."):
+        assert f"Last: {last}" in seen.text
+    assert "8.1 %" not in seen.text
+
+
+def test_shares_have_a_section_where_other_units_have_a_table(tmp_path):
+    """A probe of a regression is no accuracy: nothing is multiplied by 100."""
+    workdir = start(tmp_path / "run", method={"name": "pose"})
+    errors = {
+        "conv1": {"value": 0.5, "unit": "m"},
+        "conv2": {"value": 0.25, "unit": "m"},
+    }
+    put_metrics(workdir / "evals", "linear_probe", errors)
+    text, seen = read(page.write(workdir))
+    assert 'id="evaluation-linear-probe"' in text
+    assert "conv1 0.5 m conv2 0.25 m" in seen.text
+    assert "50.0" not in seen.text
 
 
 def test_damaged_files_are_named_and_the_rest_is_shown(workdir):
@@ -222,11 +326,11 @@ def test_damaged_files_are_named_and_the_rest_is_shown(workdir):
     assert "metrics.jsonl: 2 unreadable line(s)" in seen.text
     assert "knn: knn.json is unreadable" in seen.text
     assert "pretext: pretext.npz is unreadable" in seen.text
-    assert "run.json: unreadable" in seen.text
+    assert "run.json is unreadable" in seen.text
     assert "61.5" in seen.text
 
 
-def test_hostile_text_stays_text(tmp_path):
+def test_hostile_text_stays_text(tmp_path, drawn):
     evil = "</style><script>alert('x')</script>\"'&$\\frac{"
     workdir = fill(start(tmp_path / "run", **{evil: evil}))
     arrays = dict(np.load(workdir / "evals" / "pretext.npz"))
@@ -263,12 +367,12 @@ def test_baselines_stand_beside_with_their_source(workdir, tmp_path):
     assert "59.7 ± 0.5 +16.9" in seen.text
 
 
-def test_cpu_sized_numbers_are_not_put_beside_the_thesis(workdir):
-    _, seen = read(page.write(workdir))
-    thesis = seen.text.split("Beside the thesis")[-1]
+def test_cpu_sized_numbers_are_not_put_beside_the_thesis(full):
+    _, seen = full
+    thesis = seen.text.split("Beside the thesis")[-1].split("few shot")[0]
     assert "does not reproduce any of these rows" in thesis
     assert "“Rot + Warp”" in thesis
-    assert thesis.count("not run") == 8 + 2  # two in the text
+    assert thesis.count("not run") == 8 + 1  # one in the text
     assert not any(word in thesis for word in ("pass", "gap"))
     assert "61.5" not in thesis
 
@@ -278,13 +382,12 @@ def test_stl10_rows_pass_or_show_their_gap(tmp_path):
     good = dict(zip(LAYERS, (0.565, 0.70, 0.71, 0.70, 0.71), strict=True))
     put(workdir / "evals", "linear_probe", good)
     _, seen = read(page.write(workdir))
-    thesis = seen.text.split("Beside the thesis")[-1]
+    thesis = seen.text.split("Beside the thesis")[-1].split("few shot")[0]
     assert "Random 48.4 ours 47.0 (\N{MINUS SIGN}1.4)" in thesis
     assert "47.9 ours 39.2 (\N{MINUS SIGN}8.7) gap cached probe" in thesis
     assert "Rot + Warp 57.4 ours 56.5 (\N{MINUS SIGN}0.9)" in thesis
     assert "70.6 ours 71.0 (+0.4) pass cached probe" in thesis
-    assert thesis.count("not run") == 6 + 3  # three in the text
-    assert "does not exist for this data set" not in seen.text  # It was measured.
+    assert thesis.count("not run") == 6 + 2  # two in the text
 
 
 def test_the_thesis_own_protocol_counts_before_the_cached_probe(tmp_path):
@@ -320,7 +423,8 @@ def test_a_supervised_run_has_no_task_to_show(tmp_path):
     workdir = start(tmp_path / "run", method={"name": "classify"})
     put(workdir / "evals", "linear_probe", dict(zip(LAYERS, OURS, strict=True)))
     _, seen = read(page.write(workdir))
-    assert "not trained to recognise transformations" in seen.text
+    assert "transformation" not in seen.text
+    assert "thesis" not in seen.text
     assert "without any label" not in seen.text
     assert "--evals=pretext" not in seen.text
     assert "--evals=shortcut" not in seen.text

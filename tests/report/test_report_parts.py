@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxssl.report import align, figures, inputs, story, thesis
+from jaxssl.report import align, figures, numbers, thesis
+from jaxssl.run.read import Series
+from jaxssl.types import Metric
 
 
 def decode(uri):
@@ -105,31 +107,10 @@ def test_a_row_passes_only_if_every_layer_does():
         assert rows[3].status == expected
 
 
-def test_layers_are_the_taps_in_natural_order():
-    scalars = {"conv10": 0.1, "conv2": 0.2, "conv5_best_l2": 0.3, "stage1": 0.4}
-    assert list(inputs.layers(scalars)) == ["conv2", "conv10", "stage1"]
-
-
-def test_a_step_logged_twice_counts_once(tmp_path):
-    (tmp_path / "config.json").write_text("{}")
-    lines = [
-        '{"step": 1, "loss/a": 3.0}',
-        '{"step": 3, "loss/a": 9.0}',
-        '{"step": 2, "loss/a": null, "acc": 0.5}',
-        '{"step": 3, "loss/a": 1.0}',
-    ]
-    (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
-    run = inputs.read(tmp_path)
-    assert run.metrics["loss/a"].steps.tolist() == [1, 3]
-    assert run.metrics["loss/a"].values.tolist() == [3.0, 1.0]
-    assert run.metrics["acc"].values.tolist() == [0.5]
-    assert run.notes == ()
-
-
-def test_long_curves_are_averaged(tmp_path):
+def test_long_curves_are_averaged(drawn):
     steps = np.arange(3000)
-    series = inputs.Series(steps, (steps // 10) % 2 + np.tile([-5.0, 5.0], 1500))
-    drawing = figures.training({"a": series}, unit="", name="x")
+    series = Series(steps, (steps // 10) % 2 + np.tile([-5.0, 5.0], 1500))
+    drawing = figures.training({"a": series}, label="", name="x")
     curve = max(re.findall(r'd="([^"]*)"', drawing), key=len)
     heights = {point.split()[-1] for point in curve.split("L")}
     assert 295 <= len(curve.split("L")) <= 301
@@ -142,11 +123,34 @@ def test_end_labels_do_not_touch():
     assert max(places) <= 1.0 + 1e-9
 
 
-def test_settings_are_written_as_the_command_line_takes_them():
-    config = {"a": {"b": {"c": 0.003}}, "classes": ["x", "y"], "mesh": None, "e": {}}
-    assert list(story.flat(config)) == [
-        ("a.b.c", "0.003"),
-        ("classes", '["x", "y"]'),
-        ("mesh", "null"),
-        ("e", "{}"),
-    ]
+@pytest.mark.parametrize(
+    ("metric", "text"),
+    [
+        (Metric(0.081, "m"), "0.081 m"),
+        (Metric(0.081, "share"), "8.1 %"),
+        (Metric(0.3125, "share", spread=0.0156), "31.2 ± 1.6 %"),
+        (Metric(41.2), "41.2"),
+        (Metric(0.5), "0.5"),
+        (Metric(412345.6, "images/s"), "412,346 images/s"),
+        (Metric(1.25, "m", spread=0.5), "1.25 ± 0.5 m"),
+        (Metric(-0.25), "-0.25"),
+    ],
+)
+def test_a_metric_is_written_in_its_unit(metric, text):
+    assert numbers.metric(metric).replace("\xa0", " ") == text
+
+
+def test_an_image_grid_holds_each_image_in_reading_order():
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 3, 3), np.uint8)
+    grid = figures.image_grid(images, columns=3)
+    assert grid.shape == (2 * 4 + 2, 3 * 3 + 2 * 2, 4)
+    for i, image in enumerate(images):
+        y, x = (i // 3) * 6, (i % 3) * 5
+        np.testing.assert_array_equal(grid[y : y + 4, x : x + 3, :3], image)
+    assert (grid[6:, 10:] == 0).all()  # The place without an image.
+    assert grid[..., 3].sum() == 255 * 5 * 4 * 3
+    rows = figures.image_grid(images[:4].reshape(2, 2, 4, 3, 3), most=2)
+    np.testing.assert_array_equal(rows[:, :3, :3], images[0])
+    np.testing.assert_array_equal(rows[:, 5:, :3], images[1])
+    grey = figures.image_grid(images[:1, ..., :1])
+    np.testing.assert_array_equal(grey[..., :3], images[0, ..., :1].repeat(3, -1))

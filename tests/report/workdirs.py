@@ -11,12 +11,26 @@ RANDOM = (0.47, 0.52, 0.474, 0.428, 0.392)
 KS = (1, 5, 20)
 
 
-def put(folder, name, scalars, arrays=None, *, step=1200):
+def put(folder, name, shares, arrays=None, *, step=1200):
+    """Store shares by name; ``x_sd`` is the spread of ``x``."""
+    metrics = {
+        key: {"value": value, "unit": "share", "spread": shares.get(f"{key}_sd")}
+        for key, value in shares.items()
+        if not key.endswith("_sd")
+    }
+    put_metrics(folder, name, metrics, arrays, step=step)
+
+
+def put_metrics(folder, name, metrics, arrays=None, *, step=1200):
+    """Store metrics by their fields; fields without a value are left out."""
+    given = {
+        key: {field: x for field, x in fields.items() if x is not None}
+        for key, fields in metrics.items()
+    }
     folder.mkdir(parents=True, exist_ok=True)
-    body = {"step": step, "seconds": 2.5, "scalars": scalars}
+    body = {"step": step, "seconds": 2.5, "metrics": given}
     (folder / f"{name}.json").write_text(json.dumps(body))
-    if arrays is not None:
-        np.savez(folder / f"{name}.npz", **arrays)
+    np.savez(folder / f"{name}.npz", **(arrays or {}))
 
 
 def start(
@@ -28,6 +42,7 @@ def start(
         "data": {"name": data},
         "method": method or {"classes": CLASSES, "warp_magnitude": 0.125},
         "train": {"num_steps": 1200, "batch_size": 32},
+        "eval": {"features": {}, "online": {}},
         **more,
     }
     body = {"config_file": file, "variant": None, "config": config}
@@ -135,3 +150,20 @@ def label_log(workdir, *, tests, fit, bilevel, clean=False):
                 rows[-1] |= {"weights/has_clean": 1.0, "weights/has_corrupted": 0.5}
     lines = "".join(json.dumps(row) + "\n" for row in rows)
     (workdir / "metrics.jsonl").write_text(lines)
+
+
+def gan(workdir):
+    """A run of two players on STL-10; its evaluations have no section of their own."""
+    players = {"generator": {"depth": 64}, "discriminator": {"depth": 64}}
+    evals = {"fid": {"num_images": 2048}, "samples": {"count": 64}}
+    method = {"distortion": "lci"}
+    start(workdir, data="tfds:stl10", method=method, eval=evals, **players)
+    row = {"loss/generator": 0.7, "loss/discriminator": 0.5, "penalty/gradient": 0.25}
+    row |= {"acc/discriminator": 0.75}
+    (workdir / "metrics.jsonl").write_text(json.dumps({"step": 1200, **row}) + "\n")
+    (workdir / "run.json").write_text('{"command": "jaxssl train"}')
+    fid = {"value": 41.2, "unit": "", "higher_is_better": False}
+    put_metrics(workdir / "evals", "fid", {"fid": fid})
+    images = pictures(np.random.default_rng(0), 5, 4, 4)
+    put_metrics(workdir / "evals", "samples", {}, {"images": images})
+    return workdir

@@ -32,7 +32,7 @@ def make(run: Run, name: str, others: Mapping[str, Run]) -> Section:
     found |= {other: others[other].evals for other in others}
     columns = {owner: evals[name] for owner, evals in found.items() if name in evals}
     context = {
-        "heading": name.replace("_", " ").capitalize(),
+        "heading": name.replace("_", " "),
         "step": run.evals[name].step,
         "owners": list(columns),
         "rows": _rows(columns),
@@ -56,12 +56,11 @@ def summarize(run: Run) -> Summary:
     )
     steps = [e.step for e in run.evals.values() if e.step is not None]
     when = f"After {max(steps):,} steps: " if steps else ""
+    unmeasured = "What this run learned has not been measured yet."
     asks = not run.evals and isinstance(run.config.get("eval"), Mapping)
     return Summary(
         title="What the run reached",
-        claim=f"{when}{claim}."
-        if claim
-        else "What this run learned has not been measured yet.",
+        claim=f"{when}{claim}." if claim else unmeasured,
         tiles=[
             (*split(value.value, value.unit), _explain(run, name, key))
             for name, key, value in found[:_TILES]
@@ -89,18 +88,16 @@ def _explain(run: Run, name: str, key: str) -> str:
 
 def _rows(columns: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
     """Return one row a metric: a cell an owner, then chance and direction."""
-    keys = dict.fromkeys(key for e in columns.values() for key in e.metrics)
     rows = []
-    for key in keys:
+    for key in dict.fromkeys(key for e in columns.values() for key in e.metrics):
         found: list[Metric | None] = [e.metrics.get(key) for e in columns.values()]
         first = next(m for m in found if m is not None)
+        chance = "" if first.chance is None else number(first.chance, first.unit)
         rows.append(
             {
                 "name": key,
                 "cells": ["\N{EN DASH}" if m is None else metric(m) for m in found],
-                "chance": ""
-                if first.chance is None
-                else number(first.chance, first.unit),
+                "chance": chance,
                 "better": _BETTER[first.higher_is_better],
             }
         )
