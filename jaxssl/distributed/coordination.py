@@ -21,14 +21,8 @@ from typing import Any, NamedTuple
 import jax
 from jax._src import distributed
 
+from jaxssl import errors
 from jaxssl.distributed.address import ProcessAddress, cannot_listen, check_port
-from jaxssl.errors import (
-    DriftError,
-    ExitCode,
-    NoValidCheckpointError,
-    PeerLostError,
-    UserError,
-)
 from jaxssl.text import first_line, shorten
 
 AGAIN = "Repeat all commands; a run goes on from its newest checkpoint."
@@ -41,7 +35,8 @@ TICK = 1.0
 
 # Errors of process 0 that all other processes raise as well, by name.
 SHARED_ERRORS = {
-    kind.__name__: kind for kind in (UserError, DriftError, NoValidCheckpointError)
+    kind.__name__: kind
+    for kind in (errors.UserError, errors.DriftError, errors.NoValidCheckpointError)
 }
 
 
@@ -123,12 +118,12 @@ def join(
             shutdown_timeout_seconds=LEAVE_SECONDS,
         )
     except ValueError as error:
-        raise UserError(
+        raise errors.UserError(
             f"--distributed: jax found no cluster here ({error}) Give --coordinator, "
             "--num_processes and --process_id."
         ) from error
     except jax.errors.JaxRuntimeError as error:
-        raise UserError(cannot_listen(address, first_line(error))) from error
+        raise errors.UserError(cannot_listen(address, first_line(error))) from error
     finally:
         signal.signal(signal.SIGINT, handler)
     _state.abort_hint = f"; most often another process is lost. {AGAIN}"
@@ -147,7 +142,10 @@ def _end_on_abort() -> None:
     def handle(_: int) -> None:
         if _state.leaving is not None:  # The reason was printed before.
             os._exit(_state.leaving)
-        end(ExitCode.PEER_LOST, f"jax gave up, as it says above{_state.abort_hint}")
+        end(
+            errors.ExitCode.PEER_LOST,
+            f"jax gave up, as it says above{_state.abort_hint}",
+        )
 
     _state.handler = handle
     ctypes.CDLL(None).signal(signal.SIGABRT, handle)
@@ -177,7 +175,7 @@ def leave(code: int) -> None:
     _state.leaving = code
     sys.stdout.flush()
     sys.stderr.flush()
-    if code != ExitCode.PEER_LOST:
+    if code != errors.ExitCode.PEER_LOST:
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             _client().wait_at_barrier("jaxssl/leave", LEAVE_SECONDS * 1000)
         if distributed.global_state.process_id == 0:
@@ -215,7 +213,7 @@ def put(key: str, value: Any) -> None:
     try:
         _client().key_value_set(key, json.dumps(value), allow_overwrite=True)
     except jax.errors.JaxRuntimeError as error:
-        raise PeerLostError(first_line(error)) from error
+        raise errors.PeerLostError(first_line(error)) from error
 
 
 def peek(key: str) -> Any:
@@ -225,7 +223,7 @@ def peek(key: str) -> Any:
     except jax.errors.JaxRuntimeError as error:
         if "NOT_FOUND" in str(error):
             return None
-        raise PeerLostError(first_line(error)) from error
+        raise errors.PeerLostError(first_line(error)) from error
 
 
 def get(key: str, seconds: float, whose: int = 0) -> Any:
@@ -245,7 +243,7 @@ def get(key: str, seconds: float, whose: int = 0) -> Any:
     try:
         return json.loads(_client().blocking_key_value_get(key, int(seconds * 1000)))
     except jax.errors.JaxRuntimeError as error:
-        raise PeerLostError(
+        raise errors.PeerLostError(
             f"process {whose} has said nothing for {seconds:g} s ({key}): "
             f"{first_line(error)}"
         ) from error
@@ -340,13 +338,13 @@ def each(what: str, do: Callable[[], Any]) -> Any:
     result = error = message = None
     try:
         result = do()
-    except UserError as own:
+    except errors.UserError as own:
         error, message = own, f"process {jax.process_index()}: {own}"
     failed = gather(what, message, lambda messages: next(filter(None, messages), None))
     if error is not None:
         raise error
     if failed is not None:
-        raise UserError(failed)
+        raise errors.UserError(failed)
     return result
 
 
@@ -365,7 +363,7 @@ def meet(what: str, seconds: int) -> None:
     try:
         _client().wait_at_barrier(new_key(what), int(seconds * 1000))
     except jax.errors.JaxRuntimeError as error:
-        raise PeerLostError(
+        raise errors.PeerLostError(
             f"not all processes came to the {what} within {seconds} s: "
             f"{first_line(error)}"
         ) from error
@@ -391,7 +389,7 @@ def compare(settings: Mapping[str, Any]) -> None:
                 for name in {**first, **other}
                 if first.get(name) != other.get(name)
             ]:
-                raise DriftError(
+                raise errors.DriftError(
                     "the processes are about to train different runs: "
                     f"{shorten(differences)}. Start all with the same command, data "
                     "and version of jaxssl."
