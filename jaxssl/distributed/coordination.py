@@ -60,8 +60,7 @@ class _State:
     """The settings of this process's connection, global like jax's own connection.
 
     Attributes:
-      join_seconds: see `Limits`.
-      peer_seconds: see `Limits`.
+      join_seconds, peer_seconds: see `Limits`.
       handler: the handler of SIGABRT; C calls it, so it must not be collected.
       abort_hint: the probable reason if jax aborts now; begins with a semicolon.
       leaving: the exit code, once this process leaves.
@@ -132,10 +131,9 @@ def join(
 def _end_on_abort() -> None:
     """Let an abort by jax's client end this process with one line and exit code 3.
 
-    A thread of the client aborts the process when the service or another process is
-    lost. Neither an exception nor a signal handler of Python can prevent this, and the
-    callback that the client accepts fails on its argument. So a handler of SIGABRT is
-    installed in C.
+    The client aborts from its own thread when the service or another process is lost.
+    Python has no time to handle this, and the callback that the client accepts fails
+    on its argument. So a handler of SIGABRT is installed in C.
     """
 
     @ctypes.CFUNCTYPE(None, ctypes.c_int)
@@ -154,9 +152,8 @@ def _end_on_abort() -> None:
 def end(code: int, line: str) -> None:
     """End this process at once, without any clean-up, which may wait for the others.
 
-    Threads may call this function while another thread holds the locks of
-    ``sys.stderr``. The processes that read data are killed first, because a stopped or
-    stuck one would outlive this process.
+    Another thread may hold the locks of ``sys.stderr``. The processes that read data
+    are killed first, because a stopped or stuck one would outlive this process.
     """
     for child in multiprocessing.active_children():
         child.kill()
@@ -283,8 +280,8 @@ def decide(what: str, choose: Callable[[], Any]) -> Any:
     try:
         value = choose()
     except tuple(SHARED_ERRORS.values()) as error:
-        name = type(error).__name__
-        kind = name if name in SHARED_ERRORS else "UserError"
+        kind = type(error).__name__
+        kind = kind if kind in SHARED_ERRORS else "UserError"  # A subclass of one.
         put(key, {"error": kind, "message": str(error)})
         raise
     put(key, {"value": value})
@@ -297,8 +294,7 @@ def gather(what: str, value: Any, choose: Callable[[list[Any]], Any]) -> Any:
     Args:
       what: name of the decision, for messages.
       value: the JSON value of this process.
-      choose: takes the values of all processes, in their order; is called on process 0
-        alone.
+      choose: takes the values of all processes in order; called on process 0 alone.
 
     Returns:
       The result of ``choose``, on every process.
@@ -373,8 +369,8 @@ def compare(settings: Mapping[str, Any]) -> None:
     """Raise on every process unless all processes have the same settings.
 
     Args:
-      settings: the config, the fingerprint of the data and the version of the code, by
-        name. The number of processes, as given to each of them, is compared as well.
+      settings: config, fingerprint of the data and version of the code, by name. The
+        number of processes that was given to each process is compared, too.
 
     Raises:
       DriftError: names the first process that differs from process 0, and in what.
