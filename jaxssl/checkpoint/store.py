@@ -175,7 +175,7 @@ def find_unfinished(workdir: Path) -> int | None:
     """Return the step of a save that is under way or that a crash cut short."""
     try:
         step = (workdir / FOLDER / SAVING).read_text()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     folder = workdir / FOLDER / step
     written = not folder.is_dir() or (folder / manifest.NAME).exists()

@@ -21,14 +21,8 @@ from typing import Any, NamedTuple
 import jax
 from jax._src import distributed
 
+from jaxssl import errors
 from jaxssl.distributed.address import ProcessAddress, cannot_listen, check_port
-from jaxssl.errors import (
-    DriftError,
-    ExitCode,
-    NoValidCheckpointError,
-    PeerLostError,
-    UserError,
-)
 from jaxssl.text import first_line, shorten
 
 AGAIN = "Repeat all commands; a run goes on from its newest checkpoint."
@@ -41,7 +35,8 @@ TICK = 1.0
 
 # Errors of process 0 that all other processes raise as well, by name.
 SHARED_ERRORS = {
-    kind.__name__: kind for kind in (UserError, DriftError, NoValidCheckpointError)
+    kind.__name__: kind
+    for kind in (errors.UserError, errors.DriftError, errors.NoValidCheckpointError)
 }
 
 
@@ -65,8 +60,7 @@ class _State:
     """The settings of this process's connection, global like jax's own connection.
 
     Attributes:
-      join_seconds: see `Limits`.
-      peer_seconds: see `Limits`.
+      join_seconds, peer_seconds: see `Limits`.
       handler: the handler of SIGABRT; C calls it, so it must not be collected.
       abort_hint: the probable reason if jax aborts now; begins with a semicolon.
       leaving: the exit code, once this process leaves.
@@ -123,12 +117,12 @@ def join(
             shutdown_timeout_seconds=LEAVE_SECONDS,
         )
     except ValueError as error:
-        raise UserError(
+        raise errors.UserError(
             f"--distributed: jax found no cluster here ({error}) Give --coordinator, "
             "--num_processes and --process_id."
         ) from error
     except jax.errors.JaxRuntimeError as error:
-        raise UserError(cannot_listen(address, first_line(error))) from error
+        raise errors.UserError(cannot_listen(address, first_line(error))) from error
     finally:
         signal.signal(signal.SIGINT, handler)
     _state.abort_hint = f"; most often another process is lost. {AGAIN}"
@@ -137,17 +131,19 @@ def join(
 def _end_on_abort() -> None:
     """Let an abort by jax's client end this process with one line and exit code 3.
 
-    A thread of the client aborts the process when the service or another process is
-    lost. Neither an exception nor a signal handler of Python can prevent this, and the
-    callback that the client accepts fails on its argument. So a handler of SIGABRT is
-    installed in C.
+    The client aborts from its own thread when the service or another process is lost.
+    Python has no time to handle this, and the callback that the client accepts fails
+    on its argument. So a handler of SIGABRT is installed in C.
     """
 
     @ctypes.CFUNCTYPE(None, ctypes.c_int)
     def handle(_: int) -> None:
         if _state.leaving is not None:  # The reason was printed before.
             os._exit(_state.leaving)
-        end(ExitCode.PEER_LOST, f"jax gave up, as it says above{_state.abort_hint}")
+        end(
+            errors.ExitCode.PEER_LOST,
+            f"jax gave up, as it says above{_state.abort_hint}",
+        )
 
     _state.handler = handle
     ctypes.CDLL(None).signal(signal.SIGABRT, handle)
@@ -156,9 +152,8 @@ def _end_on_abort() -> None:
 def end(code: int, line: str) -> None:
     """End this process at once, without any clean-up, which may wait for the others.
 
-    Threads may call this function while another thread holds the locks of
-    ``sys.stderr``. The processes that read data are killed first, because a stopped or
-    stuck one would outlive this process.
+    Another thread may hold the locks of ``sys.stderr``. The processes that read data
+    are killed first, because a stopped or stuck one would outlive this process.
     """
     for child in multiprocessing.active_children():
         child.kill()
@@ -177,7 +172,7 @@ def leave(code: int) -> None:
     _state.leaving = code
     sys.stdout.flush()
     sys.stderr.flush()
-    if code != ExitCode.PEER_LOST:
+    if code != errors.ExitCode.PEER_LOST:
         with contextlib.suppress(jax.errors.JaxRuntimeError):
             _client().wait_at_barrier("jaxssl/leave", LEAVE_SECONDS * 1000)
         if distributed.global_state.process_id == 0:
@@ -215,7 +210,7 @@ def put(key: str, value: Any) -> None:
     try:
         _client().key_value_set(key, json.dumps(value), allow_overwrite=True)
     except jax.errors.JaxRuntimeError as error:
-        raise PeerLostError(first_line(error)) from error
+        raise errors.PeerLostError(first_line(error)) from error
 
 
 def peek(key: str) -> Any:
@@ -225,7 +220,7 @@ def peek(key: str) -> Any:
     except jax.errors.JaxRuntimeError as error:
         if "NOT_FOUND" in str(error):
             return None
-        raise PeerLostError(first_line(error)) from error
+        raise errors.PeerLostError(first_line(error)) from error
 
 
 def get(key: str, seconds: float, whose: int = 0) -> Any:
@@ -245,7 +240,7 @@ def get(key: str, seconds: float, whose: int = 0) -> Any:
     try:
         return json.loads(_client().blocking_key_value_get(key, int(seconds * 1000)))
     except jax.errors.JaxRuntimeError as error:
-        raise PeerLostError(
+        raise errors.PeerLostError(
             f"process {whose} has said nothing for {seconds:g} s ({key}): "
             f"{first_line(error)}"
         ) from error
@@ -285,8 +280,8 @@ def decide(what: str, choose: Callable[[], Any]) -> Any:
     try:
         value = choose()
     except tuple(SHARED_ERRORS.values()) as error:
-        name = type(error).__name__
-        kind = name if name in SHARED_ERRORS else "UserError"
+        kind = type(error).__name__
+        kind = kind if kind in SHARED_ERRORS else "UserError"  # A subclass of one.
         put(key, {"error": kind, "message": str(error)})
         raise
     put(key, {"value": value})
@@ -299,8 +294,7 @@ def gather(what: str, value: Any, choose: Callable[[list[Any]], Any]) -> Any:
     Args:
       what: name of the decision, for messages.
       value: the JSON value of this process.
-      choose: takes the values of all processes, in their order; is called on process 0
-        alone.
+      choose: takes the values of all processes in order; called on process 0 alone.
 
     Returns:
       The result of ``choose``, on every process.
@@ -340,13 +334,13 @@ def each(what: str, do: Callable[[], Any]) -> Any:
     result = error = message = None
     try:
         result = do()
-    except UserError as own:
+    except errors.UserError as own:
         error, message = own, f"process {jax.process_index()}: {own}"
     failed = gather(what, message, lambda messages: next(filter(None, messages), None))
     if error is not None:
         raise error
     if failed is not None:
-        raise UserError(failed)
+        raise errors.UserError(failed)
     return result
 
 
@@ -365,7 +359,7 @@ def meet(what: str, seconds: int) -> None:
     try:
         _client().wait_at_barrier(new_key(what), int(seconds * 1000))
     except jax.errors.JaxRuntimeError as error:
-        raise PeerLostError(
+        raise errors.PeerLostError(
             f"not all processes came to the {what} within {seconds} s: "
             f"{first_line(error)}"
         ) from error
@@ -375,8 +369,8 @@ def compare(settings: Mapping[str, Any]) -> None:
     """Raise on every process unless all processes have the same settings.
 
     Args:
-      settings: the config, the fingerprint of the data and the version of the code, by
-        name. The number of processes, as given to each of them, is compared as well.
+      settings: config, fingerprint of the data and version of the code, by name. The
+        number of processes that was given to each process is compared, too.
 
     Raises:
       DriftError: names the first process that differs from process 0, and in what.
@@ -391,7 +385,7 @@ def compare(settings: Mapping[str, Any]) -> None:
                 for name in {**first, **other}
                 if first.get(name) != other.get(name)
             ]:
-                raise DriftError(
+                raise errors.DriftError(
                     "the processes are about to train different runs: "
                     f"{shorten(differences)}. Start all with the same command, data "
                     "and version of jaxssl."

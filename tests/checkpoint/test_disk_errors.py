@@ -1,4 +1,4 @@
-"""Disks that refuse: one clear line, nothing lost, and the same command goes on."""
+"""A disk that refuses: one clear line, nothing lost, the same command continues."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ STATE = "--config.model.width=400"  # An array of 77 kB, and two of Adam's.
 
 @pytest.fixture
 def limit_files():
-    """Let the kernel refuse files above a size; at the end it takes any again."""
+    """Let the kernel refuse files above a size until the end of the test."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
 
     def limit(size=None):
@@ -36,7 +36,7 @@ def limit_files():
 
 
 def _command(*arguments, blocks=None, **environment):
-    """Run the real command; no file may be longer than so many blocks of 512 bytes."""
+    """Run the real command; no file may be longer than ``blocks`` times 512 bytes."""
     environment |= {"JAX_PLATFORMS": "cpu", "JAXSSL_CACHE": ""}
     limit = ["sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh"] if blocks else []
     plain = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
@@ -55,8 +55,7 @@ def test_the_command_says_one_line_and_keeps_the_good_steps(tmp_path, faults):
     assert _command(*arguments, TINY_TERM="7").returncode == 75
     done = _command(*arguments, blocks=60)
     assert done.returncode == 74
-    # Threads of Orbax that the full disk cut off may write tracebacks around the line,
-    # or the beginning of one before it.
+    # Threads of Orbax that fail on the full disk may write tracebacks around the line.
     (line,) = re.findall("jaxssl: the disk refused .*", done.stderr)
     assert "File too large. Step 7 is kept; raise the limit" in line
     assert checkpoints.steps(tmp_path) == [4, 7]
@@ -69,7 +68,7 @@ def test_the_command_says_one_line_and_keeps_the_good_steps(tmp_path, faults):
 
 @pytest.mark.parametrize("number", [0, 1, 2, 3, 6, 11])
 def test_whichever_file_it_is(fit, tmp_path, monkeypatch, bits, number, faults):
-    """config.json, run.json, then a marker and a manifest for each of five saves."""
+    """Files in order: config.json, run.json, then marker and manifest of five saves."""
     whole, calls, real = fit(tmp_path / "whole"), [], os.replace
 
     def refuse(old, new):
@@ -96,7 +95,7 @@ def test_whichever_file_it_is(fit, tmp_path, monkeypatch, bits, number, faults):
 
 
 def test_a_disk_that_gets_full(fit, limit_files, tmp_path, bits, faults):
-    """The kernel refuses, in the middle of a run and at the next start."""
+    """The kernel refuses a file in the middle of a run and at the next start."""
     whole, run = fit(tmp_path / "whole"), tmp_path / "run"
 
     def fill(state):
@@ -136,7 +135,7 @@ def test_a_disk_that_became_read_only(fit, tmp_path, monkeypatch, bits, faults):
 
 
 def test_a_full_board_is_an_error_and_no_wait(tmp_path, monkeypatch, faults):
-    """The queue of tensorboardX would wait for a thread that has died."""
+    """The queue of `tensorboardX.SummaryWriter` would wait for a dead thread."""
     monkeypatch.setattr(tensorboard.time, "time", lambda: 1.0)
     name = f"events.out.tfevents.1.{socket.gethostname()}.{os.getpid()}"
     (tmp_path / name).symlink_to("/dev/full")  # Refuses every byte, like a full disk.

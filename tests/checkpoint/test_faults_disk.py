@@ -40,7 +40,7 @@ def _tree(folder):
 
 
 def _kill_in_a_save(workdir, delay):
-    """Let a process save until so long after its first save; return the last step."""
+    """Kill a process ``delay`` seconds after its first save; return the steps saved."""
     child = subprocess.Popen(
         [sys.executable, str(SAVER), str(workdir)],
         stdout=subprocess.PIPE,
@@ -117,7 +117,7 @@ HARMS = (_flip, _flip, _flip, _flip, _cut, _zero, _remove, _add)
 
 @pytest.mark.slow
 def test_two_hundred_damages_of_all_kinds_of_files(saved, tmp_path, bits, faults):
-    """Half of them flip bits of array data, which Orbax restores without a word."""
+    """Half of them flip bits of array data, which Orbax does not notice."""
     rng, count, silent = random.Random(3), 208, 0
     names = sorted(
         p.relative_to(saved)
@@ -159,7 +159,7 @@ def test_all_checkpoints_damaged_stop_and_stay(saved, tmp_path, harm, faults):
 
 @pytest.mark.parametrize("number", [0, 1, 2, 3, 6])
 def test_a_disk_that_fails(fit, tmp_path, monkeypatch, bits, number, faults):
-    """EIO from one file and all after it: named, and the same command goes on."""
+    """One file and all later files raise EIO; the same command then continues."""
     whole, calls, real = fit(tmp_path / "whole"), [], os.fsync
 
     def fail(handle):
@@ -236,7 +236,7 @@ def test_what_is_kept_is_told_beside_any_error(saved, tmp_path):
 
 
 def test_a_slow_disk_delays_saves_and_not_steps(fit, tmp_path, monkeypatch, faults):
-    """A second for each fsync of a save; the steps between two saves go on."""
+    """Every manifest takes a second; the steps between two saves go on meanwhile."""
     real, during = manifest.write, []
 
     def slow(*arguments):

@@ -50,7 +50,7 @@ def test_flags_that_make_no_sense(flags, message, tmp_path, capsys, monkeypatch)
 
 
 def test_a_port_of_another_program_is_named(tmp_path, capsys):
-    """There jax 0.10 ends with a segmentation fault."""
+    """With a port that is taken, jax 0.10 ends with a segmentation fault."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         coordinator = f"127.0.0.1:{server.getsockname()[1]}"
         flags = ["--num_processes=2", "--process_id=0", f"--coordinator={coordinator}"]
@@ -81,7 +81,7 @@ class Board:
         return f"{what}/{next(number)}"
 
     def each(self, do):
-        """Let the last process speak first, as process 0 waits for all."""
+        """Call ``do`` for each process; process 0 comes last and hears all others."""
         results = {}
         for index in [*range(1, self.size), 0]:
             self.index = index

@@ -1,4 +1,4 @@
-"""The state on meshes of several shapes: where it lies, what it costs, same numbers."""
+"""The state on meshes of several shapes: its shardings, its traffic, its numbers."""
 
 import functools
 import io
@@ -48,7 +48,7 @@ def prepare(task, spec, layout):
 
 
 def advance(task, batches, layout):
-    """Take a step a batch; return the metrics of each, and the last state."""
+    """Take one step for each batch; return the metrics of each and the last state."""
     spec = {n: jax.ShapeDtypeStruct(x.shape, x.dtype) for n, x in batches[0].items()}
     state, _, program, mesh = prepare(task, spec, layout)
     key = jax.device_put(state_init.make_keys(3)[1], meshes.replicated(mesh))
@@ -285,7 +285,7 @@ def lay_abstract(task, spec, layout):
 
 
 def fill(abstract):
-    """Give every number of a state a value of its own."""
+    """Return a state of random numbers."""
     leaves, tree = jax.tree.flatten(abstract)
     rng = np.random.default_rng(0)
     values = [

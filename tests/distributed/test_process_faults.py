@@ -1,4 +1,4 @@
-"""Hurt one of several processes in every way: all end with the right code, or go on."""
+"""Faults of one of several processes: all end with the right code, or continue."""
 
 import os
 import random
@@ -20,7 +20,7 @@ RESTART = {3, 5, 75}
 
 @pytest.fixture(scope="module")
 def pair(run, tmp_path_factory):
-    """The result of two processes that nothing disturbed."""
+    """The workdir of an undisturbed run of two processes."""
     workdir = tmp_path_factory.mktemp("pair") / "run"
     assert [d.code for d in run(workdir, 2)] == [0, 0]
     return workdir
@@ -28,7 +28,7 @@ def pair(run, tmp_path_factory):
 
 @pytest.fixture
 def as_if_nothing(run, pair, newest, bits):
-    """Repeat the command; the result has to be that of the undisturbed run."""
+    """Repeat the command; its result must equal that of the undisturbed run."""
 
     def check(workdir):
         done = run(workdir, 2)
@@ -91,7 +91,7 @@ def test_a_slow_process_is_waited_for(
 
 @pytest.mark.parametrize("victim", [0, 1])
 def test_a_slow_evaluation_is_waited_for_before_a_save(run, tmp_path, victim, faults):
-    """It takes longer than Orbax would wait, and than a step may take."""
+    """The evaluation takes longer than Orbax waits and than a step may take."""
     flags = ("--config.train.eval_every=20", "--hang_seconds=6")
     hurt = {victim: {"TINY_PACE": "9"}}
     done = run(tmp_path / "run", 2, *flags, faults=hurt, TINY_BARRIER="4")
@@ -279,7 +279,7 @@ def test_a_folder_is_trained_by_one_run_at_a_time(tmp_path, cache_folder, run, f
 
 
 def test_folders_that_are_not_shared_are_noticed(tmp_path, cache_folder):
-    """Each process has a folder of its own, as without a common disk."""
+    """Each process has its own folder, as on hosts without a common disk."""
     coordinator, started = f"127.0.0.1:{processes.free_port()}", []
     for i in (0, 1):
         workdir = tmp_path / f"host{i}" / "run"
@@ -307,7 +307,7 @@ def newest_step(workdir):
 
 
 def train_children(supervisors):
-    """Return the trainers below the supervisors, by process, once both are there."""
+    """Return the trainer of each supervisor, once both trainers have started."""
     deadline = time.monotonic() + processes.PATIENCE
     while time.monotonic() < deadline:
         trainers = [processes.children(each.process.pid) for each in supervisors]

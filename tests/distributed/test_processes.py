@@ -1,4 +1,4 @@
-"""Several processes, one run: the same result, or an end that says why."""
+"""Several processes, one run: they get the same result, or end with the reason."""
 
 import json
 import signal
@@ -14,7 +14,7 @@ EVERY = "--config.train.eval_every=1"
 
 @pytest.fixture(scope="module")
 def pair(run, tmp_path_factory):
-    """A run of two processes that nothing disturbed."""
+    """An undisturbed run of two processes."""
     workdir = tmp_path_factory.mktemp("pair") / "run"
     done = run(workdir, 2)
     assert [d.code for d in done] == [0, 0], done
@@ -22,7 +22,7 @@ def pair(run, tmp_path_factory):
 
 
 def means(workdir):
-    """Return the metrics of each log step, without those of time."""
+    """Return the metrics of each log step, without the measured times."""
     lines = [
         json.loads(s) for s in (workdir / "metrics.jsonl").read_text().splitlines()
     ]
@@ -47,7 +47,7 @@ def test_two_processes_are_one_run(pair, fit, newest, bits, tmp_path):
     assert_close(bits(newest(workdir)), bits(alone))
     for own, theirs in zip(means(workdir), means(tmp_path / "alone"), strict=True):
         assert own == pytest.approx(theirs, rel=1e-4, abs=1e-5)
-    # One writes; each keeps a log of its own.
+    # Process 0 shows the lines; each process keeps its own log.
     assert "step 20/20" in first.out
     assert "step 20/20" not in second.out
     logs = [(workdir / "logs" / f"process_{i}.log").read_text() for i in (0, 1)]
@@ -65,7 +65,7 @@ def test_two_processes_are_one_run(pair, fit, newest, bits, tmp_path):
 def test_a_signal_to_one_saves_the_same_step_on_all(
     run, pair, newest, bits, tmp_path, cache_folder, faults
 ):
-    """To process 1, in its evaluation; the same command then ends as if undisturbed."""
+    """Process 1 gets the signal in an evaluation; the same command then continues."""
     workdir = tmp_path / "run"
     term = {1: {"TINY_TERM": "3"}}
     done = run(workdir, 2, EVERY, faults=term, TINY_PACE="0.1")
@@ -86,7 +86,7 @@ def test_a_signal_to_one_saves_the_same_step_on_all(
 
 
 def test_a_killed_process_ends_the_other_with_a_line(run, tmp_path, faults):
-    """That both go on afterwards is tested with the other faults."""
+    """`test_process_faults` tests that the same commands continue afterwards."""
     kill = {1: {"TINY_KILL": "9:0"}}
     first, second = run(tmp_path / "run", 2, EVERY, faults=kill)
     assert second.code == -signal.SIGKILL
@@ -102,7 +102,7 @@ def test_a_killed_process_ends_the_other_with_a_line(run, tmp_path, faults):
 
 
 def test_a_process_without_its_data_is_named(run, tmp_path):
-    """As where a data set was not copied to one of the hosts."""
+    """The data set was not copied to one of the hosts."""
     first, second = run(tmp_path / "run", 2, faults={1: {"TINY_MISSING": "1"}})
     assert (first.code, second.code) == (2, 2)
     assert first.line == "jaxssl: process 1: there is no data set shades here"

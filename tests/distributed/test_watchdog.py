@@ -1,4 +1,4 @@
-"""No progress ends a run; what is long on purpose does not."""
+"""A run without progress is ended; long phases do not count as a hang."""
 
 import json
 import time
@@ -56,7 +56,7 @@ def test_what_is_long_on_purpose_is_no_part_of_a_step(clock):
 
 @pytest.fixture
 def pair(monkeypatch, tmp_path):
-    """A watchdog, the note of another process, time that passes, and the hangs."""
+    """Return a watchdog, the note of another process, a clock, and the hangs seen."""
     dog, other, hangs = watchdog.Watchdog(60), {"long": False}, []
     monkeypatch.setattr(coordination, "count", lambda: 2)
     monkeypatch.setattr(jax, "process_index", lambda: 0)
@@ -76,7 +76,7 @@ def pair(monkeypatch, tmp_path):
 
 @pytest.mark.parametrize("more", [120, 59, 30, 7100])
 def test_the_limit_begins_when_nobody_takes_long(pair, more):
-    """The other one evaluates so much longer; then it computes for 50 seconds."""
+    """Process 1 evaluates for ``more`` seconds and then computes for 50 seconds."""
     dog, other, wait, hangs = pair
     dog.note("waiting for the devices")
     other["long"] = True

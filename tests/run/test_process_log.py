@@ -1,4 +1,4 @@
-"""What each of many processes writes down, and that it hides nothing."""
+"""The log of each of several processes, and that it hides no error."""
 
 import contextlib
 import io

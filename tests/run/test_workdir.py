@@ -38,7 +38,7 @@ def _load(*flags, spec=TINY):
 
 
 def _begin(workdir, wanted, *, saved=True, **options):
-    """Write a run's papers, and a folder that counts as its first checkpoint."""
+    """Write config.json and run.json, and a folder that counts as a checkpoint."""
     changes = write(workdir, wanted, [], **options)
     if saved:
         (workdir / "checkpoints" / "4").mkdir(parents=True, exist_ok=True)
@@ -158,7 +158,7 @@ def _vary(wanted):
 
 @pytest.mark.parametrize("spec", [TINY, *CONFIGS], ids=lambda spec: Path(spec).name)
 def test_every_setting_has_its_class(tmp_path, spec, faults):
-    """One by one: refused with both values, or accepted with a line that tells them."""
+    """Each change is refused with both values, or accepted with a line of both."""
     wanted = _load(spec=spec)
     _begin(tmp_path, wanted)
     accepted, others = set(), [*_vary(wanted)]
@@ -215,7 +215,7 @@ def test_many_differences_are_counted(tmp_path):
 
 
 def test_a_run_without_checkpoint_may_become_another(tmp_path):
-    """A newcomer's first try failed before its first save: nothing can be lost."""
+    """The first try failed before its first save, so nothing can be lost."""
     wanted = _load("--config.seed=4")
     _begin(tmp_path, _load(), fingerprint="aa", saved=False)
     cut = tmp_path / "checkpoints" / "4"
@@ -250,7 +250,7 @@ def test_other_software_and_hardware_are_told(tmp_path, monkeypatch, faults):
 
 
 def test_what_a_crash_left_of_the_first_config_is_no_obstacle(tmp_path, monkeypatch):
-    """Killed between making the temporary file and giving it its name."""
+    """The process was killed between writing the temporary file and renaming it."""
 
     def die(*names):
         raise KeyboardInterrupt
