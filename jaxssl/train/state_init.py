@@ -164,7 +164,7 @@ def make_untrained(
         new, _ = task.step(state, batch, jax.random.fold_in(key, state.step))
         return state._replace(stats=new.stats, step=new.step)
 
-    size = spec["image"].shape[0]
+    size = spec["id"].shape[0]
     with contextlib.closing(batches(source, batch_size=size, seed=seed)) as rows:
         for _ in range(num_steps):
             state = move(state, meshes.to_devices(next(rows), mesh), key)
