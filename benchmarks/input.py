@@ -28,7 +28,9 @@ BATCHES = 20
 
 def write_npz(folder: Path, source: source_lib.Source) -> None:
     """Store the images of a source in memory as ``train.npz``."""
-    np.savez(folder / "train.npz", image=source.images, label=source.labels)
+    np.savez(
+        folder / "train.npz", image=source.arrays["image"], label=source.arrays["label"]
+    )
 
 
 def write_jpeg(folder: Path) -> None:

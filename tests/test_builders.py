@@ -8,10 +8,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from jaxssl import builders, sections
+from jaxssl.builders import features
 from jaxssl.data import corruption
-from jaxssl.data.source import ArraySource
+from jaxssl.data.source import image_source
 from jaxssl.errors import BadRecord, UserError
-from jaxssl.evals import suite
 from jaxssl.models.alexnet import alexnet
 from jaxssl.models.mlp import mlp
 from jaxssl.types import EvalResult
@@ -22,7 +22,7 @@ SMALL = {"canvas_size": 24, "crop_size": 20, "patch_size": 16, "border": 2}
 def source(labels, names=("cat", "dog"), count=12):
     images = np.random.default_rng(0).integers(0, 256, (count, 24, 24, 3), np.uint8)
     labels = np.resize(labels, count)
-    return ArraySource(images, labels, name="pets", class_names=names)
+    return image_source(images, labels, name="pets", class_names=names)
 
 
 class Damaged:
@@ -31,15 +31,15 @@ class Damaged:
     def __init__(self, good):
         self.good = good
         self.name, self.class_names = good.name, good.class_names
-        self.image_shape, self.fingerprint = good.image_shape, "damaged"
+        self.spec, self.fingerprint = good.spec, "damaged"
 
     def __len__(self):
         return len(self.good)
 
-    def __getitem__(self, index):
+    def read(self, index, rng):
         if index == 0:
             raise BadRecord("cut short")
-        return self.good[index]
+        return self.good.read(index, rng)
 
     def record_name(self, index):
         return f"pets[{index}]"
@@ -100,7 +100,7 @@ def test_the_probe_during_training_takes_the_shots_there_are(monkeypatch):
         asked.append(few_shot.shots)
         return lambda state: EvalResult({}, {})
 
-    monkeypatch.setattr(suite, "few_shot_eval", note)
+    monkeypatch.setattr(features, "few_shot_eval", note)
     settings = config(classes=("none", "warp"))
     for labels, shots in (([0, 1], 6), ([0, 0, 1], 4)):
         recognition(settings, source(labels), source(labels))
@@ -108,13 +108,13 @@ def test_the_probe_during_training_takes_the_shots_there_are(monkeypatch):
 
 
 def test_probes_may_learn_from_a_part_of_the_images(monkeypatch):
-    asked, make = [], suite.linear_probe_eval
+    asked, make = [], features.linear_probe_eval
 
     def note(bank, train, test, fit):
         asked.append(train)
         return make(bank, train, test, fit)
 
-    monkeypatch.setattr(suite, "linear_probe_eval", note)
+    monkeypatch.setattr(features, "linear_probe_eval", note)
     settings = config(classes=("none", "warp"))
     for most, used in ((0, 12), (5, 5)):
         settings.eval.features.train_images = most
@@ -206,7 +206,7 @@ def test_the_learner_decides_who_is_in_a_step():
     assert generalization(pets, learner__sampling="random").order is None
     rows = generalization(pets).order(3)
     assert rows.shape == (8,)
-    assert len(set(pets.labels[rows].reshape(2, 4).ravel()[:4])) == 1
+    assert len(set(pets.arrays["label"][rows].reshape(2, 4).ravel()[:4])) == 1
     with pytest.raises(UserError, match=r"batch_size is 10; learner\.k = 4"):
         generalization(pets, train__batch_size=10)
     with pytest.raises(UserError, match="batch_size is 8; pets has 6 records"):
@@ -225,8 +225,8 @@ def test_dense_layers_are_asked_at_the_size_they_were_trained_on():
 def test_mini_batches_are_matched_by_the_labels_that_training_sees():
     pets = source([0, 1], count=40)
     made = generalization(pets, noise__kind="symmetric", noise__rate=0.5)
-    given = made.train_set.labels
-    assert (given != pets.labels).sum() == 20
+    given = made.train_set.arrays["label"]
+    assert (given != pets.arrays["label"]).sum() == 20
     labels = given[made.order(0)].reshape(2, 4)
     assert (labels == labels[:, :1]).all()
 
@@ -246,11 +246,11 @@ def test_pixels_are_permuted_for_training_and_testing(monkeypatch):
 def test_several_labels_are_measured_by_their_precision():
     images = np.zeros((24, 24, 24, 3), np.uint8)
     labels = np.random.default_rng(0).integers(0, 2, (24, 2))
-    pets = ArraySource(images, labels, name="pets", class_names=("cat", "dog"))
+    pets = image_source(images, labels, name="pets", class_names=("cat", "dog"))
     changes = {"method__labels": "attributes", "learner__sampling": "random"}
     made = generalization(pets, **changes)
     state = jax.jit(made.task.init)(jax.random.key(0), next_batch(made.train_set))
-    assert set(made.evals["test"](state).scalars) == {"precision"}
+    assert set(made.evals["test"](state).metrics) == {"precision"}
     with pytest.raises(UserError, match="pets has 2 labels a record"):
         generalization(pets, method__labels="attributes")
     task = generalization(pets, learner__sampling="random").task

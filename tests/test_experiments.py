@@ -96,7 +96,7 @@ def test_every_row_of_cpu_size_builds_and_has_its_evaluations(table, tmp_path):
         assert {curve.split("/")[0] for curve in row.curves} <= set(
             experiment.online_evals
         )
-        record, size = experiment.train_set[0], chosen.config.train.batch_size
+        record, size = experiment.train_set.spec, chosen.config.train.batch_size
         batch = {
             "image": jax.ShapeDtypeStruct((size, *record["image"].shape), np.uint8),
             "label": jax.ShapeDtypeStruct((size,), np.int32),

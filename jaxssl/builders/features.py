@@ -51,7 +51,7 @@ def feature_evals(
     bank = make_bank(task, look)
     fit = read(LinearProbeConfig, "linear_probe")
     filters = filters_eval(("classifier", "conv1", "conv", "kernel"), name="conv1")
-    label = subset(test, 1)[0]["label"]
+    label = subset(test, 1).arrays["label"][0]
     if label.ndim:
         return {
             "attributes": attributes_eval(bank, train, test, fit),
@@ -95,14 +95,14 @@ def online_probe(
     Returns:
       One evaluation, ``probe``; none for images with several labels or without any.
     """
-    label = subset(test, 1)[0]["label"]
+    label = subset(test, 1).arrays["label"][0]
     if label.ndim or label == source_lib.NO_LABEL:
         return {}
     online = from_config(sections.OnlineConfig, section.online, where="eval.online")
     look = from_config(FeatureConfig, section.features, where="eval.features")
     few_shot = from_config(FewShotConfig, section.few_shot, where="eval.few_shot")
     train, test = (subset(source, online.num_images) for source in (train, test))
-    labels = [int(train[i]["label"]) for i in range(len(train))]
+    labels = train.arrays["label"]
     shots = min(online.shots, *np.unique(labels, return_counts=True)[1].tolist())
     few_shot = dataclasses.replace(few_shot, shots=shots, num_draws=1)
     bank = make_bank(task, look)

@@ -109,7 +109,7 @@ def check_classes(train: Source, test: Source) -> None:
 def check_crop(where: str, crop_size: int, *sources: Source) -> None:
     """Raise a UserError if crops are larger than the images."""
     for source in sources:
-        height, width, _ = source.image_shape
+        height, width, _ = source.spec["image"].shape
         if crop_size > min(height, width):
             raise UserError(
                 f"{where}.crop_size is {crop_size} but the images of {source.name} are "

@@ -6,6 +6,7 @@ is what "exact", "other" and "any" mean, and where it is tested.
 """
 
 import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ import numpy as np
 from jaxssl import transforms
 from jaxssl.config.checks import choice, nearest
 from jaxssl.data import npz
-from jaxssl.data.source import ArraySource, Source, digest, label_of
+from jaxssl.data.source import ArraySource, Source, digest, label_of, require
 from jaxssl.data.subset import MAX_BAD, subset
 from jaxssl.errors import BadRecord, UserError
 from jaxssl.transforms.labels import COUNTS, REPLACEMENTS
-from jaxssl.types import Array, Int, Key, UInt8
+from jaxssl.types import Array, Int, Key, Record, UInt8
 
 KINDS = ("none", "symmetric", "asymmetric", "predicted")
 CIFAR10_PAIRS = (
@@ -122,18 +123,17 @@ def labels_of(source: Source) -> Int[np.ndarray, " n"]:
       int32, -1 where there is none; a copy.
 
     Raises:
-      UserError: records have several labels, or too many in a row cannot be read.
+      UserError: records have no label or several, or too many in a row cannot be read.
     """
-    if isinstance(source, ArraySource):
-        labels = np.array(source.labels)
-    else:
-        labels = np.stack([_readable_label(source, i) for i in range(len(source))])
-    if labels.ndim != 1:
+    spec = require(source, "label")
+    if spec.shape or spec.dtype != np.int32:
         raise UserError(
-            f"{source.name} has {labels.shape[1]} labels a record; label noise and "
-            "label-matched mini-batches need one. Leave them out."
+            f"{source.name} has labels {spec.dtype} {spec.shape}; label noise and "
+            "label-matched mini-batches need one int32 a record. Leave them out."
         )
-    return labels.astype(np.int32)
+    if isinstance(source, ArraySource):
+        return source.arrays["label"].copy()
+    return np.stack([_readable_label(source, i) for i in range(len(source))])
 
 
 def noisy_labels(source: Source, config: NoiseConfig) -> Source:
@@ -179,7 +179,7 @@ class Relabelled:
     Attributes:
       name: see `jaxssl.data.source.Source`.
       class_names: those of the source.
-      image_shape: that of the source.
+      spec: that of the source, and ``true_label``.
       fingerprint: of the source and the labels.
     """
 
@@ -195,7 +195,7 @@ class Relabelled:
         """
         self.name = name
         self.class_names = source.class_names
-        self.image_shape = source.image_shape
+        self.spec = {**source.spec, "true_label": require(source, "label")}
         self.fingerprint = _fingerprint(source, labels)
         self._source = source
         self._labels = labels
@@ -204,9 +204,9 @@ class Relabelled:
         """Return the number of records."""
         return len(self._source)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def read(self, index: int, rng: np.random.Generator) -> Record:
         """Read a record and add ``true_label``."""
-        record = self._source[index]
+        record = self._source.read(index, rng)
         true = record["label"]
         label = true if self._labels is None else self._labels[index]
         return {**record, "label": label, "true_label": true}
@@ -227,13 +227,14 @@ def _relabel(
 ) -> Source:
     if not isinstance(source, ArraySource):
         return Relabelled(source, labels, name=name)
+    require(source, "label")
+    true = source.arrays["label"]
+    label = true if labels is None else labels
     return ArraySource(
-        source.images,
-        source.labels if labels is None else labels,
+        {**source.arrays, "label": label, "true_label": true},
         name=name,
         class_names=source.class_names,
         fingerprint=_fingerprint(source, labels),
-        extras={**source.extras, "true_label": source.labels},
     )
 
 
@@ -325,27 +326,27 @@ def permuted_pixels(source: Source, *, seed: int) -> ArraySource:
       The data set, in memory.
 
     Raises:
-      UserError: the images would take more than 8 GiB.
+      UserError: no image, or the images would take more than 8 GiB.
 
     References:
       Thesis section 8.4.2 and Table 8.2; Zhang et al. 2017 (thesis reference 216).
     """
-    size = len(source) * int(np.prod(source.image_shape))
+    size = len(source) * math.prod(require(source, "image").shape)
     if size > MAX_BYTES:
         raise UserError(
             f"the images of {source.name} take {size / 2**30:.1f} GiB; pixels are "
             f"permuted in memory, at most {MAX_BYTES >> 30} GiB. Take a part of them."
         )
     whole = source if isinstance(source, ArraySource) else subset(source, len(source))
+    images = whole.arrays["image"]
     # Grey images that are repeated over three channels are permuted once.
-    grey = whole.images.strides[-1] == 0
+    distinct = images[..., :1] if images.strides[-1] == 0 else images
+    permuted = np.broadcast_to(_permute(distinct, _make_key(seed)), images.shape)
     return ArraySource(
-        _permute(whole.images[..., :1] if grey else whole.images, _make_key(seed)),
-        whole.labels,
+        {**whole.arrays, "image": permuted},
         name=f"{source.name} with permuted pixels",
         class_names=source.class_names,
         fingerprint=digest(source.fingerprint, f"permuted pixels {seed}"),
-        extras=whole.extras,
     )
 
 

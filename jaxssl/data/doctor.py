@@ -12,6 +12,7 @@ from jaxssl.data import source as source_lib
 from jaxssl.data.generated import FORMS
 from jaxssl.data.source import Source
 from jaxssl.errors import BadRecord, UserError
+from jaxssl.types import Spec
 
 SHOWN = 20
 """Corrupt records and sizes that the text names; the rest is counted."""
@@ -39,17 +40,18 @@ class Report(NamedTuple):
       name: of the data set.
       count: number of records.
       readable: number of those that can be decoded.
-      image_shape: what a batch holds, (h, w, 3).
-      sizes: (h, w, mode) as stored, to count.
-      classes: class (or attribute) name to count; ``unlabelled`` where there is none.
+      spec: shape and dtype of each array of a record.
+      sizes: of pictures: (h, w, mode) as stored, to count.
+      classes: class (or attribute) name to count; ``unlabelled`` for the label -1.
       corrupt: (record, reason).
-      duplicates: pairs of records with the same pixels and whether labels agree.
+      duplicates: pairs of records that are equal but for the label, and whether the
+        labels agree.
     """
 
     name: str
     count: int
     readable: int
-    image_shape: tuple[int, int, int]
+    spec: Spec
     sizes: dict[tuple[int, int, str], int]
     classes: dict[str, int]
     corrupt: list[tuple[str, str]]
@@ -68,18 +70,20 @@ def doctor(source: Source) -> Report:
     sizes: Counter[tuple[int, int, str]] = Counter()
     classes = Counter(dict.fromkeys(source.class_names, 0))
     corrupt, duplicates = [], []
-    seen: dict[bytes, tuple[int, bytes]] = {}
+    first_with: dict[bytes, tuple[int, bytes]] = {}
     for index in range(len(source)):
         try:
-            record = source[index]
-            sizes[_stored(source, index)] += 1
+            record = source_lib.read_record(source, index)
+            sizes.update(_stored(source, index))
         except BadRecord as error:
             corrupt.append((source.record_name(index), str(error)))
             continue
-        label = np.asarray(record["label"])
+        label = record.pop("label", np.zeros(0))
         classes.update(_names(source, label))
-        pixels = hashlib.sha1(record["image"].tobytes(), usedforsecurity=False).digest()
-        first, same = seen.setdefault(pixels, (index, label.tobytes()))
+        content = hashlib.sha1(usedforsecurity=False)
+        for name in sorted(record):
+            content.update(record[name].tobytes())
+        first, same = first_with.setdefault(content.digest(), (index, label.tobytes()))
         if first != index:
             pair = source.record_name(first), source.record_name(index)
             duplicates.append((*pair, same == label.tobytes()))
@@ -87,7 +91,7 @@ def doctor(source: Source) -> Report:
         name=source.name,
         count=len(source),
         readable=len(source) - len(corrupt),
-        image_shape=source.image_shape,
+        spec=source.spec,
         sizes=dict(sizes.most_common()),
         classes=dict(classes),
         corrupt=corrupt,
@@ -97,14 +101,13 @@ def doctor(source: Source) -> Report:
 
 def render(report: Report) -> str:
     """Return the report as text for a terminal."""
-    h, w, c = report.image_shape
     sizes = [f"{h} x {w} {m}: {n}" for (h, w, m), n in report.sizes.items()]
     classes = [f"{name}: {n}" for name, n in report.classes.items()]
     clash = sum(not same for *_, same in report.duplicates)
     lines = [
-        f"{report.name}: {report.readable} of {report.count} records readable, "
-        f"images {h} x {w} x {c} in a batch",
-        f"stored sizes (h x w mode): {_some(sizes)}",
+        f"{report.name}: {report.readable} of {report.count} records readable",
+        f"each record holds: {source_lib.describe(report.spec)}",
+        *([f"stored sizes (h x w mode): {_some(sizes)}"] if sizes else []),
         f"classes: {_some(classes, 2 * SHOWN)}",
         f"duplicates: {len(report.duplicates)}, of them {clash} with another label",
         *(f"  {a} = {b}" for a, b, _ in report.duplicates[:5]),
@@ -219,17 +222,22 @@ def _tfds() -> Any:
     return tfds_source
 
 
-def _stored(source: Source, index: int) -> tuple[int, int, str]:
-    raw = getattr(source, "raw", None)
-    if raw is None:
-        h, w, _ = source.image_shape
-        return h, w, "array"
-    return images.header(raw(index))
+def _stored(source: Source, index: int) -> list[tuple[int, int, str]]:
+    """Return the size of a record's picture as stored; nothing if it has no picture."""
+    if raw := getattr(source, "raw", None):
+        return [images.header(raw(index))]
+    if "image" not in source.spec:
+        return []
+    h, w, _ = source.spec["image"].shape
+    return [(h, w, "array")]
 
 
 def _names(source: Source, label: np.ndarray) -> list[str]:
+    if label.dtype != np.int32 or label.ndim > 1:
+        return []
     if label.ndim:
-        return [n for n, on in zip(source.class_names, label, strict=True) if on > 0]
+        names = source.class_names or [f"label {k}" for k in range(label.size)]
+        return [name for name, on in zip(names, label, strict=True) if on > 0]
     if 0 <= label < len(source.class_names):
         return [source.class_names[int(label)]]
     return ["unlabelled" if label == source_lib.NO_LABEL else f"label {int(label)}"]

@@ -6,7 +6,7 @@ from pathlib import Path
 from jaxssl.config.checks import choice
 from jaxssl.data import idx
 from jaxssl.data.order import epoch_order
-from jaxssl.data.source import ArraySource
+from jaxssl.data.source import ArraySource, image_source
 from jaxssl.errors import UserError
 
 CLASS_NAMES = (
@@ -56,7 +56,7 @@ def load(
             raise UserError(f"num_train is {num_train}; allowed: 1 to {len(images)}.")
         chosen = epoch_order(0, 0, len(images))[:num_train]
         images, labels, name = images[chosen], labels[chosen], f"{name}[{num_train}]"
-    return ArraySource(images, labels, name=name, class_names=CLASS_NAMES)
+    return image_source(images, labels, name=name, class_names=CLASS_NAMES)
 
 
 def find(data_dir: str | None = None) -> Path:

@@ -7,7 +7,7 @@ noise and overfitting on two cores; its numbers compare with no one's Fashion-MN
 from jaxssl.config.checks import choice
 from jaxssl.data.fashion_mnist import CLASS_NAMES
 from jaxssl.data.fashion_on_photos import PHOTOS, PRESETS, asset, garments
-from jaxssl.data.source import ArraySource, digest
+from jaxssl.data.source import ArraySource, digest, image_source
 from jaxssl.errors import UserError
 
 
@@ -39,7 +39,7 @@ def load(
     if num_train is not None and split == "train":
         count = num_train
     images, labels = garments(split)
-    return ArraySource(
+    return image_source(
         images[:count],
         labels[:count],
         name=f"fashion_mnist_10k/{split}",

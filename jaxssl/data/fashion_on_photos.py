@@ -16,7 +16,7 @@ from PIL import Image
 
 from jaxssl.config.checks import choice
 from jaxssl.data.fashion_mnist import CLASS_NAMES
-from jaxssl.data.source import ArraySource, digest
+from jaxssl.data.source import ArraySource, digest, image_source
 from jaxssl.errors import UserError
 from jaxssl.types import Float, Int, UInt8
 
@@ -111,7 +111,7 @@ def load(
         )
     images, labels = _build(split, size, count, seed, background)
     options = f"{split} {size} {count} {seed} {background}"
-    return ArraySource(
+    return image_source(
         images,
         labels,
         name=f"fashion_on_photos/{split}",

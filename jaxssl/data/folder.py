@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from jaxssl.data import images
-from jaxssl.data.source import NO_LABEL, digest
+from jaxssl.data.source import NO_LABEL, digest, image_spec
 from jaxssl.errors import BadRecord, UserError
-from jaxssl.types import Int
+from jaxssl.types import Int, Record
 
 
 class FolderSource:
@@ -20,7 +20,7 @@ class FolderSource:
     Attributes:
       name: see ``Source``.
       class_names: names of the sub-folders; empty if the folder is flat.
-      image_shape: (h, w, 3).
+      spec: ``image`` and ``label``.
       paths: of the records, relative to the folder, sorted.
       num_outside: links that were left out because they lead out of the folder.
     """
@@ -41,7 +41,7 @@ class FolderSource:
                 + (left_out if self.num_outside else "")
             )
         self.class_names, self._labels = _classes(root, self.paths)
-        self.image_shape = self._first_shape()
+        self.spec = image_spec(self._first_shape())
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -51,12 +51,14 @@ class FolderSource:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def read(self, index: int, rng: np.random.Generator) -> Record:
         """Decode one image; see ``Source``."""
+        del rng
         image = images.decode(self.raw(index), load_size=self._load_size)
-        if image.shape != self.image_shape:
+        shape = self.spec["image"].shape
+        if image.shape != shape:
             raise BadRecord(
-                f"image of shape {image.shape} among {self.image_shape}; set load_size"
+                f"image of shape {image.shape} among {shape}; set load_size"
             )
         return {"image": image, "label": self._labels[index]}
 

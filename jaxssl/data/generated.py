@@ -5,14 +5,14 @@ its step need on a machine one does not own, is its resume exact. Nothing can be
 from these images, and their name says what they are.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxssl.config.checks import at_least_one, choice
-from jaxssl.data.source import Source, digest
+from jaxssl.data.source import Source, digest, image_spec
 from jaxssl.errors import UserError
-from jaxssl.types import Int, UInt8
+from jaxssl.types import Int, Record, UInt8
 
 CELL = 8
 """Side of the squares of one colour, in pixels."""
@@ -51,7 +51,7 @@ class GeneratedSource:
     Attributes:
       name: see ``Source``.
       class_names: ``class 0`` and so on.
-      image_shape: (h, w, 3).
+      spec: ``image`` and ``label``.
       fingerprint: see ``Source``.
     """
 
@@ -61,7 +61,8 @@ class GeneratedSource:
         """Take the place of one split; see ``load``."""
         self.name = name
         self.class_names = tuple(f"class {i}" for i in range(form.num_classes))
-        self.image_shape = (*shape, 3)
+        label = (form.num_classes,) if form.attributes else ()
+        self.spec = image_spec((*shape, 3), label)
         self.fingerprint = digest(f"generated 1 {name} {shape} {num_records}")
         self._attributes = form.attributes
         self._num_records = num_records
@@ -70,8 +71,9 @@ class GeneratedSource:
     def __len__(self) -> int:
         return self._num_records
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def read(self, index: int, rng: np.random.Generator) -> Record:
         """Return an image, which follows from its index alone, and its label."""
+        del rng
         return {"image": self._image(index), "label": self.label(index)}
 
     def label(self, index: int) -> Int[np.ndarray, "*k"]:
@@ -87,7 +89,7 @@ class GeneratedSource:
         return f"{self.name}[{index}]"
 
     def _image(self, index: int) -> UInt8[np.ndarray, "h w 3"]:
-        height, width, _ = self.image_shape
+        height, width, _ = self.spec["image"].shape
         rows, columns = -(-height // CELL), -(-width // CELL)
         raw = self._stream(index, "image").random_raw(rows * columns * 3)
         cells = (raw >> np.uint64(56)).astype(np.uint8).reshape(rows, columns, 3)

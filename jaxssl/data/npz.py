@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxssl.config.checks import nearest
-from jaxssl.data.source import NO_LABEL, ArraySource
+from jaxssl.data.source import NO_LABEL, ArraySource, image_source
 from jaxssl.errors import UserError
 from jaxssl.types import Shaped
 
@@ -46,7 +46,7 @@ def load(
         if label_key in _names(archive):
             labels = _read(archive, label_key, path)
     classes = _class_names(labels)
-    return ArraySource(images, labels, name=f"npz {path}", class_names=classes)
+    return image_source(images, labels, name=f"npz {path}", class_names=classes)
 
 
 def read_array(path: Path, name: str, *, max_bytes: int) -> Shaped[np.ndarray, "..."]:

@@ -3,9 +3,12 @@
 The order of an epoch follows from (seed, epoch) alone. Step s belongs to epoch
 ``s // steps_per_epoch``; the remainder of an epoch is dropped. A method that chooses
 its own batches gives an `Order` instead, which is a function of the step as well. Each
-host reads a contiguous share of every global batch. So a run starts at any step, with
-any number of hosts, threads and workers, on exactly the samples that an uninterrupted
-run would see.
+host reads a contiguous share of every global batch. What a source draws for a record
+follows from (seed, step, id) alone. So a run starts at any step, with any number of
+hosts, threads and workers, on exactly the samples that an uninterrupted run would see.
+
+A batch holds what the source declares in ``Source.spec``, stacked, with the shapes and
+dtypes unchanged, and ``id``.
 """
 
 import functools
@@ -16,14 +19,14 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import grain
 import numpy as np
 from absl import flags
 
 from jaxssl.data.order import Order, checked, epochs
-from jaxssl.data.source import ArraySource, Source
+from jaxssl.data.source import ArraySource, Source, check_spec, read_record
 from jaxssl.errors import BadRecord, UserError, WorkerLostError
 from jaxssl.types import Bool, Int
 
@@ -40,7 +43,7 @@ class Rows(NamedTuple):
     """Some records, and those that could not be read.
 
     Attributes:
-      batch: ``image``, ``label``, ``id`` and what else the records hold.
+      batch: the records, stacked, and ``id``.
       bad: index to reason.
     """
 
@@ -181,7 +184,8 @@ def batches(
     Args:
       source: the data set.
       batch_size: of the global batch, over all hosts.
-      seed: of the order of the epochs; not read where ``order`` is given.
+      seed: of what sources draw for a record, and of the order of the epochs unless
+        ``order`` is given.
       start_step: the global step of the first batch.
       process_index: which host this is; it gets contiguous rows of each batch.
       process_count: number of hosts; it divides ``batch_size``.
@@ -191,13 +195,15 @@ def batches(
       order: which records make up each step; by default every record once an epoch.
 
     Returns:
-      An iterator of ``image`` uint8 (b, h, w, 3), ``label`` int32 (b,) or (b, k),
-      ``id`` int32 (b,), the index of the record, and what else the records hold.
+      An iterator of batches: for each name of ``source.spec`` an array (b, ...) of the
+      declared dtype, and ``id`` int32 (b,), the index of each record.
 
     Raises:
       UserError: a batch larger than the data set, or not divisible by the hosts; an
-        order that gives another number of records or one that is not there.
+        order that gives another number of records or one that is not there; a spec
+        that batches cannot hold.
     """
+    check_spec(source)
     if order is None:
         order = epochs(source, batch_size=batch_size, seed=seed)
     _check_share(batch_size, process_index, process_count)
@@ -211,11 +217,12 @@ def batches(
         source,
         order,
         batch_size=batch_size,
+        seed=seed,
         first=start_step,
         rows=slice(process_index * share, (process_index + 1) * share),
         max_bad=max_bad_records,
     )
-    # A wrong order is told here, before a thread or worker meets it.
+    # A wrong order is refused here, before a thread or worker meets it.
     ids = functools.partial(checked, order, source=source, batch_size=batch_size)
     ids(start_step)
     return Batches(
@@ -246,6 +253,9 @@ def epoch(
 ) -> Iterator[tuple[dict[str, np.ndarray], Bool[np.ndarray, " b"]]]:
     """Yield every record once, in order, for evaluation.
 
+    What a source draws for a record is the same in each evaluation: it follows from
+    the seed 0, the step 0 and the record's ``id``.
+
     Args:
       source: the data set.
       batch_size: of every batch; the last one is padded with copies of the last record.
@@ -256,8 +266,10 @@ def epoch(
       not the stand-ins of unreadable records.
 
     Raises:
-      UserError: more than ``max_bad_records`` records cannot be read.
+      UserError: more than ``max_bad_records`` records cannot be read, or a spec that
+        batches cannot hold.
     """
+    check_spec(source)
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; it must be above 0.")
     pages = _Pages(source, batch_size=batch_size, max_bad=max_bad_records)
@@ -281,6 +293,7 @@ class _Steps:
         order: Order,
         *,
         batch_size: int,
+        seed: int,
         first: int,
         rows: slice,
         max_bad: int,
@@ -288,6 +301,7 @@ class _Steps:
         self._source = source
         self._order = order
         self._batch_size = batch_size
+        self._seed = seed
         self._first = first
         self._rows = rows
         self._max_bad = max_bad
@@ -298,7 +312,8 @@ class _Steps:
     def __getitem__(self, index: int) -> Rows:
         step, size = self._first + index, self._batch_size
         ids = checked(self._order, step, source=self._source, batch_size=size)
-        return fetch(self._source, ids[self._rows], self._max_bad)
+        rows = ids[self._rows]
+        return fetch(self._source, rows, self._max_bad, seed=self._seed, step=step)
 
 
 class _Pages:
@@ -350,38 +365,51 @@ def _end_with(parent: int, worker: int, count: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def fetch(source: Source, ids: Int[np.ndarray, " b"], max_bad: int) -> Rows:
+def fetch(
+    source: Source,
+    ids: Int[np.ndarray, " b"],
+    max_bad: int,
+    *,
+    seed: int = 0,
+    step: int = 0,
+) -> Rows:
     """Read records; one that cannot be decoded is replaced by the next readable one.
 
     Args:
       source: the data set.
       ids: which records, in order.
       max_bad: how many neighbours in a row may be unreadable.
+      seed: of the run; with ``step`` and its id it decides what is drawn for a record.
+      step: the global step.
 
     Returns:
       The records as ``batches`` gives them.
 
     Raises:
-      UserError: more than ``max_bad`` in a row cannot be decoded; names the last.
+      UserError: more than ``max_bad`` in a row cannot be decoded; names the last. Or a
+        record does not have the shapes and dtypes of ``source.spec``.
     """
     if isinstance(source, ArraySource):
         return Rows({**source.take(ids), "id": ids.astype(np.int32)}, {})
     bad: dict[int, str] = {}
-    found = [_readable(source, int(i), max_bad, bad) for i in ids]
-    batch = {n: np.stack([record[n] for _, record in found]) for n in found[0][1]}
-    batch["label"] = batch["label"].astype(np.int32)
-    batch["id"] = np.array([index for index, _ in found], np.int32)
+    read = functools.partial(read_record, source, seed=seed, step=step)
+    records = [_first_readable(source, read, int(i), max_bad, bad) for i in ids]
+    batch = {n: np.stack([record[n] for record in records]) for n in records[0]}
     return Rows(batch, bad)
 
 
-def _readable(
-    source: Source, index: int, max_bad: int, bad: dict[int, str]
-) -> tuple[int, dict[str, Any]]:
-    """Return the first record from ``index`` on that can be read."""
+def _first_readable(
+    source: Source,
+    read: Callable[[int], dict[str, np.ndarray]],
+    index: int,
+    max_bad: int,
+    bad: dict[int, str],
+) -> dict[str, np.ndarray]:
+    """Return the first record from ``index`` on that can be read, with its ``id``."""
     for candidate in range(index, index + min(max_bad + 1, len(source))):
         candidate %= len(source)
         try:
-            return candidate, source[candidate]
+            return {**read(candidate), "id": np.asarray(candidate, np.int32)}
         except BadRecord as error:
             bad[candidate] = str(error)
             reason = f"{source.record_name(candidate)}: {error}"

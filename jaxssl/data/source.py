@@ -1,26 +1,31 @@
-"""What a data set is: random access to decoded images, labels and record names."""
+"""What a data set is: random access to records whose shapes and dtypes it declares."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+import jax
 import numpy as np
 
 from jaxssl.errors import UserError
-from jaxssl.types import Int, Shaped, UInt8
+from jaxssl.types import Int, Record, Shaped, Spec, UInt8
 
 NO_LABEL = -1
-"""The label of a record whose data set has none."""
+"""The label of a record without a label, where other records of its kind have one."""
+
+WIDE = ("int64", "uint64", "float64", "complex128")
+"""What JAX stores in half the bits on the device, without a word."""
 
 
 @runtime_checkable
 class Source(Protocol):
-    """A data set with random access; every image has the same static shape.
+    """A data set with random access; all records have the same names and shapes.
 
     Attributes:
       name: what it is called in logs and reports, split included.
-      class_names: one a class, or one an attribute; empty where there are no labels.
-      image_shape: (h, w, 3).
+      class_names: one a class, or one an attribute; empty without labels.
+      spec: name to shape and dtype of one record, without a batch axis and without
+        ``id``, which the pipeline adds. `jaxssl.types.Record` lists the conventions.
       fingerprint: changes when the data or the options that made them change.
     """
 
@@ -31,15 +36,20 @@ class Source(Protocol):
     def class_names(self) -> tuple[str, ...]: ...  # noqa: D102
 
     @property
-    def image_shape(self) -> tuple[int, int, int]: ...  # noqa: D102
+    def spec(self) -> Spec: ...  # noqa: D102
 
     @property
     def fingerprint(self) -> str: ...  # noqa: D102
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return ``image`` uint8 (h, w, 3), ``label`` int32 () or (k,), maybe others.
+    def read(self, index: int, rng: np.random.Generator) -> Record:
+        """Return one record, with the names, shapes and dtypes of ``spec``.
+
+        Args:
+          index: 0 to ``len(self) - 1``.
+          rng: for what the host must draw, such as the part of a long video to decode;
+            see `record_rng`. Most sources draw nothing.
 
         Raises:
           BadRecord: the record cannot be decoded.
@@ -52,68 +62,64 @@ class Source(Protocol):
 
 
 class ArraySource:
-    """A data set in memory.
+    """A data set in memory: any arrays with one row a record.
 
     Attributes:
-      images: uint8 (n, h, w, 3), 0 to 255.
-      labels: int32 (n,), or (n, k) for k attributes.
-      name: see ``Source``.
-      class_names: see ``Source``.
-      extras: what else the records hold, by name.
+      arrays: name to array (n, ...).
+      name: see `Source`.
+      class_names: see `Source`.
+      spec: see `Source`.
     """
 
     def __init__(
         self,
-        images: Shaped[np.ndarray, "..."],
-        labels: Shaped[np.ndarray, "..."],
+        arrays: Mapping[str, Shaped[np.ndarray, "n ..."]],
         *,
         name: str = "arrays",
         class_names: Sequence[str] = (),
         fingerprint: str | None = None,
-        extras: Mapping[str, Shaped[np.ndarray, "n ..."]] | None = None,
     ):
-        """Wrap arrays without copying the images.
+        """Wrap arrays without copying them; see `image_source` for pictures.
 
         Args:
-          images: uint8 (n, h, w, 3), or grey as (n, h, w) or (n, h, w, 1).
-          labels: integers (n,) or (n, k).
-          name: see ``Source``.
-          class_names: see ``Source``.
-          fingerprint: see ``Source``; by default a hash of both arrays.
-          extras: name to array, with a row for each image, such as ``true_label``.
+          arrays: name to array, each with the same number of rows.
+          name: see `Source`.
+          class_names: see `Source`.
+          fingerprint: see `Source`; by default a hash of the arrays.
 
         Raises:
-          UserError: shapes or types other than these, or no image at all.
+          UserError: no array, no row, or arrays with different numbers of rows.
         """
-        self.images = _colour(images, name)
-        self.labels = _integers(labels, len(images), name)
+        self.arrays = dict(arrays)
         self.name = name
         self.class_names = tuple(class_names)
-        self.extras = dict(extras or {})
-        for key, rows in self.extras.items():
-            if len(rows) != len(images):
-                raise UserError(f"{name}: {len(images)} images but {len(rows)} {key}.")
         self._fingerprint = fingerprint
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """Return (h, w, 3)."""
-        _, h, w, c = self.images.shape
-        return h, w, c
+        rows = {key: np.shape(array)[:1] for key, array in self.arrays.items()}
+        if len(set(rows.values())) != 1 or not all(map(all, rows.values())):
+            counts = [f"{key} {size[0] if size else ''}" for key, size in rows.items()]
+            raise UserError(
+                f"{name}: the numbers of rows are: {', '.join(counts) or 'none'}; "
+                "every array needs one row for each record, and there must be one."
+            )
+        self.spec = {
+            key: jax.ShapeDtypeStruct(array.shape[1:], array.dtype)
+            for key, array in self.arrays.items()
+        }
 
     @property
     def fingerprint(self) -> str:
         """Return a hash of the content, or the one given at construction."""
         if self._fingerprint is None:
-            self._fingerprint = digest(self.images.tobytes(), self.labels.tobytes())
+            self._fingerprint = digest(*(x.tobytes() for x in self.arrays.values()))
         return self._fingerprint
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(next(iter(self.arrays.values())))
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        """Return one image, its label and its extras."""
-        return self._rows(index)
+    def read(self, index: int, rng: np.random.Generator) -> Record:
+        """Return one row of each array; nothing is drawn."""
+        del rng
+        return {name: array[index] for name, array in self.arrays.items()}
 
     def take(self, indices: Int[np.ndarray, " b"]) -> dict[str, Any]:
         """Return many records at once, which is far faster than one by one.
@@ -122,30 +128,169 @@ class ArraySource:
           indices: which records, in order.
 
         Returns:
-          ``image`` uint8 (b, h, w, 3), ``label`` int32 (b,) or (b, k) and the extras,
-          all copies.
+          Name to array (b, ...), all copies.
         """
-        return self._rows(indices)
+        return {name: array[indices] for name, array in self.arrays.items()}
 
     def record_name(self, index: int) -> str:
         """Return the position in the arrays."""
         return f"{self.name}[{index}]"
 
-    def _rows(self, index: Any) -> dict[str, Any]:
-        arrays = {"image": self.images, "label": self.labels, **self.extras}
-        return {name: array[index] for name, array in arrays.items()}
+
+def image_source(
+    images: Shaped[np.ndarray, "..."],
+    labels: Shaped[np.ndarray, "..."] | None = None,
+    *,
+    name: str = "arrays",
+    class_names: Sequence[str] = (),
+    fingerprint: str | None = None,
+    extras: Mapping[str, Shaped[np.ndarray, "n ..."]] | None = None,
+) -> ArraySource:
+    """Make a data set of pictures in memory without copying them.
+
+    Args:
+      images: uint8 (n, h, w, 3), or grey as (n, h, w) or (n, h, w, 1), which becomes
+        colour as a view; 0 to 255.
+      labels: integers (n,), or (n, k) for k attributes; become int32.
+      name: see `Source`.
+      class_names: see `Source`.
+      fingerprint: see `Source`; by default a hash of the arrays.
+      extras: what else the records hold, such as ``true_label``.
+
+    Returns:
+      The data set; its records hold ``image``, ``label`` if there are labels, and the
+      extras.
+
+    Raises:
+      UserError: other shapes or dtypes, or arrays with different numbers of rows.
+    """
+    arrays = {"image": _colour(images, name)}
+    if labels is not None:
+        arrays["label"] = _integers(labels, name)
+    return ArraySource(
+        {**arrays, **(extras or {})},
+        name=name,
+        class_names=class_names,
+        fingerprint=fingerprint,
+    )
+
+
+def image_spec(
+    image: tuple[int, int, int], label: tuple[int, ...] = ()
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return the spec of a labelled picture.
+
+    Args:
+      image: its shape (h, w, 3).
+      label: () for a class, (k,) for k attributes.
+    """
+    return {
+        "image": jax.ShapeDtypeStruct(image, np.uint8),
+        "label": jax.ShapeDtypeStruct(label, np.int32),
+    }
+
+
+def record_rng(index: int, *, seed: int = 0, step: int = 0) -> np.random.Generator:
+    """Return the generator of what a host draws for one record.
+
+    Neither the number of hosts, threads or workers nor the other records change what it
+    draws. Evaluations use the seed and step 0.
+
+    Args:
+      index: of the record in its data set.
+      seed: of the run.
+      step: the global step, counted from 0.
+    """
+    entropy = np.random.SeedSequence([seed, step, index])
+    return np.random.Generator(np.random.PCG64(entropy))
+
+
+def read_record(
+    source: Source, index: int, *, seed: int = 0, step: int = 0
+) -> dict[str, np.ndarray]:
+    """Read a record and compare it with the source's spec.
+
+    Args:
+      source: the data set.
+      index: of the record.
+      seed: see `record_rng`.
+      step: see `record_rng`.
+
+    Returns:
+      What ``source.read`` returned.
+
+    Raises:
+      BadRecord: the record cannot be decoded.
+      UserError: the record has other names, shapes or dtypes than the spec.
+    """
+    record = source.read(index, record_rng(index, seed=seed, step=step))
+    arrays = {name: np.asarray(value) for name, value in record.items()}
+    if describe(arrays) != describe(source.spec):
+        raise UserError(
+            f"record {source.record_name(index)} holds {describe(arrays)}; the spec of "
+            f"{source.name} declares {describe(source.spec)}. Let read() return what "
+            "spec declares."
+        )
+    return arrays
+
+
+def describe(spec: Mapping[str, Any]) -> str:
+    """Return names, dtypes and shapes in one line, sorted by name."""
+    parts = [f"{name} {x.dtype} {x.shape}" for name, x in sorted(spec.items())]
+    return ", ".join(parts) or "nothing"
+
+
+def check_spec(source: Source) -> None:
+    """Raise unless batches can hold the records of a source as they are.
+
+    Raises:
+      UserError: an empty spec, a 64-bit dtype, or an array that is called ``id``.
+    """
+    wide = {name: x for name, x in source.spec.items() if x.dtype.name in WIDE}
+    if wide:
+        raise UserError(
+            f"{source.name} declares {describe(wide)}; devices compute in 32 bits. "
+            "Store float32 or int32."
+        )
+    if "id" in source.spec or not source.spec:
+        raise UserError(
+            f"{source.name} declares {describe(source.spec)}; it must declare at least "
+            "one array, and none that is called id: batches hold the record's index "
+            "under this name."
+        )
+
+
+def require(source: Source, name: str) -> jax.ShapeDtypeStruct:
+    """Return the shape and dtype of an array that the caller cannot do without.
+
+    Args:
+      source: the data set.
+      name: of the array, such as ``image``.
+
+    Raises:
+      UserError: the records hold no such array.
+    """
+    if name not in source.spec:
+        raise UserError(
+            f"{source.name} has no {name!r}; its records hold: "
+            f"{', '.join(sorted(source.spec))}. Choose other data, or leave out what "
+            f"needs a {name!r}."
+        )
+    return source.spec[name]
 
 
 def label_of(source: Source, index: int) -> Any:
-    """Return the label of a record, without its image where the source can.
+    """Return the label of a record, without the rest where the source can.
 
     A source that can has a method ``label(index)``.
 
     Raises:
       BadRecord: the record cannot be read.
+      UserError: the records have no label.
     """
-    read = getattr(source, "label", None)
-    return source[index]["label"] if read is None else read(index)
+    require(source, "label")
+    label = getattr(source, "label", None)
+    return read_record(source, index)["label"] if label is None else label(index)
 
 
 def digest(*parts: bytes | str) -> str:
@@ -172,14 +317,10 @@ def _colour(images: Shaped[np.ndarray, "..."], name: str) -> UInt8[np.ndarray, "
     return np.broadcast_to(images, (*images.shape[:3], 3))
 
 
-def _integers(
-    labels: Shaped[np.ndarray, "..."], count: int, name: str
-) -> Int[np.ndarray, "..."]:
+def _integers(labels: Shaped[np.ndarray, "..."], name: str) -> Int[np.ndarray, "..."]:
     if labels.dtype.kind not in "iub" or labels.ndim not in (1, 2):
         raise UserError(
             f"{name}: labels are {labels.dtype} {labels.shape}; they must be integers "
             "(n,) or (n, k)."
         )
-    if len(labels) != count:
-        raise UserError(f"{name}: {count} images but {len(labels)} labels.")
     return labels.astype(np.int32)

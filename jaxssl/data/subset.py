@@ -7,6 +7,7 @@ import numpy as np
 from jaxssl.data import pipeline
 from jaxssl.data.source import ArraySource, Source, digest, label_of
 from jaxssl.errors import UserError
+from jaxssl.types import Record
 
 MAX_BAD = 16
 
@@ -28,14 +29,12 @@ def subset(source: Source, num: int) -> ArraySource:
     if num < 1:
         raise UserError(f"a subset of {num} records was asked for; use 1 or more.")
     part = Part(source, num)
-    records = pipeline.fetch(source, part.indices, MAX_BAD).batch
+    arrays = pipeline.fetch(source, part.indices, MAX_BAD).batch
     return ArraySource(
-        records["image"],
-        records["label"],
+        {name: arrays[name] for name in source.spec},
         name=part.name,
         class_names=part.class_names,
         fingerprint=part.fingerprint,
-        extras={n: x for n, x in records.items() if n not in ("image", "label", "id")},
     )
 
 
@@ -46,7 +45,7 @@ class Part:
       indices: where the records are in the source, rising.
       name: that of the source with the number of records.
       class_names: those of the source.
-      image_shape: that of the source.
+      spec: that of the source.
       fingerprint: of the source and the number.
     """
 
@@ -61,7 +60,7 @@ class Part:
         self.indices = np.linspace(0, len(source), count, endpoint=False, dtype=int)
         self.name = f"{source.name}[{count}]"
         self.class_names = source.class_names
-        self.image_shape = source.image_shape
+        self.spec = source.spec
         self.fingerprint = digest(source.fingerprint, str(count))
         self._source = source
 
@@ -69,9 +68,9 @@ class Part:
         """Return the number of chosen records."""
         return len(self.indices)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def read(self, index: int, rng: np.random.Generator) -> Record:
         """Read a record; see `jaxssl.data.source.Source`."""
-        return self._source[int(self.indices[index])]
+        return self._source.read(int(self.indices[index]), rng)
 
     def label(self, index: int) -> Any:
         """Return the label of a record, without its image where the source can."""

@@ -14,8 +14,9 @@ import tensorflow_datasets as tfds
 
 from jaxssl.config.checks import nearest
 from jaxssl.data import images
-from jaxssl.data.source import NO_LABEL, Source, digest
+from jaxssl.data.source import NO_LABEL, Source, digest, image_spec
 from jaxssl.errors import BadRecord, UserError
+from jaxssl.types import Record
 
 FORMAT = "array_record"
 LABELS = ("label", "labels", "attributes")
@@ -28,7 +29,7 @@ class TfdsSource:
     Attributes:
       name: see ``Source``.
       class_names: of the classes, or of the attributes if the label is a vector.
-      image_shape: (h, w, 3).
+      spec: ``image`` and ``label``.
       fingerprint: see ``Source``.
     """
 
@@ -53,19 +54,25 @@ class TfdsSource:
             features[label_key], tfds.features.Sequence
         )
         self.name = f"tfds:{builder.info.full_name}/{split}"
-        self.image_shape = _image_shape(features[image_key], load_size, self.name)
+        shape = _image_shape(features[image_key], load_size, self.name)
+        vector = self._multi_hot or isinstance(
+            label_key and features[label_key], tfds.features.FeaturesDict
+        )
+        self.spec = image_spec(shape, (len(self.class_names),) if vector else ())
         options = f"{image_key} {label_key} {load_size}"
         self.fingerprint = digest(self.name, str(len(records)), options)
 
     def __len__(self) -> int:
         return len(self._records)
 
-    def __getitem__(self, index: int) -> dict[str, Any]:
+    def read(self, index: int, rng: np.random.Generator) -> Record:
         """Decode one record; see ``Source``."""
+        del rng
         record = self._record(index)
         image = images.decode(record[self._image_key], load_size=self._load_size)
-        if image.shape != self.image_shape:
-            raise BadRecord(f"image of shape {image.shape}, not {self.image_shape}")
+        shape = self.spec["image"].shape
+        if image.shape != shape:
+            raise BadRecord(f"image of shape {image.shape}, not {shape}")
         return {"image": image, "label": self._label(record)}
 
     def label(self, index: int) -> np.ndarray:

@@ -73,11 +73,10 @@ def extract(
     """
     outputs: dict[str, list[np.ndarray]] = {}
     records: dict[str, list[np.ndarray]] = {}
+    check_arrays(source, keep)
+    names = (*keep, *(name for name in optional if name in source.spec), "id")
     for batch, mask in pipeline.epoch(source, batch_size=batch_size):
-        check_arrays(batch, keep, f"the records of {source.name}")
-        kept = {name: batch[name] for name in (*keep, "id")}
-        kept |= {name: batch[name] for name in optional if name in batch}
-        _append(records, kept, mask, limits)
+        _append(records, {name: batch[name] for name in names}, mask, limits)
         _append(outputs, forward(state, _place(batch, state)), mask, limits)
     return Extracted(
         *(
@@ -87,14 +86,14 @@ def extract(
     )
 
 
-def check_arrays(batch: Batch, names: Sequence[str], owner: str) -> None:
-    """Raise a UserError unless ``batch`` has all arrays that are needed."""
+def check_arrays(source: Source, names: Sequence[str]) -> None:
+    """Raise a UserError unless the records of a data set have all of these arrays."""
     for name in names:
-        if name not in batch:
+        if name not in source.spec:
             raise UserError(
-                f"this evaluation needs the array {name!r}; {owner} hold "
-                f"{', '.join(sorted(batch))}. Leave the evaluation out, or give it "
-                "another data set."
+                f"this evaluation needs the array {name!r}; the records of "
+                f"{source.name} hold {', '.join(source.spec)}. Leave the evaluation "
+                "out, or give it another data set."
             )
 
 

@@ -104,6 +104,8 @@ def retrieve(
       UserError: there are fewer images than asked for, or no images, or not one class
         an image.
     """
+    for searched in (query_source, source):
+        check_arrays(searched, ["image"])
     query_labels = class_labels(query_features, "retrieval")
     labels = class_labels(features, "retrieval")
     total = len(query_features.ids)
@@ -135,9 +137,8 @@ def retrieve(
 
 
 def _images(source: Source, ids: np.ndarray) -> np.ndarray:
-    batch = pipeline.fetch(source, ids.ravel(), max_bad=0).batch
-    check_arrays(batch, ["image"], f"the records of {source.name}")
-    return batch["image"].reshape(*ids.shape, *batch["image"].shape[1:])
+    images = pipeline.fetch(source, ids.ravel(), max_bad=0).batch["image"]
+    return images.reshape(*ids.shape, *images.shape[1:])
 
 
 def retrieval_eval(

@@ -13,7 +13,7 @@ from jaxssl import text
 from jaxssl.checkpoint import init_from as init_from_lib
 from jaxssl.data import pipeline
 from jaxssl.data.pipeline import Pipeline
-from jaxssl.data.source import Source
+from jaxssl.data.source import Source, check_spec
 from jaxssl.distributed import mesh as meshes
 from jaxssl.distributed import partition
 from jaxssl.errors import UserError
@@ -29,10 +29,10 @@ def make_keys(seed: int) -> tuple[Key[Array, ""], Key[Array, ""]]:
 def make_spec(
     source: Source, *, batch_size: int, max_bad_records: int
 ) -> dict[str, jax.ShapeDtypeStruct]:
-    """Return the shapes of a global batch after reading one record.
+    """Return the shapes of a global batch, and read one record of it.
 
-    Every image of a data set has the same shape, and a global batch at full size takes
-    many hosts to decode.
+    The shapes are those that the source declares. The record is read so that data which
+    cannot be read, or does not have these shapes, ends a run before it compiles.
 
     Args:
       source: the data set.
@@ -43,12 +43,15 @@ def make_spec(
       Name to shape and dtype.
 
     Raises:
-      UserError: more of them cannot be read; names the last.
+      UserError: more of them cannot be read (names the last), or the record does not
+        have the declared shapes.
     """
-    one = pipeline.fetch(source, np.zeros(1, np.int64), max_bad_records).batch
+    check_spec(source)
+    pipeline.fetch(source, np.zeros(1, np.int64), max_bad_records)
+    spec = {**source.spec, "id": jax.ShapeDtypeStruct((), np.int32)}
     return {
-        name: jax.ShapeDtypeStruct((batch_size, *rows.shape[1:]), rows.dtype)
-        for name, rows in one.items()
+        name: jax.ShapeDtypeStruct((batch_size, *one.shape), one.dtype)
+        for name, one in spec.items()
     }
 
 
@@ -164,7 +167,7 @@ def make_untrained(
         new, _ = task.step(state, batch, jax.random.fold_in(key, state.step))
         return state._replace(stats=new.stats, step=new.step)
 
-    size = spec["id"].shape[0]
+    size = next(iter(spec.values())).shape[0]
     with contextlib.closing(batches(source, batch_size=size, seed=seed)) as rows:
         for _ in range(num_steps):
             state = move(state, meshes.to_devices(next(rows), mesh), key)

@@ -15,12 +15,13 @@ import time
 import numpy as np
 
 from jaxssl.data import pipeline
+from jaxssl.data.source import image_spec
 
 
 class Sixty:
     """Sixty records; one of them is a bug and not a damaged file."""
 
-    name, class_names, image_shape, fingerprint = "sixty", (), (1, 1, 3), "sixty"
+    name, class_names, spec, fingerprint = "sixty", (), image_spec((1, 1, 3)), "sixty"
 
     def __init__(self, bug):
         self._bug = bug
@@ -28,7 +29,7 @@ class Sixty:
     def __len__(self):
         return 60
 
-    def __getitem__(self, index):
+    def read(self, index, rng):
         if index == self._bug:
             raise RuntimeError("a bug on purpose")
         return {"image": np.zeros((1, 1, 3), np.uint8), "label": np.int32(0)}

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from jaxssl.config.section import from_config
-from jaxssl.data import ArraySource, corruption, images, load, pipeline
+from jaxssl.data import ArraySource, corruption, image_source, images, load, pipeline
 from jaxssl.data.corruption import (
     CIFAR10_PAIRS,
     NoiseConfig,
@@ -16,6 +16,7 @@ from jaxssl.data.corruption import (
     noisy_labels,
     permuted_pixels,
 )
+from jaxssl.data.source import read_record
 from jaxssl.data.subset import Part, subset
 from jaxssl.errors import BadRecord, UserError
 
@@ -29,7 +30,7 @@ def classes(counts=COUNTS, names=CIFAR10, side=2) -> ArraySource:
     labels = np.random.default_rng(0).permutation(labels)
     shape = (len(labels), side, side, 3)
     pixels = np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
-    return ArraySource(pixels, labels, name="classes", class_names=names)
+    return image_source(pixels, labels, name="classes", class_names=names)
 
 
 class OnDisk:
@@ -38,15 +39,15 @@ class OnDisk:
     def __init__(self, source, bad=()):
         self._source, self._bad = source, bad
         self.name, self.class_names = "disk", source.class_names
-        self.image_shape, self.fingerprint = source.image_shape, source.fingerprint
+        self.spec, self.fingerprint = source.spec, source.fingerprint
 
     def __len__(self):
         return len(self._source)
 
-    def __getitem__(self, index):
+    def read(self, index, rng):
         if index in self._bad:
             raise BadRecord("broken on purpose")
-        return self._source[index]
+        return self._source.read(index, rng)
 
     def record_name(self, index):
         return f"disk-{index}"
@@ -63,33 +64,37 @@ def symmetric(**changes) -> NoiseConfig:
 def test_exactly_this_share_of_each_class_gets_another_class(rate):
     source = classes()
     noisy = noisy_labels(source, symmetric(rate=rate))
-    wrong = noisy.labels != source.labels
+    wrong = noisy.arrays["label"] != source.arrays["label"]
     expected = [int(count * round(100 * rate)) // 100 for count in COUNTS]
-    assert np.bincount(source.labels[wrong], minlength=10).tolist() == expected
-    np.testing.assert_array_equal(noisy.extras["true_label"], source.labels)
+    assert np.bincount(source.arrays["label"][wrong], minlength=10).tolist() == expected
+    np.testing.assert_array_equal(noisy.arrays["true_label"], source.arrays["label"])
     assert noisy.name == f"classes with {wrong.mean():.1%} wrong labels"
 
 
 def test_every_other_class_is_as_likely():
     source = classes((20_000, 0, 20_000, 0, 0, 0, 0, 0, 0, 0))
-    labels = noisy_labels(source, symmetric(rate=0.9)).labels
+    labels = noisy_labels(source, symmetric(rate=0.9)).arrays["label"]
     for true in (0, 2):
-        drawn = np.bincount(labels[source.labels == true], minlength=10)
+        drawn = np.bincount(labels[source.arrays["label"] == true], minlength=10)
         assert drawn[true] == 2000
         assert stats.chisquare(np.delete(drawn, true)).pvalue > 1e-3
 
 
 def test_any_draws_the_true_class_too():
     source = classes((20_000, 20_000), CIFAR10[:2])
-    labels = noisy_labels(source, symmetric(rate=0.5, replacement="any")).labels
-    wrong = (labels != source.labels).mean()
+    labels = noisy_labels(source, symmetric(rate=0.5, replacement="any")).arrays[
+        "label"
+    ]
+    wrong = (labels != source.arrays["label"]).mean()
     assert abs(wrong - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 40_000)
 
 
 def test_bernoulli_marks_each_label_by_itself():
     source = classes((30_000, 10_000), CIFAR10[:2])
-    labels = noisy_labels(source, symmetric(rate=0.3, count="bernoulli")).labels
-    wrong = np.bincount(source.labels[labels != source.labels])
+    labels = noisy_labels(source, symmetric(rate=0.3, count="bernoulli")).arrays[
+        "label"
+    ]
+    wrong = np.bincount(source.arrays["label"][labels != source.arrays["label"]])
     for found, count in zip(wrong, (30_000, 10_000), strict=True):
         assert found != 0.3 * count
         assert abs(found - 0.3 * count) < 5 * np.sqrt(count * 0.3 * 0.7)
@@ -99,11 +104,11 @@ def test_bernoulli_marks_each_label_by_itself():
 def test_asymmetric_noise_turns_each_class_into_one(pairs):
     source = classes()
     config = NoiseConfig(kind="asymmetric", rate=0.3, pairs=pairs)
-    labels = noisy_labels(source, config).labels
+    labels = noisy_labels(source, config).arrays["label"]
     circle = zip(CIFAR10, [*CIFAR10[1:], CIFAR10[0]], strict=True)
     partner = dict(pairs or circle)
     for k, name in enumerate(CIFAR10):
-        found = np.bincount(labels[source.labels == k], minlength=10)
+        found = np.bincount(labels[source.arrays["label"] == k], minlength=10)
         expected = np.zeros(10, int)
         moved = COUNTS[k] * 3 // 10 if name in partner else 0
         expected[k] = COUNTS[k] - moved
@@ -117,9 +122,9 @@ def test_predicted_labels_come_from_a_file(tmp_path):
     np.savez_compressed(tmp_path / "alexnet.npz", predicted=guess, accuracy=0.1)
     file = str(tmp_path / "alexnet.npz")
     noisy = noisy_labels(source, NoiseConfig(kind="predicted", file=file))
-    np.testing.assert_array_equal(noisy.labels, guess)
-    assert noisy.labels.dtype == np.int32
-    np.testing.assert_array_equal(noisy.extras["true_label"], source.labels)
+    np.testing.assert_array_equal(noisy.arrays["label"], guess)
+    assert noisy.arrays["label"].dtype == np.int32
+    np.testing.assert_array_equal(noisy.arrays["true_label"], source.arrays["label"])
 
 
 @pytest.mark.parametrize(
@@ -150,14 +155,15 @@ def test_a_missing_file_is_named(tmp_path):
 
 
 def test_without_noise_the_true_label_is_the_label():
-    several = ArraySource(np.zeros((3, 2, 2, 3), np.uint8), np.eye(3, dtype=int))
+    several = image_source(np.zeros((3, 2, 2, 3), np.uint8), np.eye(3, dtype=int))
     for source in (classes(), several):
         for given in (source, OnDisk(source)):
             same = noisy_labels(given, NoiseConfig())
             assert same.fingerprint == source.fingerprint
             assert same.name == given.name
-            np.testing.assert_array_equal(same[2]["label"], source.labels[2])
-            np.testing.assert_array_equal(same[2]["true_label"], source.labels[2])
+            record = read_record(same, 2)
+            for name in ("label", "true_label"):
+                np.testing.assert_array_equal(record[name], source.arrays["label"][2])
 
 
 # --- How long it stays
@@ -167,10 +173,10 @@ def test_the_noise_of_a_seed_never_changes():
     source = classes((6, 6, 6), CIFAR10[:3])
     noisy = noisy_labels(source, symmetric(rate=0.5))
     golden = [1, 0, 2, 1, 0, 1, 0, 0, 0, 2, 2, 1, 1, 1, 0, 0, 0, 2]
-    assert noisy.labels.tolist() == golden
+    assert noisy.arrays["label"].tolist() == golden
     with jax.default_prng_impl("rbg"):
         again = noisy_labels(source, symmetric(rate=0.5))
-    assert again.labels.tolist() == golden
+    assert again.arrays["label"].tolist() == golden
 
 
 def test_the_fingerprint_follows_the_labels():
@@ -191,19 +197,29 @@ def test_the_fingerprint_follows_the_labels():
 def test_noise_shares_the_images_and_reaches_batches():
     source = classes()
     noisy = noisy_labels(source, symmetric())
-    assert np.shares_memory(noisy.images, source.images)
+    assert np.shares_memory(noisy.arrays["image"], source.arrays["image"])
     for given in (noisy, noisy_labels(OnDisk(source), symmetric())):
         with pipeline.batches(given, batch_size=64, seed=0) as rows:
             for batch in itertools.islice(rows, 3):
                 ids = batch["id"]
-                np.testing.assert_array_equal(batch["image"], source.images[ids])
-                np.testing.assert_array_equal(batch["label"], noisy.labels[ids])
-                np.testing.assert_array_equal(batch["true_label"], source.labels[ids])
+                np.testing.assert_array_equal(
+                    batch["image"], source.arrays["image"][ids]
+                )
+                np.testing.assert_array_equal(
+                    batch["label"], noisy.arrays["label"][ids]
+                )
+                np.testing.assert_array_equal(
+                    batch["true_label"], source.arrays["label"][ids]
+                )
                 assert batch["label"].dtype == batch["true_label"].dtype == np.int32
         part = subset(given, 9)
         chosen = Part(given, 9).indices
-        np.testing.assert_array_equal(part.labels, noisy.labels[chosen])
-        np.testing.assert_array_equal(part.extras["true_label"], source.labels[chosen])
+        np.testing.assert_array_equal(
+            part.arrays["label"], noisy.arrays["label"][chosen]
+        )
+        np.testing.assert_array_equal(
+            part.arrays["true_label"], source.arrays["label"][chosen]
+        )
 
 
 # --- Labels without images
@@ -224,8 +240,8 @@ def test_labels_are_read_without_decoding_an_image(class_folder, monkeypatch):
 
 def test_a_damaged_record_has_the_label_of_its_stand_in():
     source = classes((20, 20, 20), CIFAR10[:3])
-    expected = source.labels.copy()
-    expected[[4, 5, 59]] = source.labels[[6, 6, 0]]
+    expected = source.arrays["label"].copy()
+    expected[[4, 5, 59]] = source.arrays["label"][[6, 6, 0]]
     found = labels_of(OnDisk(source, bad={4, 5, 59}))
     np.testing.assert_array_equal(found, expected)
     assert found.dtype == np.int32
@@ -236,7 +252,7 @@ def test_a_damaged_record_has_the_label_of_its_stand_in():
 def test_labels_of_arrays_are_a_copy():
     source = classes()
     labels_of(source)[:] = 7
-    assert set(source.labels) == set(range(10))
+    assert set(source.arrays["label"]) == set(range(10))
 
 
 # --- What is refused
@@ -273,12 +289,14 @@ def test_impossible_settings_are_named(values, words):
 
 def test_data_without_one_known_label_a_record_are_refused():
     pixels = np.zeros((3, 2, 2, 3), np.uint8)
-    several = ArraySource(pixels, np.eye(3, dtype=int), name="voc", class_names="abc")
+    several = image_source(pixels, np.eye(3, dtype=int), name="voc", class_names="abc")
     for given in (several, OnDisk(several)):
-        with pytest.raises(UserError, match=f"^{given.name} has 3 labels a record"):
+        with pytest.raises(
+            UserError, match=rf"^{given.name} has labels int32 \(3,\); label"
+        ):
             noisy_labels(given, symmetric())
     for labels, names in (([-1, -1, -1], "abc"), ([0, 1, 2], "ab"), ([0, 0, 0], "a")):
-        source = ArraySource(pixels, np.array(labels), name="x", class_names=names)
+        source = image_source(pixels, np.array(labels), name="x", class_names=names)
         with pytest.raises(UserError, match=r"^x has labels .* and \d class names"):
             noisy_labels(source, symmetric())
     config = NoiseConfig(kind="asymmetric", rate=0.1, pairs=(("dog", "car"),))
@@ -295,31 +313,35 @@ def test_each_image_has_its_pixels_in_an_order_of_its_own(monkeypatch):
     permuted = permuted_pixels(source, seed=3)
     key = jax.random.key(3)
     for i, (image, found) in enumerate(
-        zip(source.images, permuted.images, strict=True)
+        zip(source.arrays["image"], permuted.arrays["image"], strict=True)
     ):
         order = np.asarray(jax.random.permutation(jax.random.fold_in(key, i), 25))
         expected = np.empty_like(image)
         for place, pixel in enumerate(order):
             expected[divmod(place, 5)] = image[divmod(int(pixel), 5)]
         np.testing.assert_array_equal(found, expected)
-    np.testing.assert_array_equal(permuted.labels, source.labels)
+    np.testing.assert_array_equal(permuted.arrays["label"], source.arrays["label"])
     assert permuted.name == "classes with permuted pixels"
 
 
 def test_the_orders_follow_from_the_seed_and_the_index():
     index = np.arange(36, dtype=np.uint8).reshape(1, 6, 6)
-    grey = ArraySource(np.repeat(index, 30, axis=0), np.zeros(30, int))
+    grey = image_source(np.repeat(index, 30, axis=0), np.zeros(30, int))
     one, same = permuted_pixels(grey, seed=0), permuted_pixels(grey, seed=0)
     other = permuted_pixels(grey, seed=1)
-    np.testing.assert_array_equal(one.images, same.images)
-    np.testing.assert_array_equal(one.images[..., 0], one.images[..., 2])
-    orders = [tuple(x[..., 0].ravel()) for s in (one, other) for x in s.images]
+    np.testing.assert_array_equal(one.arrays["image"], same.arrays["image"])
+    np.testing.assert_array_equal(
+        one.arrays["image"][..., 0], one.arrays["image"][..., 2]
+    )
+    orders = [tuple(x[..., 0].ravel()) for s in (one, other) for x in s.arrays["image"]]
     assert len(set(orders)) == 60
     assert all(sorted(order) == list(range(36)) for order in orders)
     assert one.fingerprint == same.fingerprint
     assert len({s.fingerprint for s in (one, other, grey)}) == 3
-    few = ArraySource(grey.images[:7], np.zeros(7, int))
-    np.testing.assert_array_equal(permuted_pixels(few, seed=0).images, one.images[:7])
+    few = image_source(grey.arrays["image"][:7], np.zeros(7, int))
+    np.testing.assert_array_equal(
+        permuted_pixels(few, seed=0).arrays["image"], one.arrays["image"][:7]
+    )
 
 
 def test_permuted_pixels_keep_noise_and_read_images_from_disk(monkeypatch):
@@ -328,9 +350,11 @@ def test_permuted_pixels_keep_noise_and_read_images_from_disk(monkeypatch):
     expected = permuted_pixels(source, seed=0)
     for given in (noisy, noisy_labels(OnDisk(source), symmetric())):
         found = permuted_pixels(given, seed=0)
-        np.testing.assert_array_equal(found.images, expected.images)
-        np.testing.assert_array_equal(found.labels, noisy.labels)
-        np.testing.assert_array_equal(found.extras["true_label"], source.labels)
+        np.testing.assert_array_equal(found.arrays["image"], expected.arrays["image"])
+        np.testing.assert_array_equal(found.arrays["label"], noisy.arrays["label"])
+        np.testing.assert_array_equal(
+            found.arrays["true_label"], source.arrays["label"]
+        )
     monkeypatch.setattr(corruption, "MAX_BYTES", 2 * 2 * 3 * 41 - 1)
     with pytest.raises(UserError, match="in memory, at most 0 GiB"):
         permuted_pixels(source, seed=0)

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from pictures import encode, noise
 
-from jaxssl.data import ArraySource, doctor, load
+from jaxssl.data import doctor, image_source, load
+from jaxssl.data.source import ArraySource, image_spec
 from jaxssl.errors import UserError
 
 
@@ -21,7 +22,8 @@ def test_the_doctor_finds_what_was_broken(class_folder):
     pairs = [(a[-6:-4], b[-6:-4], same) for a, b, same in report.duplicates]
     assert pairs == [("00", "04", True), ("00", "10", False)]
     text = doctor.doctor_text("folder", data_dir=str(class_folder))
-    assert "10 of 12 records readable, images 20 x 24 x 3" in text
+    assert "10 of 12 records readable\n" in text
+    assert "each record holds: image uint8 (20, 24, 3), label int32 ()\n" in text
     assert "classes: cat: 5, dog: 5" in text
     assert "duplicates: 2, of them 1 with another label" in text
     assert str(class_folder / "cat" / "02.png") + ": file of 0 bytes" in text
@@ -34,16 +36,31 @@ def test_sizes_are_those_on_disk(tmp_path):
     report = doctor.doctor(load("folder", split="train", **options))
     assert report.sizes == {(30, 50, "RGB"): 2, (64, 40, "RGB"): 1}
     assert report.classes == {"unlabelled": 3}
-    assert "16 x 16 x 3" in doctor.doctor_text("folder", **options)
+    assert "image uint8 (16, 16, 3)" in doctor.doctor_text("folder", **options)
 
 
 def test_arrays_with_attributes_are_counted_by_attribute():
     labels = np.array([[1, 0, 1], [1, 0, 0]])
     images = np.stack([noise(0), noise(1)])
-    source = ArraySource(images, labels, class_names=("a", "b", "c"))
+    source = image_source(images, labels, class_names=("a", "b", "c"))
     assert doctor.doctor(source).classes == {"a": 2, "b": 0, "c": 1}
-    without = ArraySource(images, np.array([0, 5]))
+    without = image_source(images, np.array([0, 5]))
     assert doctor.doctor(without).classes == {"label 0": 1, "label 5": 1}
+
+
+def test_records_without_picture_or_label_are_described():
+    clips = np.random.default_rng(0).integers(0, 256, (4, 2, 3, 3, 3), np.uint8)
+    clips[3] = clips[1]
+    arrays = {"clip": clips, "num_frames": np.full(4, 2, np.int32)}
+    report = doctor.doctor(ArraySource(arrays))
+    assert report.duplicates == [("arrays[1]", "arrays[3]", True)]
+    text = doctor.render(report)
+    assert "each record holds: clip uint8 (2, 3, 3, 3), num_frames int32 ()\n" in text
+    assert "classes: none" in text
+    assert "stored sizes" not in text
+    poses = {"pose": np.eye(2, 3, dtype=np.float32), "label": np.ones((2, 3), np.int32)}
+    classes = doctor.doctor(ArraySource(poses)).classes
+    assert classes == {"label 0": 2, "label 1": 2, "label 2": 2}
 
 
 def test_long_lists_are_cut():
@@ -51,7 +68,7 @@ def test_long_lists_are_cut():
         name="x",
         count=50,
         readable=10,
-        image_shape=(8, 8, 3),
+        spec=image_spec((8, 8, 3)),
         sizes={(i, 8, "RGB"): 1 for i in range(30)},
         classes={},
         corrupt=[(f"file{i}", "bad") for i in range(40)],

@@ -30,8 +30,8 @@ def folder(request, tmp_path):
 
 def test_both_splits_are_read_raw_or_zipped(folder, monkeypatch):
     train = load("fashion_mnist", split="train", data_dir=str(folder))
-    np.testing.assert_array_equal(train.images, np.stack([IMAGES] * 3, -1))
-    np.testing.assert_array_equal(train.labels, LABELS)
+    np.testing.assert_array_equal(train.arrays["image"], np.stack([IMAGES] * 3, -1))
+    np.testing.assert_array_equal(train.arrays["label"], LABELS)
     assert train.class_names[9] == "Ankle boot"
     assert len(load("fashion_mnist", split="test", data_dir=str(folder))) == 10
     monkeypatch.setenv("JAXSSL_DATA", str(folder))
@@ -46,8 +46,8 @@ def test_a_part_of_the_train_split_is_random_and_fixed(folder):
     options = {"data_dir": str(folder), "num_train": 12}
     train = load("fashion_mnist", split="train", **options)
     order = np.argsort(np.random.PCG64(np.random.SeedSequence([0, 0])).random_raw(30))
-    np.testing.assert_array_equal(train.images[..., 0], IMAGES[order[:12]])
-    np.testing.assert_array_equal(train.labels, LABELS[order[:12]])
+    np.testing.assert_array_equal(train.arrays["image"][..., 0], IMAGES[order[:12]])
+    np.testing.assert_array_equal(train.arrays["label"], LABELS[order[:12]])
     assert train.name == "fashion_mnist/train[12]"
     assert len(load("fashion_mnist", split="test", **options)) == 10
     for num in (0, 31):

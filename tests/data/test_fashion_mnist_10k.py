@@ -13,21 +13,21 @@ def test_it_holds_the_garments_as_they_are(split, count):
     source = load("fashion_mnist_10k", split=split)
     images, labels = garments(split)
     assert len(source) == count
-    assert source.image_shape == (28, 28, 3)
+    assert source.spec["image"].shape == (28, 28, 3)
     assert source.class_names[9] == "Ankle boot"
     assert source.name == f"fashion_mnist_10k/{split}"
     for channel in range(3):
-        np.testing.assert_array_equal(source.images[..., channel], images)
-    np.testing.assert_array_equal(source.labels, labels)
-    assert np.bincount(source.labels).tolist() == [count // 10] * 10
+        np.testing.assert_array_equal(source.arrays["image"][..., channel], images)
+    np.testing.assert_array_equal(source.arrays["label"], labels)
+    assert np.bincount(source.arrays["label"]).tolist() == [count // 10] * 10
 
 
 def test_a_smaller_part_is_the_beginning():
     tiny = load("fashion_mnist_10k", split="train", preset="tiny")
     demo = load("fashion_mnist_10k", split="train")
     assert len(tiny) == 4000
-    np.testing.assert_array_equal(tiny.images, demo.images[:4000])
-    np.testing.assert_array_equal(tiny.labels, demo.labels[:4000])
+    np.testing.assert_array_equal(tiny.arrays["image"], demo.arrays["image"][:4000])
+    np.testing.assert_array_equal(tiny.arrays["label"], demo.arrays["label"][:4000])
     test = load("fashion_mnist_10k", split="test", preset="tiny")
     assert len({tiny.fingerprint, demo.fingerprint, test.fingerprint}) == 3
 

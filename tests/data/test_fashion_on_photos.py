@@ -17,25 +17,27 @@ def make(split="train", **options):
 
 def test_the_same_seed_gives_the_same_bytes_for_ever():
     fashion_on_photos._build.cache_clear()
-    first = make().images.copy()
+    first = make().arrays["image"].copy()
     fashion_on_photos._build.cache_clear()
-    np.testing.assert_array_equal(first, make().images)
+    np.testing.assert_array_equal(first, make().arrays["image"])
     digest = hashlib.sha256(first.tobytes()).hexdigest()
     assert digest == GOLDEN, "the data changed: raise RECIPE and tell it in CHANGELOG"
 
 
 def test_fewer_images_are_a_prefix_and_other_seeds_are_others():
-    np.testing.assert_array_equal(make(num_train=7).images, make().images[:7])
-    assert (make(seed=1).images != make().images).mean() > 0.9
+    np.testing.assert_array_equal(
+        make(num_train=7).arrays["image"], make().arrays["image"][:7]
+    )
+    assert (make(seed=1).arrays["image"] != make().arrays["image"]).mean() > 0.9
     prints = {make().fingerprint, make(seed=1).fingerprint, make(size=48).fingerprint}
     assert len(prints) == 3
 
 
 def test_shapes_labels_and_names():
     source = make("test", size=64)
-    assert source.images.shape == (60, 64, 64, 3)
-    assert source.image_shape == (64, 64, 3)
-    assert np.bincount(source.labels).tolist() == [6] * 10
+    assert source.arrays["image"].shape == (60, 64, 64, 3)
+    assert source.spec["image"].shape == (64, 64, 3)
+    assert np.bincount(source.arrays["label"]).tolist() == [6] * 10
     assert source.class_names[1] == "Trouser"
     assert source.record_name(3) == "fashion_on_photos/test[3]"
 
@@ -48,7 +50,7 @@ def test_presets_have_the_sizes_they_promise():
     options = {"split": "test", "size": 16, "background": "grey", "preset": "tiny"}
     source = load("fashion_on_photos", **options)
     assert len(source) == 2_000
-    assert np.bincount(source.labels).tolist() == [200] * 10
+    assert np.bincount(source.arrays["label"]).tolist() == [200] * 10
 
 
 def test_test_photos_are_never_train_photos():
@@ -76,7 +78,8 @@ def test_each_split_uses_its_own_photos_only(monkeypatch):
 
 def test_backgrounds_share_garments_and_crops():
     photo, grey, only = (
-        make(background=b).images.astype(int) for b in ("photo", "grey", "only")
+        make(background=b).arrays["image"].astype(int)
+        for b in ("photo", "grey", "only")
     )
     # Where the garment leaves grey untouched, the photo is untouched too, but for the
     # rounding of an alpha near zero.
@@ -88,7 +91,7 @@ def test_backgrounds_share_garments_and_crops():
 
 
 def test_backgrounds_are_rarely_flat():
-    flat = make("train", background="only").images.std((1, 2, 3)) <= 20
+    flat = make("train", background="only").arrays["image"].std((1, 2, 3)) <= 20
     assert flat.mean() < 0.05
 
 
@@ -109,7 +112,7 @@ def bilinear(image: np.ndarray, side: int) -> np.ndarray:
 def test_a_composite_is_the_recipe_written_as_loops():
     garment = fashion_on_photos.garments("train")[0][4].astype(float)
     layout = fashion_on_photos.draw_layouts(5, split="train", seed=0)[4]
-    background = make(background="only").images[4]
+    background = make(background="only").arrays["image"][4]
     alpha = np.zeros((28, 28))
     for y in range(28):
         for x in range(28):
@@ -133,7 +136,7 @@ def test_a_composite_is_the_recipe_written_as_loops():
                 colour = 255 * brightness[y, x] * (0.25 + 0.75 * layout.tint[c])
                 at = corner[0] + y, corner[1] + x, c
                 want[at] = alpha[y, x] * colour + (1 - alpha[y, x]) * want[at]
-    got = make().images[4].astype(float)
+    got = make().arrays["image"][4].astype(float)
     assert np.abs(got - want).max() <= 0.51
 
 

@@ -5,6 +5,7 @@ import pytest
 from pictures import encode, noise
 
 from jaxssl.data import Source, load, pipeline
+from jaxssl.data.source import label_of, read_record
 from jaxssl.errors import BadRecord, UserError
 
 
@@ -13,10 +14,10 @@ def test_sub_folders_are_classes(class_folder):
     assert isinstance(source, Source)
     assert source.class_names == ("cat", "dog")
     assert len(source) == 12
-    assert source.image_shape == (20, 24, 3)
-    assert [int(source[i]["label"]) for i in range(12)] == [0] * 6 + [1] * 6
+    assert source.spec["image"].shape == (20, 24, 3)
+    assert [int(label_of(source, i)) for i in range(12)] == [0] * 6 + [1] * 6
     for i in range(0, 12, 2):
-        np.testing.assert_array_equal(source[i]["image"], noise(i))
+        np.testing.assert_array_equal(read_record(source, i)["image"], noise(i))
     assert source.record_name(7) == str(class_folder / "dog" / "07.JPG")
 
 
@@ -28,7 +29,7 @@ def test_a_flat_folder_has_no_labels(tmp_path):
     source = load("folder", split="train", data_dir=str(tmp_path))
     assert len(source) == 3
     assert source.class_names == ()
-    assert int(source[2]["label"]) == -1
+    assert int(read_record(source, 2)["label"]) == -1
 
 
 def test_splits_are_sub_folders(class_folder, tmp_path):
@@ -50,11 +51,13 @@ def test_load_size_gives_one_shape_to_images_of_many(tmp_path):
     (tmp_path / "a.png").write_bytes(encode(noise(0, 30, 50)))
     (tmp_path / "b.jpg").write_bytes(encode(noise(1, 90, 40), "JPEG"))
     source = load("folder", split="train", data_dir=str(tmp_path), load_size=16)
-    assert [source[i]["image"].shape for i in range(2)] == [(16, 16, 3)] * 2
+    assert [read_record(source, i)["image"].shape for i in range(2)] == [
+        (16, 16, 3)
+    ] * 2
     stored = load("folder", split="train", data_dir=str(tmp_path))
-    assert stored.image_shape == (30, 50, 3)
+    assert stored.spec["image"].shape == (30, 50, 3)
     with pytest.raises(BadRecord, match="set load_size"):
-        stored[1]
+        read_record(stored, 1)
     assert source.fingerprint != stored.fingerprint
 
 
@@ -73,7 +76,7 @@ def test_a_damaged_file_is_replaced_and_named(class_folder, content, reason, fau
     path.write_bytes(content)
     source = load("folder", split="train", data_dir=str(class_folder))
     with pytest.raises(BadRecord, match=reason):
-        source[3]
+        read_record(source, 3)
     with pipeline.batches(source, batch_size=4, seed=0) as iterator:
         ids = [i for b in itertools.islice(iterator, 3) for i in b["id"].tolist()]
         assert sorted(ids) == sorted([*range(3), 4, *range(4, 12)])
@@ -87,7 +90,7 @@ def test_a_damaged_file_is_replaced_and_named(class_folder, content, reason, fau
 def test_a_png_named_jpg_is_read(class_folder):
     (class_folder / "cat" / "01.JPG").write_bytes(encode(noise(50)))
     source = load("folder", split="train", data_dir=str(class_folder))
-    np.testing.assert_array_equal(source[1]["image"], noise(50))
+    np.testing.assert_array_equal(read_record(source, 1)["image"], noise(50))
 
 
 def test_links_that_lead_out_of_the_folder_are_left_out(class_folder, tmp_path):

@@ -16,13 +16,13 @@ def test_images_and_labels_come_back(tmp_path):
     np.savez(tmp_path / "test.npz", image=IMAGES[:2, ..., 0])
     for place in (tmp_path, tmp_path / "train.npz"):
         source = load("npz", split="train", data_dir=str(place))
-        np.testing.assert_array_equal(source.images, IMAGES)
-        np.testing.assert_array_equal(source.labels, LABELS)
+        np.testing.assert_array_equal(source.arrays["image"], IMAGES)
+        np.testing.assert_array_equal(source.arrays["label"], LABELS)
         assert source.class_names == ("0", "1", "2")
     test = load("npz", split="test", data_dir=str(tmp_path))
-    assert test.labels.tolist() == [-1, -1]
+    assert test.arrays["label"].tolist() == [-1, -1]
     assert test.class_names == ()
-    assert test.image_shape == (4, 6, 3)
+    assert test.spec["image"].shape == (4, 6, 3)
 
 
 def test_the_arrays_may_have_other_names(tmp_path):
@@ -30,7 +30,7 @@ def test_the_arrays_may_have_other_names(tmp_path):
     np.savez(tmp_path / "train.npz", x=IMAGES, y=many)
     options = {"image_key": "x", "label_key": "y", "data_dir": str(tmp_path)}
     source = load("npz", split="train", **options)
-    np.testing.assert_array_equal(source.labels, many)
+    np.testing.assert_array_equal(source.arrays["label"], many)
     assert len(source.class_names) == 5
 
 
@@ -63,7 +63,7 @@ def test_files_of_another_kind_are_refused_in_one_line(tmp_path):
     np.savez(path, image=np.array([{"a": 1}, None], dtype=object))
     assert "image holds pickled objects; not read" in message()
     np.savez(path, image=IMAGES, label=LABELS[:3])
-    assert "5 images but 3 labels" in message()
+    assert "rows are: image 5, label 3" in message()
     np.savez(path, image=IMAGES.astype(np.float32), label=LABELS)
     assert "images are float32" in message()
     np.savez(path, image=IMAGES, label=LABELS.astype(float))

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxssl.data import ArraySource, pipeline
+from jaxssl.data import ArraySource, image_source, pipeline
 from jaxssl.data.order import epochs
 from jaxssl.errors import UserError
 from jaxssl.optim.bilevel import LabelMatchedSampler
@@ -24,7 +24,7 @@ def matched(step: int) -> np.ndarray:
 
 def numbered() -> ArraySource:
     images = np.broadcast_to(np.arange(40, dtype=np.uint8)[:, None, None, None], SHAPE)
-    return ArraySource(images, LABELS, name="numbered")
+    return image_source(images, LABELS, name="numbered")
 
 
 SHAPE = (40, 2, 2, 3)

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jaxssl.data import ArraySource, pipeline
+from jaxssl.data import ArraySource, image_source, pipeline
 from jaxssl.data.order import epoch_order
+from jaxssl.data.source import image_spec
 from jaxssl.errors import BadRecord, UserError
 
 GRID = [
@@ -24,7 +25,7 @@ def counting(n: int) -> ArraySource:
     """Image i holds the value i in two bytes, label i is i % 7."""
     images = np.zeros((n, 1, 1, 3), np.uint8)
     images[:, 0, 0, 0], images[:, 0, 0, 1] = divmod(np.arange(n), 256)
-    return ArraySource(images, np.arange(n) % 7, name="counting")
+    return image_source(images, np.arange(n) % 7, name="counting")
 
 
 class Faulty:
@@ -32,7 +33,7 @@ class Faulty:
 
     name = "faulty"
     class_names = ()
-    image_shape = (1, 1, 3)
+    spec = image_spec((1, 1, 3))
     fingerprint = "faulty"
 
     def __init__(self, n: int, bad: set[int]):
@@ -41,10 +42,10 @@ class Faulty:
     def __len__(self) -> int:
         return len(self._inner)
 
-    def __getitem__(self, index: int):
+    def read(self, index: int, rng):
         if index in self._bad:
             raise BadRecord("broken on purpose")
-        return self._inner[index]
+        return self._inner.read(index, rng)
 
     def record_name(self, index: int) -> str:
         return f"file-{index}.png"
@@ -267,7 +268,7 @@ def test_epoch_does_not_count_unreadable_records():
 
 
 def test_many_labels_a_record_stay_a_vector():
-    source = ArraySource(np.zeros((6, 2, 2, 3), np.uint8), np.eye(6, dtype=np.int64))
+    source = image_source(np.zeros((6, 2, 2, 3), np.uint8), np.eye(6, dtype=np.int64))
     (batch,) = take(source, 1, batch_size=6, seed=0)
     np.testing.assert_array_equal(batch["label"].argmax(1), batch["id"])
     assert batch["label"].dtype == np.int32

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl.data.source import ArraySource
+from jaxssl.data.source import ArraySource, image_source
 from jaxssl.types import TrainState
 
 
@@ -51,7 +51,7 @@ def pictures(count: int, *, seed: int, side: int = 9) -> ArraySource:
     images = rng.integers(0, 120, (count, side, side, 3))
     images[np.arange(count), :, :, labels] += 100  # The class is the brighter colour.
     names = ("red", "green", "blue")
-    return ArraySource(images.astype(np.uint8), labels, class_names=names)
+    return image_source(images.astype(np.uint8), labels, class_names=names)
 
 
 @pytest.fixture
@@ -66,10 +66,10 @@ def test_set() -> ArraySource:
 
 def noisy(source: ArraySource) -> tuple[ArraySource, np.ndarray]:
     """Make every third label wrong; return the source and the labels."""
-    labels = source.labels.copy()
+    labels = source.arrays["label"].copy()
     labels[::3] = (labels[::3] + 1) % 3
-    extras = {"true_label": source.labels}
-    return ArraySource(source.images, labels, extras=extras), labels
+    extras = {"true_label": source.arrays["label"]}
+    return image_source(source.arrays["image"], labels, extras=extras), labels
 
 
 def colour_logits(state, images):

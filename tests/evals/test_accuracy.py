@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxssl.data.source import ArraySource
 from jaxssl.errors import UserError
 from jaxssl.evals.accuracy import accuracy_eval
 from jaxssl.evals.crops import CenterCrops
 from jaxssl.evals.label_fit import label_fit_eval
 from jaxssl.evals.logits import LogitsConfig
 from jaxssl.types import SHARE, Metric
-from tests.evals.records import Records
 
 
 def test_a_classifier_is_asked_on_several_crops(tiny, test_set):
@@ -22,14 +22,14 @@ def test_a_classifier_is_asked_on_several_crops(tiny, test_set):
 
     settings = {"prepare": CenterCrops(7, "five"), "batch_size": 10}
     alone = accuracy_eval({"logits": logits}, test_set, **settings)
-    images = test_set.images.astype(np.float32)
+    images = test_set.arrays["image"].astype(np.float32)
     places = [(1, 1), (0, 0), (0, 2), (2, 0), (2, 2)]
     total = 0
     for y, x in places:
         crop = images[:, y : y + 7, x : x + 7].mean(axis=(1, 2))
         scores = np.exp(crop @ np.asarray(weights) / 10)
         total = total + scores / scores.sum(axis=1, keepdims=True)
-    want = (total.argmax(axis=1) == test_set.labels).mean()
+    want = (total.argmax(axis=1) == test_set.arrays["label"]).mean()
     assert alone(tiny.state).metrics == {
         "accuracy": Metric(pytest.approx(want), SHARE, True, chance=1 / 3)
     }
@@ -56,9 +56,9 @@ def test_records_without_labels_are_refused_before_the_network_runs(tiny):
     def logits(state, images):
         raise AssertionError("the network was compiled")
 
-    source = Records(image=np.zeros((2, 8, 8, 3), np.uint8))
+    source = ArraySource({"image": np.zeros((2, 8, 8, 3), np.uint8)})
     run = accuracy_eval({"logits": logits}, source, CenterCrops(8), batch_size=2)
-    with pytest.raises(UserError, match=r"needs the array 'label'; the records of rec"):
+    with pytest.raises(UserError, match=r"needs the array 'label'; the records of arr"):
         run(tiny.state)
 
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl.data.source import ArraySource
+from jaxssl.data.source import image_source
 from jaxssl.evals.accuracy import accuracy_eval
 from jaxssl.evals.attributes import attributes_eval
 from jaxssl.evals.average_precision import precision_eval
@@ -49,8 +49,8 @@ METRICS = {
 
 
 def several(source):
-    labels = np.stack([source.labels == k for k in range(3)], axis=1)
-    return ArraySource(source.images, labels, class_names=source.class_names)
+    labels = np.stack([source.arrays["label"] == k for k in range(3)], axis=1)
+    return image_source(source.arrays["image"], labels, class_names=source.class_names)
 
 
 @pytest.fixture

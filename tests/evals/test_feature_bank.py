@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 from jaxssl.data import pipeline
+from jaxssl.data.source import ArraySource
 from jaxssl.errors import UserError
 from jaxssl.evals import feature_bank
 from jaxssl.evals.crops import CenterCrops
 from jaxssl.evals.feature_bank import FeatureBank, FeatureConfig, class_labels
 from jaxssl.ops.average import Pool
-from tests.evals.records import Records
 
 
 def mean_pooled(maps: np.ndarray, size: int) -> np.ndarray:
@@ -45,12 +45,12 @@ def test_features_of_centre_crops_do_not_depend_on_the_batches(
         pools=halves,
     )
     got = bank(tiny.state, test_set)
-    want = expected(tiny, test_set.images[:, :8, :8])
+    want = expected(tiny, test_set.arrays["image"][:, :8, :8])
     assert got.endpoints.keys() == want.keys()
     for endpoint, x in want.items():
         assert got.endpoints[endpoint].dtype == np.float32
         np.testing.assert_allclose(got.endpoints[endpoint], x, atol=1e-6)
-    np.testing.assert_array_equal(got.labels, test_set.labels)
+    np.testing.assert_array_equal(got.labels, test_set.arrays["label"])
     np.testing.assert_array_equal(got.ids, np.arange(23))
 
 
@@ -59,7 +59,7 @@ def test_views_are_rows_of_their_own(tiny, test_set):
         tiny.predict_fns["features"], CenterCrops(8), batch_size=10, pools=halves
     )
     got = bank(tiny.state, test_set, CenterCrops(8, "ten"))
-    images = test_set.images
+    images = test_set.arrays["image"]
     corners = [images[:, y : y + 8, x : x + 8] for y in (0, 1) for x in (0, 1)]
     views = [images[:, :8, :8], *corners]
     views += [view[:, :, ::-1] for view in views]
@@ -70,7 +70,7 @@ def test_views_are_rows_of_their_own(tiny, test_set):
 
 def test_a_clip_is_not_cropped_as_an_image(tiny):
     """A clip as ``image`` was cut along time and height, and nobody heard of it."""
-    source = Records(image=np.zeros((2, 16, 24, 24, 3), np.uint8))
+    source = ArraySource({"image": np.zeros((2, 16, 24, 24, 3), np.uint8)})
     bank = FeatureBank(lambda state, x: {"conv1": x[:, 0]}, CenterCrops(16))
     message = r"'image' has records of shape \(16, 24, 24, 3\).*\(height, width, chan"
     with pytest.raises(UserError, match=message):
@@ -89,7 +89,7 @@ def test_clips_have_features_by_a_prepare_of_their_own(tiny):
         return {"pool5": clips.astype(jnp.float32).mean(axis=(1, 2, 3))}
 
     bank = FeatureBank(features, windows, batch_size=3)
-    got = bank(tiny.state, Records(clip=clips))
+    got = bank(tiny.state, ArraySource({"clip": clips}))
     want = [clips[:, t : t + 4].mean(axis=(1, 2, 3)) for t in (0, 2)]
     np.testing.assert_allclose(
         got.endpoints["pool5"], np.stack(want, axis=1), rtol=1e-5
@@ -100,7 +100,7 @@ def test_clips_have_features_by_a_prepare_of_their_own(tiny):
 
 
 def test_features_are_maps_or_vectors(tiny):
-    source = Records(image=np.zeros((2, 8, 8, 3), np.uint8))
+    source = ArraySource({"image": np.zeros((2, 8, 8, 3), np.uint8)})
     bank = FeatureBank(lambda state, x: {"conv1": x[:, None]}, CenterCrops(8))
     with pytest.raises(ValueError, match=r"'conv1' has the shape \(256, 1, 8, 8, 3\)"):
         bank(tiny.state, source)

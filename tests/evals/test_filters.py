@@ -15,9 +15,7 @@ def test_the_kernel_of_a_path(tiny):
 
 
 def test_a_wrong_path_says_what_is_there(tiny):
-    with pytest.raises(
-        UserError, match=r"no critic/kernel .*the state holds"
-    ):
+    with pytest.raises(UserError, match=r"no critic/kernel .*the state holds"):
         filters_eval(("critic", "kernel"), name="first")(tiny.state)
     with pytest.raises(UserError, match=r"classifier holds kernel\."):
         filters_eval(("classifier", "conv1"), name="first")(tiny.state)

@@ -114,7 +114,7 @@ def test_bad_requests_say_what_is_allowed():
     with pytest.raises(UserError, match="views is 'ten'; allowed: center, five"):
         KnnConfig(views="ten")
     several = data._replace(labels=np.zeros((10, 2), np.int32))
-    with pytest.raises(UserError, match="knn needs one class an image"):
+    with pytest.raises(UserError, match="knn needs one class a record"):
         knn.knn(several, several, config=KnnConfig(ks=(1,)))
 
 

@@ -15,12 +15,12 @@ def fit(source):
 def test_the_fit_of_wrong_labels_is_told_apart(tiny, test_set):
     source, labels = noisy(test_set)
     found = fit(source)(tiny.state)
-    said = test_set.images.mean(axis=(1, 2)).argmax(axis=1)
-    wrong = labels != test_set.labels
+    said = test_set.arrays["image"].mean(axis=(1, 2)).argmax(axis=1)
+    wrong = labels != test_set.arrays["label"]
     assert 0 < wrong.sum() < len(labels)
     assert {name: metric.value for name, metric in found.metrics.items()} == {
         "labels": pytest.approx((said == labels).mean()),
-        "true_labels": pytest.approx((said == test_set.labels).mean()),
+        "true_labels": pytest.approx((said == test_set.arrays["label"]).mean()),
         "memorized": pytest.approx((said == labels)[wrong].mean()),
     }
 

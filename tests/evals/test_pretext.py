@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxssl.data.source import ArraySource
 from jaxssl.errors import UserError
 from jaxssl.evals import pretext
 from jaxssl.evals.pretext import PretextConfig
-from tests.evals.records import Records
 
 NAMES = ("none", "rot90", "rot180", "rot270")
 
@@ -19,13 +19,13 @@ def test_every_image_is_seen_once_in_every_class(tiny, test_set, batch_size):
     look = pretext.make_pretext(tiny.predict_fns["pretext"], config)
     outputs, records = look(tiny.state, test_set)
     assert outputs["logits"].shape == (23, 4, 4)
-    np.testing.assert_array_equal(records["image"], test_set.images[:6])
+    np.testing.assert_array_equal(records["image"], test_set.arrays["image"][:6])
     assert outputs["image"].shape == (6, 4, 9, 9, 3)
     for k in range(4):
-        turned = np.rot90(test_set.images[:6], k, axes=(1, 2))
+        turned = np.rot90(test_set.arrays["image"][:6], k, axes=(1, 2))
         np.testing.assert_array_equal(outputs["image"][:, k], turned)
     # The stand-in answers with the mean of each side: top, left, bottom, right.
-    images = test_set.images.astype(np.float32)
+    images = test_set.arrays["image"].astype(np.float32)
     sides = [images[:, 0], images[:, :, 0], images[:, -1], images[:, :, -1]]
     want = np.stack([side.mean(axis=(1, 2)) for side in sides], axis=-1)
     np.testing.assert_allclose(outputs["logits"][:, 0], want, rtol=1e-5)
@@ -81,13 +81,15 @@ def test_pretext_brings_what_the_report_shows(tiny, test_set):
     assert [found.metrics[name].value for name in NAMES] == pytest.approx(
         right.tolist()
     )
-    np.testing.assert_array_equal(found.arrays["gallery_original"], test_set.images[:2])
+    np.testing.assert_array_equal(
+        found.arrays["gallery_original"], test_set.arrays["image"][:2]
+    )
     assert found.arrays["gallery"].shape == (2, 4, 9, 9, 3)
     assert found.arrays["names"].tolist() == list(NAMES)
 
 
 def test_records_without_pictures_have_no_gallery(tiny):
-    source = Records(pose=np.arange(6, dtype=np.float32))
+    source = ArraySource({"pose": np.arange(6, dtype=np.float32)})
 
     def pretext_fn(state, batch, key):
         return {"logits": batch["pose"][:, None, None] * jnp.eye(2)[None]}

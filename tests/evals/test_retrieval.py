@@ -1,11 +1,12 @@
 """Nearest images on a circle, whose order is known."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxssl.data.source import ArraySource
+from jaxssl.data.source import ArraySource, image_source
 from jaxssl.errors import UserError
-from jaxssl.evals.feature_bank import Features
+from jaxssl.evals.feature_bank import FeatureBank, Features
 from jaxssl.evals.retrieval import RetrievalConfig, retrieval_eval, retrieve
 
 
@@ -18,14 +19,14 @@ def gallery() -> tuple[ArraySource, Features]:
     angle = 2 * np.pi * indices / 12
     x = np.stack([np.cos(angle), np.sin(angle)], axis=1).astype(np.float32)
     features = Features({"conv5": x}, labels, indices.astype(np.int32))
-    return ArraySource(images.astype(np.uint8), labels), features
+    return image_source(images.astype(np.uint8), labels), features
 
 
 def test_neighbors_on_a_circle_are_the_next_ones(gallery):
     source, features = gallery
     config = RetrievalConfig(num_queries=12, num_neighbors=2)
     found = retrieve(source, features, source, features, config=config)
-    np.testing.assert_array_equal(found.queries, source.images)
+    np.testing.assert_array_equal(found.queries, source.arrays["image"])
     for i in range(12):
         shown = {int(image[0, 0, 0]) for image in found.neighbors[i]}
         assert shown == {(i - 1) % 12, (i + 1) % 12}
@@ -37,7 +38,7 @@ def test_neighbors_on_a_circle_are_the_next_ones(gallery):
 
 def test_another_source_may_hold_the_query(gallery):
     source, features = gallery
-    other = ArraySource(source.images, source.labels)
+    other = image_source(source.arrays["image"], source.arrays["label"])
     config = RetrievalConfig(num_queries=3, num_neighbors=1)
     found = retrieve(source, features, other, features, config=config)
     np.testing.assert_array_equal(found.neighbors[:, 0], found.queries)
@@ -54,7 +55,11 @@ def test_rows_that_were_left_out_do_not_shift_the_images(gallery):
     )
     config = RetrievalConfig(num_queries=9, num_neighbors=1)
     found = retrieve(
-        source, fewer, ArraySource(source.images, source.labels), fewer, config=config
+        source,
+        fewer,
+        image_source(source.arrays["image"], source.arrays["label"]),
+        fewer,
+        config=config,
     )
     np.testing.assert_array_equal(found.queries[:, 0, 0, 0], keep)
     np.testing.assert_array_equal(found.neighbors[:, 0, 0, 0, 0], keep)
@@ -69,21 +74,23 @@ def test_too_many_queries(gallery):
         RetrievalConfig(num_neighbors=0)
 
 
-@pytest.fixture
-def bank(gallery):
-    """The features of the gallery for both sets."""
-    return lambda state, source: gallery[1]
+def circle(batch):
+    """Return where an image of the gallery lies on the circle."""
+    angle = 2 * jnp.pi * batch["image"][:, None, 0, 0, 0] / 12
+    return jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
 
 
 @pytest.mark.parametrize(("database", "own"), [("queries", False), ("train", True)])
-def test_the_searched_set_is_a_setting(gallery, bank, database, own):
+def test_the_searched_set_is_a_setting(gallery, tiny, database, own):
     """The thesis searches the queries' own set, each image left out of its results."""
     source, _ = gallery
-    test = ArraySource(source.images, source.labels, name="test")
-    train = ArraySource(source.images, source.labels, name="training")
+    test = image_source(source.arrays["image"], source.arrays["label"], name="test")
+    train = image_source(
+        source.arrays["image"], source.arrays["label"], name="training"
+    )
     settings = {"num_queries": 12, "num_neighbors": 2, "database": database}
-    run = retrieval_eval(bank, train, test, RetrievalConfig(**settings))
-    found = run(None)
+    bank = FeatureBank(lambda state, rows: {"conv5": rows}, circle, batch_size=6)
+    found = retrieval_eval(bank, train, test, RetrievalConfig(**settings))(tiny.state)
     searched = {"queries": "test", "train": "training"}[database]
     assert found.arrays["database"] == np.array(searched)
     shown = found.arrays["neighbor_images"][:, :, 0, 0, 0]

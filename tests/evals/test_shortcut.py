@@ -33,7 +33,7 @@ def test_shortcut_counts_rotations_only(tiny, test_set):
         tiny.predict_fns, {"grey": test_set}, names, PretextConfig(batch_size=10)
     )
     logits = []
-    for image in test_set.images.astype(np.float32):
+    for image in test_set.arrays["image"].astype(np.float32):
         for k in (1, 3):
             turned = np.rot90(image, k)
             logits.append((k, turned[:, 0].mean(), turned[:, -1].mean()))

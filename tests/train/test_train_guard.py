@@ -184,10 +184,10 @@ class _Damaged:
     def __len__(self):
         return len(self._whole)
 
-    def __getitem__(self, index):
+    def read(self, index, rng):
         if index % 2:
             raise BadRecord("damaged on purpose")
-        return self._whole[index]
+        return self._whole.read(index, rng)
 
 
 def test_what_bad_steps_were_given_is_told_of_damaged_data(tiny, fit, tmp_path):

@@ -3,6 +3,7 @@ import json
 import os
 import shutil
 import signal
+from types import MappingProxyType
 
 import jax
 import numpy as np
@@ -17,7 +18,7 @@ from jaxssl.errors import BadRecord, UserError
 from jaxssl.run import metrics
 from jaxssl.train import config as train_config
 from jaxssl.train import state_init
-from jaxssl.types import EvalResult
+from jaxssl.types import EvalResult, Metric
 
 
 def _records(workdir):
@@ -80,7 +81,7 @@ def test_evaluations_run_before_during_and_after(fit, tmp_path):
     def look(state):
         seen.append(int(state.step))
         assert len(state.step.devices()) == 1
-        return EvalResult({"step": float(state.step)}, {})
+        return EvalResult({"step": Metric(float(state.step))}, {})
 
     every = meshes.MeshConfig()
     fit(tmp_path / "run", evals={"look": look}, c={"eval_every": 8}, layout=every)
@@ -295,19 +296,26 @@ def test_every_row_reaches_the_pipeline(tiny, fit, tmp_path):
 class _Counted:
     """Twelve records that are read one by one; the first ones are damaged."""
 
-    name, class_names, image_shape, fingerprint = "counted", (), (2, 3, 3), "counted"
+    name, class_names, fingerprint = "counted", (), "counted"
+    spec = MappingProxyType(
+        {
+            "image": jax.ShapeDtypeStruct((2, 3, 3), np.uint8),
+            "label": jax.ShapeDtypeStruct((), np.int32),
+            "mask": jax.ShapeDtypeStruct((5,), bool),
+        }
+    )
 
     def __init__(self, num_bad):
-        self.num_bad, self.read = num_bad, []
+        self.num_bad, self.reads = num_bad, []
 
     def __len__(self):
         return 12
 
-    def __getitem__(self, index):
-        self.read.append(index)
+    def read(self, index, rng):
+        self.reads.append(index)
         if index < self.num_bad:
             raise BadRecord("damaged on purpose")
-        image = np.zeros(self.image_shape, np.uint8)
+        image = np.zeros((2, 3, 3), np.uint8)
         return {"image": image, "label": np.int32(0), "mask": np.zeros(5, bool)}
 
     def record_name(self, index):
@@ -317,7 +325,7 @@ class _Counted:
 def test_shapes_of_a_batch_cost_one_record():
     source = _Counted(0)
     spec = state_init.make_spec(source, batch_size=4096, max_bad_records=0)
-    assert source.read == [0]
+    assert source.reads == [0]
     assert {name: (x.shape, x.dtype) for name, x in spec.items()} == {
         "image": ((4096, 2, 3, 3), np.uint8),
         "label": ((4096,), np.int32),
@@ -329,7 +337,7 @@ def test_shapes_of_a_batch_cost_one_record():
 def test_shapes_of_a_batch_respect_the_limit_of_bad_records():
     source = _Counted(11)
     state_init.make_spec(source, batch_size=4, max_bad_records=11)
-    assert source.read == [*range(12)]
+    assert source.reads == [*range(12)]
     with pytest.raises(UserError, match=r"max_bad_records=3\); the last is counted\[3"):
         state_init.make_spec(source, batch_size=4, max_bad_records=3)
 
@@ -346,7 +354,7 @@ def test_untrained_state_has_fresh_parameters_and_moved_statistics(tiny, mesh, b
     assert int(state.step) == 0
     assert bits(state.params) == bits(fresh.params)
     assert bits(state.opt_state) == bits(fresh.opt_state)
-    mean = (source.images / 255.0).reshape(24, -1).mean(0)
+    mean = (source.arrays["image"] / 255.0).reshape(24, -1).mean(0)
     found = np.asarray(state.stats["classifier"]["mean"])
     np.testing.assert_allclose(found, mean, atol=0.05)
 

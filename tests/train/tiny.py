@@ -25,7 +25,7 @@ from orbax.checkpoint import multihost
 from jaxssl.data.source import ArraySource
 from jaxssl.errors import UserError
 from jaxssl.experiment import Experiment
-from jaxssl.types import EvalResult, Task, TrainState
+from jaxssl.types import SHARE, EvalResult, Metric, Task, TrainState
 
 SIDE, CLASSES = 4, 3
 
@@ -71,7 +71,9 @@ def make_source(count=24, kind=ArraySource):
     labels = (np.arange(count) % CLASSES).astype(np.int32)
     noise = rng.integers(0, 60, (count, SIDE, SIDE, 3))
     images = (labels[:, None, None, None] * 80 + noise).astype(np.uint8)
-    return kind(images, labels, name="shades", class_names=("dark", "grey", "bright"))
+    names = ("dark", "grey", "bright")
+    arrays = {"image": images, "label": labels}
+    return kind(arrays, name="shades", class_names=names)
 
 
 class StallingSource(ArraySource):
@@ -156,9 +158,13 @@ def make_task(
 
 def make_eval(task, source, first=0):
     def accuracy(state):
-        logits = np.asarray(jax.jit(task.predict_fns["logits"])(state, source.images))
-        hits = (logits.argmax(-1) == source.labels)[first:]
-        return EvalResult({"accuracy": float(hits.mean())}, {"logits": logits})
+        logits = np.asarray(
+            jax.jit(task.predict_fns["logits"])(state, source.arrays["image"])
+        )
+        hits = (logits.argmax(-1) == source.arrays["label"])[first:]
+        return EvalResult(
+            {"accuracy": Metric(float(hits.mean()), SHARE, True)}, {"logits": logits}
+        )
 
     return accuracy
 
