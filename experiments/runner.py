@@ -295,6 +295,14 @@ def _run(job: Job, bench: Bench) -> None:
         _measure(row, seed, workdir, bench)
 
 
+def _values(path: Path) -> dict[str, float]:
+    """Return the numbers of an evaluation; version 0.1 wrote them as ``scalars``."""
+    body = json.loads(path.read_text())
+    if "metrics" not in body:
+        return body["scalars"]
+    return {name: metric["value"] for name, metric in body["metrics"].items()}
+
+
 def _measure(row: Row, seed: int, workdir: Path, bench: Bench) -> None:
     """Evaluate a finished run and enter it in the ledger."""
     both = "--random_init" if row.untrained else "--norandom_init"

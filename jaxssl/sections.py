@@ -12,10 +12,11 @@ from jaxssl.config.checks import choice
 from jaxssl.data import corruption
 from jaxssl.distributed import mesh as meshes
 from jaxssl.evals import (
-    answers,
-    classification,
-    features,
+    feature_bank,
+    few_shot,
     knn,
+    linear_probe,
+    logits,
     pretext,
     retrieval,
 )
@@ -113,14 +114,14 @@ def classifier_evals(*, crop_size: int, **online: Any) -> ConfigDict:
       crop_size: side of the centre crops, in pixels.
       **online: what to change of `FitConfig`.
     """
-    test = answers.LogitsConfig(crop_size=crop_size)
+    test = logits.LogitsConfig(crop_size=crop_size)
     sections = {"test": test, "online": FitConfig(**online)}
     return ConfigDict({k: dataclasses.asdict(v) for k, v in sections.items()})
 
 
 def probe_evals(**changes: Any) -> ConfigDict:
     """Return the section ``eval`` of ``linear_probes``."""
-    return ConfigDict({"test": dataclasses.asdict(answers.LogitsConfig(**changes))})
+    return ConfigDict({"test": dataclasses.asdict(logits.LogitsConfig(**changes))})
 
 
 def optim(*, critic_rate: float = 8e-4, **classifier: Any) -> ConfigDict:
@@ -160,15 +161,15 @@ def supervised_evals(*, crop_size: int, views: str = "center") -> ConfigDict:
       crop_size: side of the crops, in pixels.
       views: crops of a test image whose answers are averaged.
     """
-    test = answers.LogitsConfig(crop_size=crop_size, views=views)
+    test = logits.LogitsConfig(crop_size=crop_size, views=views)
     return _eval_section(crop_size, test=test)
 
 
 def _eval_section(crop_size: int, **own: Any) -> ConfigDict:
     sections = {
-        "features": features.FeatureConfig(crop_size=crop_size),
-        "linear_probe": classification.LinearProbeConfig(),
-        "few_shot": classification.FewShotConfig(),
+        "features": feature_bank.FeatureConfig(crop_size=crop_size),
+        "linear_probe": linear_probe.LinearProbeConfig(),
+        "few_shot": few_shot.FewShotConfig(),
         "knn": knn.KnnConfig(),
         "retrieval": retrieval.RetrievalConfig(),
         "online": OnlineConfig(),

@@ -113,11 +113,12 @@ class EvalResult(NamedTuple):
     """What an evaluation found: numbers for tables, arrays for pictures.
 
     Attributes:
-      scalars: name to Python float; accuracies and precisions are in [0, 1].
+      metrics: the numbers by name.
       arrays: NumPy arrays that the report draws (confusion matrix, retrieval strips).
+        A string without axes is a note, which is shown beside the numbers.
     """
 
-    scalars: dict[str, float]
+    metrics: dict[str, Metric]
     arrays: dict[str, np.ndarray]
 
 

@@ -8,10 +8,10 @@ import pytest
 from ml_collections import ConfigDict
 
 from jaxssl import builders, sections
+from jaxssl.builders import features
 from jaxssl.data import corruption
 from jaxssl.data.source import image_source
 from jaxssl.errors import BadRecord, UserError
-from jaxssl.evals import suite
 from jaxssl.models.alexnet import alexnet
 from jaxssl.models.mlp import mlp
 from jaxssl.types import EvalResult
@@ -100,7 +100,7 @@ def test_the_probe_during_training_takes_the_shots_there_are(monkeypatch):
         asked.append(few_shot.shots)
         return lambda state: EvalResult({}, {})
 
-    monkeypatch.setattr(suite, "few_shot_eval", note)
+    monkeypatch.setattr(features, "few_shot_eval", note)
     settings = config(classes=("none", "warp"))
     for labels, shots in (([0, 1], 6), ([0, 0, 1], 4)):
         recognition(settings, source(labels), source(labels))
@@ -108,13 +108,13 @@ def test_the_probe_during_training_takes_the_shots_there_are(monkeypatch):
 
 
 def test_probes_may_learn_from_a_part_of_the_images(monkeypatch):
-    asked, make = [], suite.linear_probe_eval
+    asked, make = [], features.linear_probe_eval
 
     def note(bank, train, test, fit):
         asked.append(train)
         return make(bank, train, test, fit)
 
-    monkeypatch.setattr(suite, "linear_probe_eval", note)
+    monkeypatch.setattr(features, "linear_probe_eval", note)
     settings = config(classes=("none", "warp"))
     for most, used in ((0, 12), (5, 5)):
         settings.eval.features.train_images = most
@@ -250,7 +250,7 @@ def test_several_labels_are_measured_by_their_precision():
     changes = {"method__labels": "attributes", "learner__sampling": "random"}
     made = generalization(pets, **changes)
     state = jax.jit(made.task.init)(jax.random.key(0), next_batch(made.train_set))
-    assert set(made.evals["test"](state).scalars) == {"precision"}
+    assert set(made.evals["test"](state).metrics) == {"precision"}
     with pytest.raises(UserError, match="pets has 2 labels a record"):
         generalization(pets, method__labels="attributes")
     task = generalization(pets, learner__sampling="random").task

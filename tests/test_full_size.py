@@ -83,9 +83,9 @@ def test_pretraining_takes_a_step_and_an_evaluation(name, monkeypatch):
     for key, value in metrics.items():
         assert np.isfinite(value), key
     for name, evaluate in experiment.online_evals.items():
-        assert evaluate(state).scalars, name
+        assert evaluate(state).metrics, name
     found = experiment.evals["pretext"](state)
-    assert 0 <= found.scalars["accuracy"] <= 1
+    assert 0 <= found.metrics["accuracy"].value <= 1
     assert found.arrays["confusion"].sum() == GENERATED * len(config.method.classes)
 
 
@@ -112,8 +112,8 @@ def test_probes_and_fine_tuning_take_a_step_and_an_evaluation(name, monkeypatch)
     for key, value in metrics.items():
         assert np.isfinite(value), key
     evaluation = "accuracy" if name.startswith("classify") else "linear_classifiers"
-    for key, value in experiment.evals[evaluation](state).scalars.items():
-        assert 0 <= value <= 1, key
+    for key, metric in experiment.evals[evaluation](state).metrics.items():
+        assert 0 <= metric.value <= 1, key
 
 
 @pytest.mark.slow
@@ -140,8 +140,8 @@ def test_learners_take_a_step_and_an_evaluation(name, monkeypatch):
     state, metrics = compiled(state, batch, jax.random.key(2))
     for key, value in metrics.items():
         assert np.isfinite(value), key
-    for key, value in experiment.evals["test"](state).scalars.items():
-        assert 0 <= value <= 1, key
+    for key, metric in experiment.evals["test"](state).metrics.items():
+        assert 0 <= metric.value <= 1, key
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda p: p.stem)

@@ -1,6 +1,7 @@
 """Experiments that learn from labels."""
 
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,12 @@ from jaxssl.data.order import Order
 from jaxssl.data.source import Source
 from jaxssl.data.subset import Part
 from jaxssl.errors import UserError
-from jaxssl.evals import answers
+from jaxssl.evals.accuracy import accuracy_eval
+from jaxssl.evals.average_precision import precision_eval
+from jaxssl.evals.crops import CenterCrops
+from jaxssl.evals.label_fit import label_fit_eval
+from jaxssl.evals.logits import LogitsConfig
+from jaxssl.evals.predictions import predictions_eval
 from jaxssl.experiment import Experiment
 from jaxssl.methods import classify, probe
 from jaxssl.types import Eval, Network, Task
@@ -57,9 +63,9 @@ def supervised(
         method, networks, txs, micro_batches=compute.micro_batches
     )
     evals = feature_evals(task, train, test, config.eval)
-    accuracy = from_config(answers.LogitsConfig, config.eval.test, where="eval.test")
+    accuracy = from_config(LogitsConfig, config.eval.test, where="eval.test")
     check_crop("eval.test", accuracy.crop_size, test)
-    evals["accuracy"] = answers.accuracy_eval(task.predict_fns, test, accuracy)
+    evals["accuracy"] = accuracy_eval(task.predict_fns, test, **_asked(accuracy))
     return Experiment(
         task=task,
         train_set=train,
@@ -92,7 +98,7 @@ def generalization(
     check_classes(train, test)
     method = from_config(classify.Config, config.method, where="method")
     learner = from_config(classify.Learner, config.learner, where="learner")
-    ask = from_config(answers.LogitsConfig, config.eval.test, where="eval.test")
+    ask = from_config(LogitsConfig, config.eval.test, where="eval.test")
     online = from_config(sections.FitConfig, config.eval.online, where="eval.online")
     check_crop("eval.test", ask.crop_size, test)
     train, test = _corrupted(config.noise, train, test)
@@ -161,10 +167,10 @@ def linear_probes(
         fill_steps=fill_steps,
         micro_batches=compute.micro_batches,
     )
-    ask = from_config(answers.LogitsConfig, config.eval.test, where="eval.test")
+    ask = from_config(LogitsConfig, config.eval.test, where="eval.test")
     check_crop("eval.test", ask.crop_size, test)
-    measure = {"classes": answers.accuracy_eval, "attributes": answers.precision_eval}
-    found = measure[method.labels](task.predict_fns, test, ask)
+    measure = {"classes": accuracy_eval, "attributes": precision_eval}
+    found = measure[method.labels](task.predict_fns, test, **_asked(ask))
     return Experiment(
         task=task,
         train_set=train,
@@ -206,28 +212,34 @@ def _corrupted(section: Section, train: Source, test: Source) -> tuple[Source, S
 
 
 def _predictions(task: Task, train: Source, config: Section) -> Eval:
-    ask = from_config(
-        answers.LogitsConfig, config.eval.predictions, where="eval.predictions"
-    )
-    return answers.predictions_eval(task.predict_fns, train, ask, seed=config.seed)
+    ask = from_config(LogitsConfig, config.eval.predictions, where="eval.predictions")
+    return predictions_eval(task.predict_fns, train, **_asked(ask), seed=config.seed)
+
+
+def _asked(config: LogitsConfig) -> dict[str, Any]:
+    """Return the arguments of an evaluation of a classifier's own predictions."""
+    return {
+        "prepare": CenterCrops(config.crop_size, config.views),
+        "batch_size": config.batch_size,
+    }
 
 
 def _accuracies(
     task: Task,
     method: classify.Config,
-    ask: answers.LogitsConfig,
+    ask: LogitsConfig,
     train: Source,
     test: Source,
 ) -> dict[str, Eval]:
     if method.labels == "attributes":
-        measure = answers.precision_eval
+        measure = precision_eval
         return {
-            "test": measure(task.predict_fns, test, ask),
-            "train": measure(task.predict_fns, train, ask),
+            "test": measure(task.predict_fns, test, **_asked(ask)),
+            "train": measure(task.predict_fns, train, **_asked(ask)),
         }
     return {
-        "test": answers.accuracy_eval(task.predict_fns, test, ask),
-        "train": answers.fit_eval(task.predict_fns, train, ask),
+        "test": accuracy_eval(task.predict_fns, test, **_asked(ask)),
+        "train": label_fit_eval(task.predict_fns, train, **_asked(ask)),
     }
 
 

@@ -14,7 +14,8 @@ from jaxssl.builders.parts import (
 from jaxssl.config.section import from_config
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
-from jaxssl.evals import pretext, suite
+from jaxssl.evals.pretext import PretextConfig, pretext_eval
+from jaxssl.evals.shortcut import ROTATIONS, shortcut_eval
 from jaxssl.experiment import Experiment
 from jaxssl.methods import transformations
 from jaxssl.models.critic import critic
@@ -66,11 +67,11 @@ def recognition(
     task = transformations.make_task(
         method, networks, txs, micro_batches=compute.micro_batches
     )
-    look = from_config(pretext.PretextConfig, config.eval.pretext, where="eval.pretext")
+    look = from_config(PretextConfig, config.eval.pretext, where="eval.pretext")
     evals = feature_evals(task, labelled, test, config.eval)
-    evals["pretext"] = suite.pretext_eval(task.predict_fns, test, method.classes, look)
-    if shortcut and len(set(method.classes) & set(suite.ROTATIONS)) > 1:
-        evals["shortcut"] = suite.shortcut_eval(
+    evals["pretext"] = pretext_eval(task.predict_fns, test, method.classes, look)
+    if shortcut and len(set(method.classes) & set(ROTATIONS)) > 1:
+        evals["shortcut"] = shortcut_eval(
             task.predict_fns, shortcut, method.classes, look
         )
     return Experiment(

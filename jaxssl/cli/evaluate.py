@@ -46,30 +46,32 @@ def _evaluate(values: flags.FlagValues, rest: list[str]) -> int:
     with disk_errors.watch(workdir):
         state = _restore(setup, workdir)
         print(f"step {int(state.step)} of {setup.train.num_steps}")
-        trained = evaluation.run(evals, state, folder, print, words=rest)
+        trained = evaluation.run(evals, state, folder, print, changed=rest)
         untrained = {}
         if get(values, "random_init"):
             print("untrained")
             state = _make_untrained(setup)
             beside = folder / evaluation.RANDOM_INIT
-            untrained = evaluation.run(evals, state, beside, print, words=rest)
+            untrained = evaluation.run(evals, state, beside, print, changed=rest)
     print(f"\n{evaluation.make_table(trained, untrained)}\n")
     print(f"results are in {folder}; next: jaxssl report --workdir={workdir}")
     return 0
 
 
-def _choose(workdir: Path, moved: str | None, words: list[str]) -> config_file.Recipe:
+def _choose(
+    workdir: Path, moved: str | None, overrides: list[str]
+) -> config_file.Recipe:
     """Read the run's recipe; settings of its evaluations may differ from training."""
     chosen = workdirs.read(workdir)
     if moved:
         chosen = chosen._replace(file=Path(moved).absolute())
-    for word in words:
-        if not word.startswith("--config.eval."):
+    for override in overrides:
+        if not override.startswith("--config.eval."):
             raise UserError(
-                f"{word!r} is not expected; evaluate takes --config.eval.KEY=VALUE, "
-                "all else is as the run was trained."
+                f"{override!r} is not expected; evaluate takes "
+                "--config.eval.KEY=VALUE, all else is as the run was trained."
             )
-    values = config_file.to_plain(config_file.override(chosen.config, words))
+    values = config_file.to_plain(config_file.override(chosen.config, overrides))
     return chosen._replace(config=config_file.from_plain(values))
 
 
@@ -78,8 +80,8 @@ def _restore(setup: Setup, workdir: Path) -> TrainState:
     step, damage = checkpoints.find_newest(workdir)
     if step is None:
         raise UserError(f"--workdir: {workdir} has no checkpoint yet; train it first.")
-    for bad, wrong in damage.items():
-        print(f"CHECKPOINT {bad} IS DAMAGED: {wrong}. Using step {step}.")
+    for damaged, reason in damage.items():
+        print(f"CHECKPOINT {damaged} IS DAMAGED: {reason}. Using step {step}.")
     mesh = meshes.make_mesh(meshes.MeshConfig(data=1))
     abstract = state_init.make_abstract(setup.experiment.task, setup.spec(), mesh)
     return checkpoints.restore(workdir, step, abstract)

@@ -13,11 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxssl.config import checks
+from jaxssl.data.source import Source
 from jaxssl.errors import UserError
-from jaxssl.evals.features import Features, standardized
-from jaxssl.types import Array, Float, Int
+from jaxssl.evals.extract import Prepare
+from jaxssl.evals.feature_bank import FeatureBank, Features, class_labels, standardized
+from jaxssl.types import SHARE, Array, Eval, EvalResult, Float, Int, Metric, TrainState
 
-_MAX_SIMILARITIES = 2**24  # Of one chunk: 64 MB of float32.
+# Similarities that are computed at once: 64 MB of float32.
+_MAX_SIMILARITIES = 2**24
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,7 +31,8 @@ class KnnConfig:
       ks: numbers of neighbours, each an accuracy of its own.
       endpoint: whose features are compared.
       views: ``center``, or ``five`` crops whose features are concatenated (thesis
-        figure 4.6; which five is not said: centre and corners are assumed).
+        figure 4.6; which five is not said: centre and corners are assumed). The
+        experiment gives `knn_eval` the function that cuts them.
     """
 
     ks: tuple[int, ...] = (1, 5, 10, 20, 50)
@@ -81,8 +85,9 @@ def nearest(
     available = len(database) - leave_one_out
     if k > available:
         raise UserError(
-            f"{k} neighbours were asked for, but there are only {available} images to "
-            f"choose from; ask for at most {available}, as --config.eval.knn.ks=1,5."
+            f"{k} neighbours were asked for, but there are only {available} records to "
+            f"choose from; ask for at most {available} (eval.knn.ks, "
+            "eval.retrieval.num_neighbors)."
         )
     chunk = max(1, min(len(queries), _MAX_SIMILARITIES // len(database)))
     data = jax.device_put(database)
@@ -91,8 +96,8 @@ def nearest(
         rows = queries[start : start + chunk]
         own = np.arange(start, start + chunk) if leave_one_out else np.full(chunk, -1)
         padded = np.pad(rows, ((0, chunk - len(rows)), (0, 0)))
-        found = _top(*jax.device_put((padded, own.astype(np.int32))), data, k=k)
-        parts.append([part[: len(rows)] for part in jax.device_get(found)])
+        top = _top(*jax.device_put((padded, own.astype(np.int32))), data, k=k)
+        parts.append([part[: len(rows)] for part in jax.device_get(top)])
     similarities, indices = (np.concatenate(p) for p in zip(*parts, strict=True))
     return Neighbors(indices, similarities)
 
@@ -154,12 +159,12 @@ def knn(train: Features, test: Features, *, config: KnnConfig) -> dict[int, floa
     x, x_test = standardized(
         concatenated(train, config.endpoint), concatenated(test, config.endpoint)
     )
-    found = nearest(x_test, x, k=max(config.ks))
-    return _accuracies(found, train.labels, test.labels, config.ks)
+    neighbors = nearest(x_test, x, k=max(config.ks))
+    return _accuracies(neighbors, train, test, config.ks)
 
 
 def leave_one_out_knn(features: Features, *, config: KnnConfig) -> dict[int, float]:
-    """Classify each image by its neighbours among all the others.
+    """Classify each record by its neighbours among all the others.
 
     Args:
       features: (n, d), or (n, v, d) whose views are concatenated, and labels.
@@ -170,15 +175,15 @@ def leave_one_out_knn(features: Features, *, config: KnnConfig) -> dict[int, flo
 
     References:
       Figure 4.6 of the thesis. It computes k + 1 neighbours and drops the closest; here
-      the image itself is dropped, which differs only where an image has a duplicate.
+      the record itself is dropped, which differs only where it has a duplicate.
     """
     (x,) = standardized(concatenated(features, config.endpoint))
-    found = nearest(x, x, k=max(config.ks), leave_one_out=True)
-    return _accuracies(found, features.labels, features.labels, config.ks)
+    neighbors = nearest(x, x, k=max(config.ks), leave_one_out=True)
+    return _accuracies(neighbors, features, features, config.ks)
 
 
 def concatenated(features: Features, endpoint: str) -> Float[np.ndarray, "n d"]:
-    """Return one row an image: the features of its views, one after the other.
+    """Return one row a record: the features of its views, one after the other.
 
     Args:
       features: of one or several views.
@@ -193,13 +198,46 @@ def concatenated(features: Features, endpoint: str) -> Float[np.ndarray, "n d"]:
 
 
 def _accuracies(
-    found: Neighbors, labels: np.ndarray, truth: np.ndarray, ks: tuple[int, ...]
+    neighbors: Neighbors, database: Features, queries: Features, ks: tuple[int, ...]
 ) -> dict[int, float]:
-    if labels.ndim != 1:
-        raise UserError(
-            f"knn needs one class an image; this data set has labels of shape "
-            f"{labels.shape}."
-        )
-    classes = int(labels.max()) + 1
-    winners = vote(labels[found.indices], ks=ks, num_classes=classes)
+    labels, truth = (class_labels(x, "knn") for x in (database, queries))
+    winners = vote(labels[neighbors.indices], ks=ks, num_classes=int(labels.max()) + 1)
     return {k: float((winner == truth).mean()) for k, winner in winners.items()}
+
+
+def knn_eval(
+    bank: FeatureBank,
+    train: Source,
+    test: Source,
+    config: KnnConfig,
+    *,
+    prepare: Prepare | None = None,
+) -> Eval:
+    """Measure nearest-neighbour classification, held-out and leave-one-out.
+
+    Args:
+      bank: where features come from.
+      train: the neighbours of the held-out accuracies.
+      test: records to classify; among themselves for leave-one-out.
+      config: numbers of neighbours and endpoint.
+      prepare: from a batch to inputs; by default the bank's own. The features of
+        several views are concatenated.
+
+    Returns:
+      An evaluation whose metrics are accuracies ``k<k>`` and ``loo_k<k>``.
+    """
+
+    def run(state: TrainState) -> EvalResult:
+        database, queries = bank(state, train, prepare), bank(state, test, prepare)
+        accuracies = {
+            "k": (knn(database, queries, config=config), database),
+            "loo_k": (leave_one_out_knn(queries, config=config), queries),
+        }
+        metrics = {}
+        for name, (by_k, features) in accuracies.items():
+            chance = 1 / (int(class_labels(features, "knn").max()) + 1)
+            for k, accuracy in by_k.items():
+                metrics[f"{name}{k}"] = Metric(accuracy, SHARE, True, chance)
+        return EvalResult(metrics, {})
+
+    return run

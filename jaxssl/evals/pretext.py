@@ -1,20 +1,35 @@
-"""How well a network tells transformations apart, and whether it takes a shortcut."""
+"""How well a network tells transformations apart, and which it takes for which."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from jaxssl.config import checks
-from jaxssl.data import pipeline
 from jaxssl.data.source import Source
-from jaxssl.evals.placement import place
-from jaxssl.types import Array, Batch, Float, Int, Key, TrainState, UInt8
+from jaxssl.evals.extract import Extracted, PredictFns, extract
+from jaxssl.types import (
+    SHARE,
+    Array,
+    Batch,
+    Eval,
+    EvalResult,
+    Float,
+    Int,
+    Key,
+    Metric,
+    TrainState,
+)
 
 PretextFn = Callable[[TrainState, Batch, Key[Array, ""]], dict[str, Any]]
-"""The predict_fn ``pretext``: ``image`` uint8 (b, k, h, w, 3), ``logits`` (b, k, k)."""
+"""The predict_fn ``pretext``: every record of a batch once in each of k classes.
+
+It returns ``logits`` (b, k, k) and, where records can be shown, ``image`` uint8
+(b, k, h, w, 3).
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,7 +37,7 @@ class PretextConfig:
     """How the pretext task is examined.
 
     Attributes:
-      batch_size: source images a forward pass; each is seen once in every class.
+      batch_size: records a forward pass; each is transformed once into every class.
       num_examples: images kept with all their transformed versions, for the report.
       seed: of the transformations.
     """
@@ -35,23 +50,10 @@ class PretextConfig:
         checks.positive(self, "batch_size", "num_examples")
 
 
-class Pretext(NamedTuple):
-    """What the network says about every image in every class.
-
-    Attributes:
-      logits: (n, k, k): image, applied transformation, class.
-      originals: some untransformed images.
-      transformed: the same images, once in every class.
-    """
-
-    logits: Float[np.ndarray, "n k k"]
-    originals: UInt8[np.ndarray, "g h w c"]
-    transformed: UInt8[np.ndarray, "g k s s c"]
-
-
+@functools.lru_cache(maxsize=8)
 def make_pretext(
     pretext_fn: PretextFn, config: PretextConfig
-) -> Callable[[TrainState, Source], Pretext]:
+) -> Callable[[TrainState, Source], Extracted]:
     """Return ``pretext(state, source)``, compiled once for all states and sources.
 
     Args:
@@ -60,45 +62,43 @@ def make_pretext(
       config: batches and examples.
 
     Returns:
-      A function that leaves the state as it is.
+      A function to the output ``logits`` (n, k, k): record, applied transformation,
+      class. Where there are images, it also returns the first ``num_examples``:
+      the output ``image`` (g, k, s, s, c) and the records' ``image`` (g, h, w, c).
     """
-    run = jax.jit(
-        lambda state, batch: pretext_fn(state, batch, jax.random.key(config.seed))
-    )
 
-    def pretext(state: TrainState, source: Source) -> Pretext:
-        logits, originals, transformed = [], [], []
-        missing = config.num_examples
-        for batch, mask in pipeline.epoch(source, batch_size=config.batch_size):
-            out = run(state, place(dict(batch), state))
-            logits.append(jax.device_get(out["logits"])[mask])
-            if missing > 0:
-                originals.append(batch["image"][mask][:missing])
-                transformed.append(_pixels(out["image"])[mask][:missing])
-                missing -= len(originals[-1])
-        parts = logits, originals, transformed
-        return Pretext(*(np.concatenate(part) for part in parts))
+    @jax.jit
+    def forward(state: TrainState, batch: Batch) -> dict[str, Array]:
+        outputs = pretext_fn(state, batch, jax.random.key(config.seed))
+        if "image" in outputs and outputs["image"].dtype != np.uint8:
+            raise TypeError(
+                "The predict_fn 'pretext' returned images of "
+                f"{outputs['image'].dtype}; it must return uint8 pixels, so that they "
+                "can be shown."
+            )
+        return outputs
+
+    def pretext(state: TrainState, source: Source) -> Extracted:
+        return extract(
+            forward,
+            state,
+            source,
+            batch_size=config.batch_size,
+            optional=("image",),
+            limits={"image": config.num_examples},
+        )
 
     return pretext
-
-
-def _pixels(images: Array) -> np.ndarray:
-    if images.dtype != np.uint8:
-        raise TypeError(
-            f"The predict_fn 'pretext' returned images of {images.dtype}; it must return "
-            "uint8 pixels, so that they can be shown."
-        )
-    return jax.device_get(images)
 
 
 def confusion(logits: Float[np.ndarray, "n k k"]) -> Int[np.ndarray, "k k"]:
     """Count answers: row = applied transformation, column = the network's choice.
 
     Args:
-      logits: (image, applied transformation, class).
+      logits: (record, applied transformation, class).
 
     Returns:
-      Counts; every row sums to the number of images.
+      Counts; every row sums to the number of records.
     """
     num_classes = logits.shape[-1]
     chosen = logits.argmax(axis=-1)  # n k
@@ -107,20 +107,41 @@ def confusion(logits: Float[np.ndarray, "n k k"]) -> Int[np.ndarray, "k k"]:
     return counts.reshape(num_classes, num_classes)
 
 
-def restricted_accuracy(
-    logits: Float[np.ndarray, "n k k"], classes: Sequence[int]
-) -> float:
-    """Return the accuracy where both truth and choice are among ``classes``.
-
-    With the four rotations it asks which way up an image is, whatever else the network
-    was trained to tell; chance is one in ``len(classes)``.
+def pretext_eval(
+    predict_fns: PredictFns,
+    source: Source,
+    names: Sequence[str],
+    config: PretextConfig,
+) -> Eval:
+    """Count which transformation is taken for which, on held-out records.
 
     Args:
-      logits: (image, applied transformation, class).
-      classes: indices into the classes.
+      predict_fns: of the task; needs ``pretext``.
+      source: held-out records.
+      names: the transformations in label order.
+      config: batches and examples.
 
     Returns:
-      A number in [0, 1].
+      An evaluation with the metrics ``accuracy`` and one by transformation, and the
+      arrays ``confusion`` and ``names``; where there are images also
+      ``gallery_original`` and ``gallery``.
     """
-    chosen = logits[:, classes][:, :, classes].argmax(axis=-1)
-    return float((chosen == np.arange(len(classes))[None]).mean())
+    pretext = make_pretext(predict_fns["pretext"], config)
+
+    def run(state: TrainState) -> EvalResult:
+        outputs, records = pretext(state, source)
+        counts = confusion(outputs["logits"])
+        shares = np.diag(counts) / counts.sum(axis=1)
+        values = {"accuracy": float(shares.mean())}
+        values |= zip(names, map(float, shares), strict=True)
+        metrics = {
+            name: Metric(value, SHARE, True, chance=1 / len(names))
+            for name, value in values.items()
+        }
+        arrays = {"confusion": counts, "names": np.array(names, dtype=np.str_)}
+        if "image" in outputs and "image" in records:
+            arrays["gallery_original"] = records["image"]
+            arrays["gallery"] = outputs["image"]
+        return EvalResult(metrics, arrays)
+
+    return run

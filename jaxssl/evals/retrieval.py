@@ -1,4 +1,4 @@
-"""Nearest images, for the eye: which training images look alike to the network.
+"""Nearest images, for the eye: which images look alike to the network.
 
 References:
   Section 4.4.2 and figure 4.7 of the thesis.
@@ -13,29 +13,49 @@ from jaxssl.config import checks
 from jaxssl.data import pipeline
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
-from jaxssl.evals.features import Features, standardized
+from jaxssl.evals.extract import check_arrays
+from jaxssl.evals.feature_bank import FeatureBank, Features, class_labels, standardized
 from jaxssl.evals.knn import concatenated, nearest
-from jaxssl.types import Float, Int, UInt8
+from jaxssl.types import (
+    SHARE,
+    Eval,
+    EvalResult,
+    Float,
+    Int,
+    Metric,
+    TrainState,
+    UInt8,
+)
+
+DATABASES = ("queries", "train")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class RetrievalConfig:
-    """What is shown.
+    """What is searched and shown.
 
     Attributes:
       endpoint: whose features are compared.
       num_queries: images to search for, drawn from the query set.
       num_neighbors: images shown beside each.
       seed: of the draw.
+      database: the set that is searched. ``queries`` is the set that the queries are
+        drawn from, where an image is left out of its own results: figure 4.7 of the
+        thesis searches the validation set of its queries, so this is the default.
+        ``train`` is the training set, which table 5.4 searches, and which version 0.1
+        searched for figure 4.7 as well. The author's code for figure 4.7 is not
+        published.
     """
 
     endpoint: str = "conv5"
     num_queries: int = 8
     num_neighbors: int = 6
     seed: int = 0
+    database: str = "queries"
 
     def __post_init__(self) -> None:
         checks.positive(self, "num_queries", "num_neighbors")
+        checks.choice("database", self.database, DATABASES)
 
 
 class Retrieval(NamedTuple):
@@ -81,13 +101,13 @@ def retrieve(
       The images with their classes and similarities.
 
     Raises:
-      UserError: there are fewer images than asked for, or several labels an image.
+      UserError: there are fewer images than asked for, or no images, or not one class
+        an image.
     """
-    if features.labels.ndim != 1:
-        raise UserError(
-            "retrieval needs one class an image; this data set has labels of shape "
-            f"{features.labels.shape}."
-        )
+    for searched in (query_source, source):
+        check_arrays(searched, ["image"])
+    query_labels = class_labels(query_features, "retrieval")
+    labels = class_labels(features, "retrieval")
     total = len(query_features.ids)
     if config.num_queries > total:
         raise UserError(
@@ -98,26 +118,59 @@ def retrieve(
         concatenated(features, config.endpoint),
         concatenated(query_features, config.endpoint),
     )
-    found = nearest(
+    indices, similarities = nearest(
         queries,
         database,
         k=config.num_neighbors,
         leave_one_out=query_source is source,
     )
-    labels = features.labels[found.indices]
-    same = labels == query_features.labels[:, None]
     rng = np.random.default_rng(config.seed)
     rows = np.sort(rng.choice(total, config.num_queries, replace=False))
     return Retrieval(
         queries=_images(query_source, query_features.ids[rows]),
-        query_labels=query_features.labels[rows],
-        neighbors=_images(source, features.ids[found.indices[rows]]),
-        neighbor_labels=labels[rows],
-        similarities=found.similarities[rows],
-        precision=float(same.mean()),
+        query_labels=query_labels[rows],
+        neighbors=_images(source, features.ids[indices[rows]]),
+        neighbor_labels=labels[indices[rows]],
+        similarities=similarities[rows],
+        precision=float((labels[indices] == query_labels[:, None]).mean()),
     )
 
 
 def _images(source: Source, ids: np.ndarray) -> np.ndarray:
-    images = pipeline.fetch(source, ids.ravel(), 0).batch["image"]
+    images = pipeline.fetch(source, ids.ravel(), max_bad=0).batch["image"]
     return images.reshape(*ids.shape, *images.shape[1:])
+
+
+def retrieval_eval(
+    bank: FeatureBank, train: Source, test: Source, config: RetrievalConfig
+) -> Eval:
+    """Find the nearest images of some queries, for the report.
+
+    Args:
+      bank: where features come from.
+      train: labelled images that are searched where ``config.database`` is ``train``.
+      test: labelled images that the queries are drawn from.
+      config: which set is searched, how many, and by which endpoint.
+
+    Returns:
+      An evaluation with the metric ``precision``. Its arrays are the images, labels,
+      similarities and class names, and ``database``, the name of the searched set.
+    """
+    source = test if config.database == "queries" else train
+
+    def run(state: TrainState) -> EvalResult:
+        result = retrieve(
+            test, bank(state, test), source, bank(state, source), config=config
+        )
+        arrays = {
+            "query_images": result.queries,
+            "query_labels": result.query_labels,
+            "neighbor_images": result.neighbors,
+            "neighbor_labels": result.neighbor_labels,
+            "similarities": result.similarities,
+            "class_names": np.array(source.class_names, dtype=np.str_),
+            "database": np.array(source.name, dtype=np.str_),
+        }
+        return EvalResult({"precision": Metric(result.precision, SHARE, True)}, arrays)
+
+    return run

@@ -4,7 +4,7 @@ A pre-trained network is frozen in inference mode. On each of its endpoints conv
 stands one linear classifier, fed with the average-pooled feature map after a batch norm
 without scale and shift. The five are trained jointly, on random crops, so the features
 are computed anew at every step: slow, but no crop is seen twice. The cached probe of
-`jaxssl.evals.classification` is the quick one; their numbers are not the same.
+`jaxssl.evals.linear_probe` is the quick one; their numbers are not the same.
 
 The frozen network is the player "classifier" of the state, which has no optimizer; give
 ``init_from={"classifier": <workdir>}``. The classifiers are the player "probe".

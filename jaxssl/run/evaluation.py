@@ -1,4 +1,4 @@
-"""Run evaluations on a state, prove that they left it alone, keep what they found."""
+"""Run evaluations on a state, check that they left it alone, write their results."""
 
 import io
 import json
@@ -13,7 +13,7 @@ import numpy as np
 from jaxssl import atomic_write, text, trees
 from jaxssl.distributed import mesh as meshes
 from jaxssl.run import metrics
-from jaxssl.types import Eval, EvalResult, TrainState
+from jaxssl.types import Eval, EvalResult, Metric, TrainState
 
 FOLDER = "evals"
 RANDOM_INIT = "random_init"
@@ -25,7 +25,7 @@ def run(
     folder: Path,
     say: text.Say,
     *,
-    words: Sequence[str] = (),
+    changed: Sequence[str] = (),
 ) -> dict[str, EvalResult]:
     """Evaluate a state; write ``<name>.json`` and ``<name>.npz`` for each evaluation.
 
@@ -33,8 +33,8 @@ def run(
       evals: evaluations by name.
       state: what to evaluate.
       folder: where the results go; made if it is missing.
-      say: hears the scalars of each evaluation.
-      words: settings that differ from the run's config; kept with the results.
+      say: called with a line of the metrics of each evaluation.
+      changed: settings that differ from the run's config; kept with the results.
 
     Returns:
       The results by name.
@@ -51,11 +51,11 @@ def run(
         result = evaluate(state)
         seconds = time.monotonic() - started
         check_untouched(before, state, name)
-        told = {"step": int(state.step), "seconds": round(seconds, 3)}
-        write(folder, name, result, told | ({"changed": [*words]} if words else {}))
-        found = metrics.format_scalars(result.scalars)
-        found = found or f"{', '.join(result.arrays)} in {name}.npz"
-        say(f"{name}: {found}  ({text.format_seconds(seconds)})")
+        about: dict[str, Any] = {"step": int(state.step), "seconds": round(seconds, 3)}
+        if changed:
+            about["changed"] = [*changed]
+        write(folder, name, result, about)
+        say(f"{name}: {describe(name, result)}  ({text.format_seconds(seconds)})")
         results[name] = result
     return results
 
@@ -72,28 +72,51 @@ def check_untouched(before: TrainState, state: TrainState, name: str) -> None:
             raise RuntimeError(f"the evaluation {name!r} changed {path} of the state")
 
 
-def write(folder: Path, name: str, result: EvalResult, told: Mapping[str, Any]) -> None:
-    """Write what an evaluation found; numbers last, so they vouch for the arrays."""
+def describe(name: str, result: EvalResult) -> str:
+    """Return the metrics and the notes of an evaluation in one line.
+
+    Notes are arrays of one string. Where there is neither, the line names the arrays.
+    """
+    notes = [f"{n} {x}" for n, x in result.arrays.items() if x.shape == ()]
+    shown = [metrics.format_metrics(result.metrics)] if result.metrics else []
+    return "  ".join(shown + notes) or f"{', '.join(result.arrays)} in {name}.npz"
+
+
+def write(
+    folder: Path, name: str, result: EvalResult, about: Mapping[str, Any]
+) -> None:
+    """Write ``<name>.npz`` and, last, ``<name>.json``, which vouches for the arrays.
+
+    Args:
+      folder: an existing folder.
+      name: of the evaluation.
+      result: its metrics and arrays.
+      about: what else the JSON holds, such as the step.
+    """
     buffer = io.BytesIO()
     arrays: dict[str, Any] = dict(result.arrays)
     np.savez_compressed(buffer, **arrays)
     atomic_write.write(folder / f"{name}.npz", buffer.getvalue())
-    scalars = {key: float(value) for key, value in result.scalars.items()}
-    body = {**told, "scalars": scalars}
-    text = json.dumps(body, indent=2) + "\n"
-    atomic_write.write(folder / f"{name}.json", text.encode())
+    values = {name: to_json(metric) for name, metric in result.metrics.items()}
+    body = json.dumps({**about, "metrics": values}, indent=2) + "\n"
+    atomic_write.write(folder / f"{name}.json", body.encode())
+
+
+def to_json(metric: Metric) -> dict[str, Any]:
+    """Return the fields of a metric that have a value."""
+    return {name: x for name, x in metric._asdict().items() if x is not None}
 
 
 def make_table(
     trained: Mapping[str, EvalResult], untrained: Mapping[str, EvalResult]
 ) -> str:
-    """Return every scalar of the trained state beside that of the untrained one."""
+    """Return every metric of the trained state beside that of the untrained one."""
     rows = [("", "trained", "untrained" if untrained else "")]
     for name, result in trained.items():
-        other = untrained[name].scalars if name in untrained else {}
-        beside = metrics.format_values(other)
-        for key, value in metrics.format_values(result.scalars).items():
-            rows.append((f"{name}/{key}", value, beside.get(key, "")))
+        others = untrained[name].metrics if name in untrained else {}
+        for key, metric in result.metrics.items():
+            other = metrics.format_metric(others[key]) if key in others else ""
+            rows.append((f"{name}/{key}", metrics.format_metric(metric), other))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     return "\n".join(
         f"{name:<{widths[0]}}  {a:>{widths[1]}}  {b:>{widths[2]}}".rstrip()

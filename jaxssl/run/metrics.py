@@ -1,4 +1,4 @@
-"""What a run tells: ``metrics.jsonl``, TensorBoard, and lines for a person.
+"""What a run measures: ``metrics.jsonl``, TensorBoard, and lines for a person.
 
 On a terminal a progress bar shows the state of the run; elsewhere each log step is one
 plain line.
@@ -18,11 +18,13 @@ from jaxssl import atomic_write
 from jaxssl.distributed import coordination
 from jaxssl.run import tensorboard
 from jaxssl.text import format_seconds, natural_order
+from jaxssl.types import SHARE, Metric
 
 JSONL = "metrics.jsonl"
+UNITS = "metric_units.json"
 BOARD = "tb"
 QUIET = ("speed/", "data/", "weights/")
-"""Groups that the line for a person leaves out, or tells in other words."""
+"""Groups that the line for a person leaves out, or shows in another form."""
 
 
 @runtime_checkable
@@ -210,7 +212,9 @@ def show(
       scalars: the metrics of the interval, with those of ``Pace.scalars``.
       seconds_left: the estimated time to the end.
     """
-    words = format_groups({k: v for k, v in scalars.items() if not k.startswith(QUIET)})
+    groups = format_groups(
+        {name: x for name, x in scalars.items() if not name.startswith(QUIET)}
+    )
     speed = (
         f"{scalars['speed/images_per_second']:.0f} img/s  "
         f"input wait {100 * scalars['speed/input_wait_share']:.0f}%"
@@ -219,41 +223,72 @@ def show(
         speed += f"  {scalars['data/bad_records']:.0f} bad records"
     if writer.bar is not None:
         # The end of a long line is cut at the terminal's edge.
-        writer.bar.set_postfix_str(f"{speed}  {words}", refresh=False)
+        writer.bar.set_postfix_str(f"{speed}  {groups}", refresh=False)
     else:
         width = len(str(writer.total))
         left = format_seconds(seconds_left)
         say(
             writer,
-            f"step {step:>{width}}/{writer.total}  {words}  {speed}  {left} left",
+            f"step {step:>{width}}/{writer.total}  {groups}  {speed}  {left} left",
         )
 
 
 def format_groups(scalars: Mapping[str, float]) -> str:
-    """Return ``group/thing`` metrics in one line: losses first, a group named once.
+    """Return ``group/thing`` metrics of a step in one line.
 
-    Numbers in names count as such: ``rot90`` is before ``rot180``.
+    Losses come first, and a group is named once. Metrics of the group ``acc`` are
+    shares (`jaxssl.types.Metrics`), the others have no unit. Numbers in names are
+    sorted by their value: ``rot90`` is before ``rot180``.
     """
     groups: dict[str, list[str]] = {}
     for name in sorted(
         scalars, key=lambda name: (name[:5] != "loss/", natural_order(name))
     ):
         group, _, thing = name.rpartition("/")
-        groups.setdefault(group, []).append(f"{thing} {scalars[name]:.3f}")
+        value = scalars[name]
+        shown = f"{100 * value:.1f}%" if group == "acc" else f"{value:.3f}"
+        groups.setdefault(group, []).append(f"{thing} {shown}")
     return "  ".join(f"{group}: {', '.join(all_)}" for group, all_ in groups.items())
 
 
-def format_scalars(scalars: Mapping[str, float]) -> str:
-    """Return names and values in one line, as `format_values` writes them."""
-    return "  ".join(f"{k} {v}" for k, v in format_values(scalars).items())
+def format_metric(metric: Metric) -> str:
+    """Return a value with its unit and its spread.
+
+    A share is shown in percent with one decimal; any other value has four digits and
+    its unit behind it. The unit is what the evaluation declares, never a guess.
+
+    Args:
+      metric: the value.
+
+    Returns:
+      ``25.0%``, ``25.0% ± 1.2%``, ``81.30 mm`` or ``81.30 ± 2.1 mm``.
+    """
+    if metric.unit == SHARE:
+        spread = "" if metric.spread is None else f" ± {100 * metric.spread:.1f}%"
+        return f"{100 * metric.value:.1f}%{spread}"
+    spread = "" if metric.spread is None else f" ± {metric.spread:#.2g}"
+    return f"{metric.value:#.4g}{spread} {metric.unit}".rstrip()
 
 
-def format_values(scalars: Mapping[str, float]) -> dict[str, str]:
-    """Return values of four digits by name, and ``x ± x_sd`` as the value of ``x``."""
-    words = {}
-    for name, value in scalars.items():
-        if name.endswith("_sd") and name[:-3] in scalars:
-            continue
-        spread = scalars.get(f"{name}_sd")
-        words[name] = f"{value:#.4g}" + (f" ± {spread:#.2g}" if spread else "")
-    return words
+def format_metrics(metrics: Mapping[str, Metric]) -> str:
+    """Return names and values in one line."""
+    return "  ".join(f"{n} {format_metric(metric)}" for n, metric in metrics.items())
+
+
+def write_units(workdir: Path, metrics: Mapping[str, Metric]) -> None:
+    """Note the units of online evaluations in ``metric_units.json``.
+
+    The file maps names of ``metrics.jsonl`` to units. The first of many processes
+    writes it, and only when a name or a unit is new.
+
+    Args:
+      workdir: the run's folder.
+      metrics: by their names in ``metrics.jsonl``.
+    """
+    if not coordination.is_first():
+        return
+    path = workdir / UNITS
+    old = json.loads(path.read_text()) if path.exists() else {}
+    units = old | {name: metric.unit for name, metric in metrics.items()}
+    if units != old:
+        atomic_write.write(path, (json.dumps(units, indent=2) + "\n").encode())

@@ -92,21 +92,22 @@ def log(
 
 
 def evaluate(run: Run, state: TrainState, step: int) -> None:
-    """Run the online evaluations and log their scalars.
+    """Run the online evaluations; log their values, and note their units once.
 
     Every process runs them on its own copy, so that none waits for another.
     """
     for name, evaluation in run.evals.items():
         run.dog.note(f"evaluating {name}", long=True)
         started = time.monotonic()
-        found = evaluation(meshes.local(state)).scalars
-        scalars = {f"{name}/{scalar}": value for scalar, value in found.items()}
-        if not scalars:
+        result = evaluation(meshes.local(state))
+        if not result.metrics:
             continue
-        metrics.write(run.writer, step, scalars)
-        words = metrics.format_scalars(scalars)
-        took = text.format_seconds(time.monotonic() - started)
-        metrics.say(run.writer, f"eval at step {step}: {words}  ({took})")
+        named = {f"{name}/{key}": metric for key, metric in result.metrics.items()}
+        metrics.write_units(run.workdir, named)
+        metrics.write(run.writer, step, {key: x.value for key, x in named.items()})
+        seconds = text.format_seconds(time.monotonic() - started)
+        shown = metrics.format_metrics(named)
+        metrics.say(run.writer, f"eval at step {step}: {shown}  ({seconds})")
 
 
 def save(run: Run, state: TrainState, meter: MetricSums) -> None:

@@ -62,3 +62,16 @@ def train_set() -> ArraySource:
 @pytest.fixture
 def test_set() -> ArraySource:
     return pictures(23, seed=1)
+
+
+def noisy(source: ArraySource) -> tuple[ArraySource, np.ndarray]:
+    """Make every third label wrong; return the source and the labels."""
+    labels = source.arrays["label"].copy()
+    labels[::3] = (labels[::3] + 1) % 3
+    extras = {"true_label": source.arrays["label"]}
+    return image_source(source.arrays["image"], labels, extras=extras), labels
+
+
+def colour_logits(state, images):
+    """Name the strongest colour, which is the true class of these images."""
+    return images.astype(jnp.float32).mean(axis=(1, 2))

@@ -5,7 +5,8 @@ import pytest
 
 from jaxssl.errors import UserError
 from jaxssl.evals import knn
-from jaxssl.evals.features import Features
+from jaxssl.evals.crops import CenterCrops
+from jaxssl.evals.feature_bank import FeatureBank, Features
 from jaxssl.evals.knn import KnnConfig
 
 
@@ -104,7 +105,7 @@ def test_views_are_concatenated():
 
 def test_bad_requests_say_what_is_allowed():
     data = blobs(10, seed=0)
-    with pytest.raises(UserError, match="only 9 images to choose from"):
+    with pytest.raises(UserError, match="only 9 records to choose from"):
         knn.leave_one_out_knn(data, config=KnnConfig(ks=(10,)))
     with pytest.raises(UserError, match="endpoint is 'conv6'"):
         knn.knn(data, data, config=KnnConfig(ks=(1,), endpoint="conv6"))
@@ -113,5 +114,16 @@ def test_bad_requests_say_what_is_allowed():
     with pytest.raises(UserError, match="views is 'ten'; allowed: center, five"):
         KnnConfig(views="ten")
     several = data._replace(labels=np.zeros((10, 2), np.int32))
-    with pytest.raises(UserError, match="knn needs one class an image"):
+    with pytest.raises(UserError, match="knn needs one class a record"):
         knn.knn(several, several, config=KnnConfig(ks=(1,)))
+
+
+def test_five_crops_are_compared_together(tiny, train_set, test_set):
+    bank = FeatureBank(tiny.predict_fns["features"], CenterCrops(8), batch_size=10)
+    config, five = KnnConfig(ks=(1,), endpoint="conv1"), CenterCrops(8, "five")
+    run = knn.knn_eval(bank, train_set, test_set, config, prepare=five)
+    found = run(tiny.state)
+    rows = bank(tiny.state, test_set, five)
+    assert knn.concatenated(rows, "conv1").shape == (23, 5 * 4 * 4 * 5)
+    left_out = knn.leave_one_out_knn(rows, config=config)
+    assert found.metrics["loo_k1"].value == left_out[1]

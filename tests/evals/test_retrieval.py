@@ -1,10 +1,13 @@
+"""Nearest images on a circle, whose order is known."""
+
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from jaxssl.data.source import ArraySource, image_source
 from jaxssl.errors import UserError
-from jaxssl.evals.features import Features
-from jaxssl.evals.retrieval import RetrievalConfig, retrieve
+from jaxssl.evals.feature_bank import FeatureBank, Features
+from jaxssl.evals.retrieval import RetrievalConfig, retrieval_eval, retrieve
 
 
 @pytest.fixture
@@ -69,3 +72,36 @@ def test_too_many_queries(gallery):
         retrieve(source, features, source, features, config=config)
     with pytest.raises(UserError, match="num_neighbors is 0"):
         RetrievalConfig(num_neighbors=0)
+
+
+def circle(batch):
+    """Return where an image of the gallery lies on the circle."""
+    angle = 2 * jnp.pi * batch["image"][:, None, 0, 0, 0] / 12
+    return jnp.stack([jnp.cos(angle), jnp.sin(angle)], axis=-1)
+
+
+@pytest.mark.parametrize(("database", "own"), [("queries", False), ("train", True)])
+def test_the_searched_set_is_a_setting(gallery, tiny, database, own):
+    """The thesis searches the queries' own set, each image left out of its results."""
+    source, _ = gallery
+    test = image_source(source.arrays["image"], source.arrays["label"], name="test")
+    train = image_source(
+        source.arrays["image"], source.arrays["label"], name="training"
+    )
+    settings = {"num_queries": 12, "num_neighbors": 2, "database": database}
+    bank = FeatureBank(lambda state, rows: {"conv5": rows}, circle, batch_size=6)
+    found = retrieval_eval(bank, train, test, RetrievalConfig(**settings))(tiny.state)
+    searched = {"queries": "test", "train": "training"}[database]
+    assert found.arrays["database"] == np.array(searched)
+    shown = found.arrays["neighbor_images"][:, :, 0, 0, 0]
+    for i in range(12):
+        assert (i in shown[i]) == own
+    # Without the query, four of 24 neighbours are of the other class; with it, two.
+    want = 22 / 24 if own else 20 / 24
+    assert found.metrics["precision"].value == pytest.approx(want, abs=1e-6)
+
+
+def test_the_thesis_set_is_the_default():
+    assert RetrievalConfig().database == "queries"
+    with pytest.raises(UserError, match="database is 'test'; allowed: queries, train"):
+        RetrievalConfig(database="test")

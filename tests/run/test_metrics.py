@@ -5,6 +5,7 @@ import pytest
 
 from jaxssl import text
 from jaxssl.run import metrics
+from jaxssl.types import SHARE, Metric
 
 LINES = [json.dumps({"step": s, "loss/a": float(s)}) + "\n" for s in (1, 2, 2, 3, 5)]
 
@@ -75,9 +76,9 @@ def test_a_line_reads_well(tmp_path):
         metrics.show(writer, 40, SCALARS, 185.0)
         metrics.show(writer, 300, {**SCALARS, "data/bad_records": 2.0}, 0.0)
     assert out.getvalue().splitlines() == [
-        "step  40/300  loss: a 1.250  acc: a 0.500  812 img/s  input wait 1%  "
+        "step  40/300  loss: a 1.250  acc: a 50.0%  812 img/s  input wait 1%  "
         "3 min 05 s left",
-        "step 300/300  loss: a 1.250  acc: a 0.500  812 img/s  input wait 1%  "
+        "step 300/300  loss: a 1.250  acc: a 50.0%  812 img/s  input wait 1%  "
         "2 bad records  0 s left",
     ]
 
@@ -114,15 +115,33 @@ def test_a_narrow_terminal_still_shows_the_speed(tmp_path):
 def test_numbers_in_names_count_as_numbers():
     names = ("acc/rot180", "acc/conv10", "acc/rot90", "loss/b", "acc/conv2", "acc/none")
     assert metrics.format_groups(dict.fromkeys(names, 0.5)) == (
-        "loss: b 0.500  acc: conv2 0.500, conv10 0.500, none 0.500, rot90 0.500, "
-        "rot180 0.500"
+        "loss: b 0.500  acc: conv2 50.0%, conv10 50.0%, none 50.0%, rot90 50.0%, "
+        "rot180 50.0%"
     )
 
 
-def test_a_deviation_stands_beside_its_mean():
-    scalars = {"a": 0.25, "a_sd": 0.0123, "b": 0.5, "b_sd": 0.0, "c_sd": 2.0}
-    told = metrics.format_scalars(scalars)
-    assert told == "a 0.2500 ± 0.012  b 0.5000  c_sd 2.000"
+@pytest.mark.parametrize(
+    ("metric", "shown"),
+    [
+        (Metric(0.081, "m"), "0.08100 m"),  # Its range says nothing of its unit.
+        (Metric(0.081), "0.08100"),
+        (Metric(0.081, SHARE), "8.1%"),
+        (Metric(1.0, SHARE, spread=0.0), "100.0% ± 0.0%"),
+        (Metric(81.3, "mm", spread=2.06), "81.30 ± 2.1 mm"),
+        (Metric(12345.6), "1.235e+04"),
+        (Metric(float("nan"), SHARE), "nan%"),
+    ],
+)
+def test_the_unit_is_what_the_metric_declares(metric, shown):
+    assert metrics.format_metric(metric) == shown
+    assert metrics.format_metrics({"a": metric, "b": metric}) == f"a {shown}  b {shown}"
+
+
+def test_only_the_group_acc_is_in_percent():
+    scalars = {"loss/a": 0.5, "acc/a": 0.5, "accord/a": 0.5, "share/a": 0.5}
+    assert metrics.format_groups(scalars) == (
+        "loss: a 0.500  acc: a 50.0%  accord: a 0.500  share: a 0.500"
+    )
 
 
 def test_pace_counts_the_share_of_waiting():

@@ -18,7 +18,7 @@ from jaxssl.errors import BadRecord, UserError
 from jaxssl.run import metrics
 from jaxssl.train import config as train_config
 from jaxssl.train import state_init
-from jaxssl.types import EvalResult
+from jaxssl.types import EvalResult, Metric
 
 
 def _records(workdir):
@@ -81,7 +81,7 @@ def test_evaluations_run_before_during_and_after(fit, tmp_path):
     def look(state):
         steps.append(int(state.step))
         assert len(state.step.devices()) == 1
-        return EvalResult({"step": float(state.step)}, {})
+        return EvalResult({"step": Metric(float(state.step))}, {})
 
     every = meshes.MeshConfig()
     fit(tmp_path / "run", evals={"look": look}, c={"eval_every": 8}, layout=every)

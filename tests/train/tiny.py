@@ -25,7 +25,7 @@ from orbax.checkpoint import multihost
 from jaxssl.data.source import ArraySource
 from jaxssl.errors import UserError
 from jaxssl.experiment import Experiment
-from jaxssl.types import EvalResult, Task, TrainState
+from jaxssl.types import SHARE, EvalResult, Metric, Task, TrainState
 
 SIDE, CLASSES = 4, 3
 
@@ -162,7 +162,9 @@ def make_eval(task, source, first=0):
             jax.jit(task.predict_fns["logits"])(state, source.arrays["image"])
         )
         hits = (logits.argmax(-1) == source.arrays["label"])[first:]
-        return EvalResult({"accuracy": float(hits.mean())}, {"logits": logits})
+        return EvalResult(
+            {"accuracy": Metric(float(hits.mean()), SHARE, True)}, {"logits": logits}
+        )
 
     return accuracy
 

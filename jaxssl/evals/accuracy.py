@@ -1,0 +1,54 @@
+"""The accuracy of a classifier that the task itself trains."""
+
+import numpy as np
+
+from jaxssl.data.source import Source
+from jaxssl.evals.extract import PredictFns, Prepare
+from jaxssl.evals.logits import mean_softmax, predict_logits
+from jaxssl.types import (
+    SHARE,
+    Eval,
+    EvalResult,
+    Float,
+    Int,
+    Metric,
+    TrainState,
+)
+
+
+def accuracy(
+    logits: Float[np.ndarray, "n v k"], labels: Int[np.ndarray, " n"]
+) -> float:
+    """Return the accuracy in [0, 1]; the softmax outputs of the views are averaged."""
+    return float((mean_softmax(logits).argmax(axis=1) == labels).mean())
+
+
+def accuracy_eval(
+    predict_fns: PredictFns, source: Source, prepare: Prepare, *, batch_size: int = 256
+) -> Eval:
+    """Measure the accuracy of a classifier that the task itself trains.
+
+    Args:
+      predict_fns: of the task; ``logits`` returns (b, k), or several by name, as the
+        thesis' five probes do.
+      source: held-out records with one label each.
+      prepare: from a batch to inputs, as `jaxssl.evals.crops.CenterCrops`.
+      batch_size: records a forward pass.
+
+    Returns:
+      An evaluation with the metric ``accuracy``, or one by name.
+    """
+
+    def run(state: TrainState) -> EvalResult:
+        logits, records = predict_logits(
+            predict_fns, state, source, prepare, batch_size=batch_size
+        )
+        metrics = {
+            name or "accuracy": Metric(
+                accuracy(x, records["label"]), SHARE, True, chance=1 / x.shape[-1]
+            )
+            for name, x in logits.items()
+        }
+        return EvalResult(metrics, {})
+
+    return run

@@ -1,0 +1,151 @@
+"""Few labels: the accuracy of a ridge classifier fitted on a handful of labels."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxssl.config import checks
+from jaxssl.data.source import Source
+from jaxssl.errors import UserError
+from jaxssl.evals.feature_bank import FeatureBank, Features, class_labels, standardized
+from jaxssl.types import SHARE, Eval, EvalResult, Float, Metric, TrainState
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FewShotConfig:
+    """A ridge classifier from a handful of labels.
+
+    Attributes:
+      shots: labelled images a class.
+      num_draws: independent draws of the labelled images.
+      ridge: weight of the penalty, relative to the mean squared norm of a centred row.
+      seed: of the draws.
+    """
+
+    shots: int = 10
+    num_draws: int = 5
+    ridge: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        checks.positive(self, "shots", "num_draws", "ridge")
+
+
+class FewShotResult(NamedTuple):
+    """Accuracy over the draws, in [0, 1]: mean and standard deviation."""
+
+    mean: float
+    deviation: float
+
+
+def ridge_classifier(
+    x: Float[np.ndarray, "n d"], targets: Float[np.ndarray, "n k"], *, ridge: float
+) -> tuple[Float[np.ndarray, "d k"], Float[np.ndarray, " k"]]:
+    """Minimise ``|x @ w + b - targets|^2 + lam |w|^2`` in closed form.
+
+    ``lam = ridge * trace(xc @ xc.T) / n`` with ``xc`` the centred rows, so one value
+    of ``ridge`` fits features of any width and scale. Solved in the n x n dual, which
+    is small for few rows.
+
+    Args:
+      x: features.
+      targets: one-hot labels.
+      ridge: relative weight of the penalty.
+
+    Returns:
+      ``w`` and ``b``.
+    """
+    x, targets = x.astype(np.float64), targets.astype(np.float64)
+    mean, offset = x.mean(axis=0), targets.mean(axis=0)
+    centred = x - mean
+    gram = centred @ centred.T
+    lam = ridge * np.trace(gram) / len(x) + np.finfo(float).tiny
+    dual = np.linalg.solve(gram + lam * np.eye(len(x)), targets - offset)
+    weights = centred.T @ dual
+    return weights, offset - mean @ weights
+
+
+def few_shot(
+    train: Features, test: Features, *, config: FewShotConfig
+) -> dict[str, FewShotResult]:
+    """Classify from a few labels a class, by ridge regression on one-hot labels.
+
+    The features are standardised with the statistics of the whole of ``train``, which
+    need no labels. Every endpoint sees the same draws.
+
+    Args:
+      train: features (n, d) by endpoint and labels (n,), of which the shots are drawn.
+      test: features (m, d) by the same endpoints, and labels (m,).
+      config: shots, draws and penalty.
+
+    Returns:
+      Accuracy on ``test`` by endpoint.
+
+    Raises:
+      UserError: a class of ``train`` has fewer than ``shots`` images.
+    """
+    labels, test_labels = (class_labels(x, "few_shot") for x in (train, test))
+    draws = list(_draws(labels, config))
+    results = {}
+    for endpoint, rows in train.endpoints.items():
+        x, x_test = standardized(rows, test.endpoints[endpoint])
+        accuracies = []
+        for draw in draws:
+            classes, targets = np.unique(labels[draw], return_inverse=True)
+            one_hot = np.eye(len(classes))[targets]
+            weights, bias = ridge_classifier(x[draw], one_hot, ridge=config.ridge)
+            scores = x_test @ weights.astype(np.float32) + bias
+            guesses = classes[scores.argmax(axis=1)]
+            accuracies.append((guesses == test_labels).mean())
+        results[endpoint] = FewShotResult(
+            float(np.mean(accuracies)), float(np.std(accuracies))
+        )
+    return results
+
+
+def _draws(labels: np.ndarray, config: FewShotConfig) -> Iterator[np.ndarray]:
+    """Yield the rows of each draw; every class has ``shots`` of them."""
+    classes, counts = np.unique(labels, return_counts=True)
+    if counts.min() < config.shots:
+        raise UserError(
+            f"shots is {config.shots}, but class {classes[counts.argmin()]} has only "
+            f"{counts.min()} training images; it must be at most {counts.min()}."
+        )
+    rng = np.random.default_rng(config.seed)
+    for _ in range(config.num_draws):
+        picks = [
+            rng.choice(np.flatnonzero(labels == label), config.shots, replace=False)
+            for label in classes
+        ]
+        yield np.concatenate(picks)
+
+
+def few_shot_eval(
+    bank: FeatureBank, train: Source, test: Source, config: FewShotConfig
+) -> Eval:
+    """Measure the ridge classifier from a few labels; cheap enough for every epoch.
+
+    Args:
+      bank: where features come from.
+      train: where the labelled records are drawn from.
+      test: records and labels that the classifier is tested on.
+      config: shots, draws and penalty.
+
+    Returns:
+      An evaluation whose metrics are accuracies by endpoint, with their spread over the
+      draws where there are several.
+    """
+
+    def run(state: TrainState) -> EvalResult:
+        features = bank(state, train)
+        results = few_shot(features, bank(state, test), config=config)
+        chance = 1 / len(np.unique(class_labels(features, "few_shot")))
+        metrics = {}
+        for endpoint, (mean, deviation) in results.items():
+            spread = deviation if config.num_draws > 1 else None
+            metrics[endpoint] = Metric(mean, SHARE, True, chance, spread)
+        return EvalResult(metrics, {})
+
+    return run
