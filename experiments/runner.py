@@ -333,12 +333,6 @@ def _measure(row: Row, seed: int, workdir: Path, bench: Bench) -> None:
     path.write_text(json.dumps(entry, indent=1) + "\n")
 
 
-def _values(path: Path) -> dict[str, float]:
-    """Return the numbers of an evaluation's file, without their units."""
-    metrics = json.loads(path.read_text())["metrics"]
-    return {name: metric["value"] for name, metric in metrics.items()}
-
-
 def _train(row: Row, seed: int, bench: Bench) -> Path:
     """Train, or go on; return the run's folder."""
     workdir = bench.runs / _label(row, seed)

@@ -127,7 +127,7 @@ CALLS = {
 
 def picture(batch):
     """Return what a network looks at: the image, or the frames of a clip."""
-    return batch["image"] if "image" in batch else clips.prepare(batch)
+    return batch["image"] if "image" in batch else clips.first_frames(batch)
 
 
 TASKS = {

@@ -283,9 +283,10 @@ def local(tree: Any) -> Any:
 
     def copy_leaf(x: jax.Array) -> jax.Array:
         if not x.is_fully_replicated:
-            if not isinstance(x.sharding, NamedSharding):
+            mesh = getattr(x.sharding, "mesh", None)
+            if not isinstance(mesh, Mesh):
                 raise TypeError(f"an array lies on {x.sharding}; give one on a mesh")
-            x = jax.device_put(x, replicated(x.sharding.mesh))
+            x = jax.device_put(x, replicated(mesh))
         return x.addressable_data(0)
 
     return jax.tree.map(copy_leaf, tree)

@@ -11,6 +11,9 @@ import optax
 from ml_collections import ConfigDict
 
 from jaxssl import losses
+from jaxssl.evals import accuracy, linear_probe
+from jaxssl.evals.feature_bank import FeatureBank
+from jaxssl.experiment import Experiment
 from jaxssl.types import Task, TrainState
 
 LENGTH, FRAMES, SIDE = 10, 6, 8
@@ -53,9 +56,14 @@ class Bars:
         return f"bars[{index}]"
 
 
-def prepare(batch):
-    """Take the first frames of each clip, as the network wants them."""
+def first_frames(batch):
+    """Take as many frames of each clip as the network sees."""
     return batch["clip"][:, :SEEN]
+
+
+def prepare(batch):
+    """Show evaluations one view of each clip."""
+    return first_frames(batch)[:, None]
 
 
 def forward(params, clips):
@@ -127,7 +135,16 @@ def get_config():
     return config.lock()
 
 
+
 def build(config):
-    source, test = Bars(), Bars(20)
+    train, test = Bars(), Bars(20)
     task = make_task(optax.adam(config.optim.encoder.learning_rate))
-    raise NotImplementedError((source, test, task))
+    bank = FeatureBank(task.predict_fns["features"], prepare, batch_size=20)
+    probe = linear_probe.LinearProbeConfig(num_epochs=2, batch_size=20)
+    evals = {
+        "linear_probe": linear_probe.linear_probe_eval(bank, train, test, probe),
+        "accuracy": accuracy.accuracy_eval(
+            task.predict_fns, test, prepare, batch_size=20
+        ),
+    }
+    return Experiment(task, train, evals, {"test": evals["accuracy"]}, {})

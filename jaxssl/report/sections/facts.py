@@ -86,7 +86,9 @@ def _settings(run: Run) -> list[tuple[str, str]]:
         last = max(int(series.steps[-1]) for series in run.series.values())
         total = settings.get("train.num_steps")
         of = f" of {total:,}" if isinstance(total, int) else ""
-        unfinished = ", unfinished" if of and last < total else ""
+        unfinished = ""
+        if isinstance(total, int) and last < total:
+            unfinished = ", unfinished"
         rows.append(("Steps", f"{last:,}{of}{unfinished}"))
     return rows
 
