@@ -285,7 +285,7 @@ def local(tree: Any) -> Any:
         if not x.is_fully_replicated:
             if not isinstance(x.sharding, NamedSharding):
                 raise TypeError(f"an array lies on {x.sharding}; give one on a mesh")
-            x = jax.device_put(x, replicated(x.sharding.mesh))
+            x = jax.device_put(x, NamedSharding(x.sharding.mesh, PartitionSpec()))
         return x.addressable_data(0)
 
     return jax.tree.map(copy_leaf, tree)
