@@ -23,10 +23,10 @@ def write(path: Path, data: bytes) -> None:
     except OSError:
         Path(name).unlink(missing_ok=True)
         raise
-    sync_folder(path.parent)
+    _sync_folder(path.parent)
 
 
-def sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Flush the names in ``folder`` to the disk, so that they survive a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:

@@ -60,9 +60,8 @@ def verify_text(workdir: Path) -> tuple[str, bool]:
         for step, reason in damage.items()
     ]
     rows += _list_others(workdir)
-    good = not any(damage.values()) and (
-        bool(damage) or not checkpoints.set_aside(workdir)
-    )
+    remaining = bool(damage) or not checkpoints.set_aside(workdir)
+    good = remaining and not any(damage.values())
     return "\n".join(rows or [_empty_line(workdir)]), good
 
 

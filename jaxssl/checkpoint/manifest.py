@@ -124,11 +124,8 @@ def examine(folder: Path) -> tuple[str | None, OSError | None]:
 
 def _find_files(folder: Path) -> dict[str, Path]:
     """Return the files below ``folder``, without the manifest, by relative path."""
-    return {
-        path.relative_to(folder).as_posix(): path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path != folder / NAME
-    }
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / NAME)
+    return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
 def _describe_files(paths: Mapping[str, Path]) -> dict[str, dict[str, Any]]:

@@ -283,10 +283,9 @@ def local(tree: Any) -> Any:
 
     def copy_leaf(x: jax.Array) -> jax.Array:
         if not x.is_fully_replicated:
-            mesh = getattr(x.sharding, "mesh", None)
-            if not isinstance(mesh, Mesh):
+            if not isinstance(x.sharding, NamedSharding):
                 raise TypeError(f"an array lies on {x.sharding}; give one on a mesh")
-            x = jax.device_put(x, replicated(mesh))
+            x = jax.device_put(x, NamedSharding(x.sharding.mesh, PartitionSpec()))
         return x.addressable_data(0)
 
     return jax.tree.map(copy_leaf, tree)

@@ -60,8 +60,7 @@ def place(state: TrainState, mesh: Mesh, config: meshes.MeshConfig) -> TrainStat
             specs[path] = _apply_rule(*rule, path, shape, mesh)
             used.add(rule[0])
         elif part in ("opt_state", "extra"):
-            parameter = _find_parameter(path, shapes)
-            specs[path] = specs[parameter] if parameter else PartitionSpec()
+            specs[path] = specs.get(_find_parameter(path, shapes), PartitionSpec())
         elif part == "params" and config.params == "fsdp":
             specs[path] = _split_largest(shape, mesh)
         else:
@@ -102,24 +101,16 @@ def _split_largest(shape: tuple[int, ...], mesh: Mesh) -> PartitionSpec:
     return PartitionSpec(*[None] * largest, DATA)
 
 
-def _find_parameter(path: str, shapes: dict[str, tuple]) -> str | None:
-    """Return the parameter that a leaf of ``opt_state`` or ``extra`` belongs to."""
-    _, owner, *_ = path.split("/")
-    of_owner = f"params/{owner}/"
-    matches = [
-        name
-        for name in shapes
-        if name.startswith("params/")
-        and shapes[name] == shapes[path]
-        and (
-            path.endswith(name.removeprefix("params"))
-            or (
-                name.startswith(of_owner)
-                and path.endswith("/" + name.removeprefix(of_owner))
-            )
-        )
-    ]
-    return max(matches, key=len, default=None)
+def _find_parameter(path: str, shapes: dict[str, tuple]) -> str:
+    """Return the parameter of a leaf of ``opt_state`` or ``extra``, or ``""``."""
+    _, player, *_ = path.split("/")
+    matches = []
+    for name, shape in shapes.items():
+        suffix = name.removeprefix("params/").removeprefix(f"{player}/")
+        fits = shape == shapes[path] and path.endswith(f"/{suffix}")
+        if name.startswith("params/") and fits:
+            matches.append(name)
+    return max(matches, key=len, default="")
 
 
 def _check_used(config: meshes.MeshConfig, used: set, shapes: dict) -> None:

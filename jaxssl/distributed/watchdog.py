@@ -85,19 +85,16 @@ class Watchdog:
         """Return how many seconds may pass without a note."""
         if self.long:
             return float(LONG_SECONDS)
-        if not self._seconds:
-            return max(self._hang_seconds, FIRST_SECONDS)
-        return max(self._hang_seconds, TIMES_MEDIAN * statistics.median(self._seconds))
+        limit = FIRST_SECONDS
+        if self._seconds:
+            limit = TIMES_MEDIAN * statistics.median(self._seconds)
+        return max(self._hang_seconds, limit)
 
     def describe(self) -> dict[str, Any]:
         """Return the note for the other processes; ``tick`` makes every note new."""
         self._ticks += 1
-        return {
-            "step": self.step,
-            "doing": self.doing,
-            "long": self.long,
-            "tick": self._ticks,
-        }
+        phase = {"step": self.step, "doing": self.doing, "long": self.long}
+        return {**phase, "tick": self._ticks}
 
 
 @contextlib.contextmanager

@@ -135,7 +135,6 @@ def get_config():
     return config.lock()
 
 
-
 def build(config):
     train, test = Bars(), Bars(20)
     task = make_task(optax.adam(config.optim.encoder.learning_rate))
