@@ -116,6 +116,7 @@ def run(
         workdir=workdir,
         evals=setup.experiment.online_evals,
         init_from=setup.experiment.init_from,
+        heads=setup.experiment.heads,
         layout=setup.mesh,
         recipe=chosen,
         command=["jaxssl", "train", *given(values), *rest],

@@ -61,6 +61,7 @@ class Setting(NamedTuple):
       task: the method.
       train_set: where mini-batches come from.
       init_from: player to the workdir of a run that gives its first arrays.
+      heads: player to the layers of its network that may differ in that run.
       batches: the input pipeline.
       spec: shapes of a global batch.
       batch_size: its rows.
@@ -71,6 +72,7 @@ class Setting(NamedTuple):
     task: Task
     train_set: Source
     init_from: Mapping[str, str]
+    heads: Mapping[str, Sequence[str]]
     batches: pipeline.Pipeline
     spec: Batch
     batch_size: int
@@ -253,7 +255,9 @@ def first_state(setting: Setting, mesh: Mesh) -> TrainState:
     task, spec = setting.task, setting.spec
     abstract = state_init.make_abstract(task, spec, mesh)
     state = state_init.init(task, spec, abstract, seed=setting.seed)
-    return state_init.graft_players(state, setting.init_from, lambda _: None)
+    return state_init.graft_players(
+        state, setting.init_from, setting.heads, lambda _: None
+    )
 
 
 def fetch(state: TrainState) -> list[np.ndarray]:

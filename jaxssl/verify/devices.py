@@ -68,6 +68,7 @@ def read_setting(spec: str, words: Sequence[str]) -> device_equivalence.Setting:
         task=setup.experiment.task,
         train_set=setup.experiment.train_set,
         init_from=setup.experiment.init_from,
+        heads=setup.experiment.heads,
         batches=setup.batches,
         spec=setup.spec(),
         batch_size=setup.train.batch_size,
