@@ -72,6 +72,7 @@ def supervised(
         evals=evals,
         online_evals=online_probe(task, train, test, config.eval),
         init_from=init_from(config, ("classifier",)),
+        heads={"classifier": networks.classifier.head},
         minibatches=compute.micro_batches,
     )
 
@@ -121,6 +122,7 @@ def generalization(
         evals=evals,
         online_evals=_accuracies(task, method, ask, *few),
         init_from=init_from(config, ("classifier",)),
+        heads={"classifier": networks.classifier.head},
         order=_order(learner, train, config),
         minibatches=(1 if learner.name == "sgd" else learner.k) * compute.micro_batches,
     )
@@ -177,6 +179,7 @@ def linear_probes(
         evals={"linear_classifiers": found},
         online_evals={},
         init_from=init_from(config, ("classifier",)),
+        heads={"classifier": backbone.head},
         minibatches=compute.micro_batches,
     )
 

@@ -80,5 +80,6 @@ def recognition(
         evals=evals,
         online_evals=online_probe(task, labelled, test, config.eval),
         init_from=init_from(config, method.players),
+        heads={player: getattr(plain, player).head for player in method.players},
         minibatches=compute.micro_batches,
     )

@@ -118,6 +118,7 @@ def run(
         workdir=workdir,
         evals=setup.experiment.online_evals,
         init_from=setup.experiment.init_from,
+        heads=setup.experiment.heads,
         layout=setup.mesh,
         recipe=recipe,
         command=["jaxssl", "train", *given(values), *rest],

@@ -37,6 +37,7 @@ def train(
     workdir: Path,
     evals: Mapping[str, Eval] | None = None,
     init_from: Mapping[str, str] | None = None,
+    heads: Mapping[str, Sequence[str]] | None = None,
     layout: meshes.MeshConfig | None = None,
     recipe: Recipe | None = None,
     command: Sequence[str] = (),
@@ -54,6 +55,7 @@ def train(
       workdir: the run's folder; made if it is missing.
       evals: cheap evaluations; their scalars are logged as ``name/scalar``.
       init_from: player to the workdir of a run that gives its first arrays.
+      heads: player to the layers of its network that may differ in that run.
       layout: the section ``mesh``; by default every device holds the whole state.
       recipe: the config; written to the workdir, and compared with the one there.
       command: the words that started the run; written to the workdir.
@@ -113,7 +115,7 @@ def train(
         restored = state is not None
         if state is None:
             state = state_init.init(task, spec, abstract, seed=seed)
-            state = state_init.graft_players(state, init_from or {}, say)
+            state = state_init.graft_players(state, init_from or {}, heads or {}, say)
         del abstract
         first = int(state.step)
         if first >= config.num_steps:
