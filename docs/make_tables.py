@@ -69,7 +69,10 @@ BEST = {
     ),
     "8.2": Best("Bilevel", "classify_cifar10", ["gap"], "SGD"),
     "8.3": Best(
-        "cifar10: Bilevel + mixup", "classify_cifar10", ["last"], "cifar10: Standard SGD"
+        "cifar10: Bilevel + mixup",
+        "classify_cifar10",
+        ["last"],
+        "cifar10: Standard SGD",
     ),
     "8.4": Best(
         "Bilevel (44 % noise)", "classify_imagenet2012", ["last"], "SGD (44 % noise)"
@@ -215,7 +218,10 @@ def _minutes(row: Mapping[str, Any], digits: int) -> str:
 
 def thesis_table(results: Path) -> str:
     """Return the thesis' tables with our number at the same size, measured or not."""
-    lines = ["| table | data | row | config | thesis | ours |", "|---|---|---|---|---|---|"]
+    lines = [
+        "| table | data | row | config | thesis | ours |",
+        "|---|---|---|---|---|---|",
+    ]
     for table, best in BEST.items():
         cells = [
             table,

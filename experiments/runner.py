@@ -398,10 +398,7 @@ def origin(row: Row, entries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     first = entries[0]
     return {
         "thesis": dict(row.thesis),
-        "measured": {
-            key: sorted({entry[key] for entry in entries})
-            for key in ORIGIN
-        },
+        "measured": {key: sorted({entry[key] for entry in entries}) for key in ORIGIN},
         "config": {
             "file": first["config_file"],
             "overrides": first["overrides"],

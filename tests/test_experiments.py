@@ -113,7 +113,9 @@ def launch(*earlier, platform="cpu", kind="cpu", count=1, cpus=8):
 
 def write_metrics(path, values):
     """Write what an evaluation found as the command does."""
-    metrics = {name: {"value": value, "unit": "share"} for name, value in values.items()}
+    metrics = {
+        name: {"value": value, "unit": "share"} for name, value in values.items()
+    }
     path.write_text(json.dumps({"step": 9, "seconds": 1.0, "metrics": metrics}))
 
 
@@ -265,7 +267,8 @@ FILES = {
     "jaxssl/losses.py": "SCALE = 1\n",
     "jaxssl/late.py": "LATE = 1\n",
     "jaxssl/transforms/__init__.py": (
-        "from jaxssl.transforms.turns import turn\nfrom jaxssl.transforms.warps import warp\n"
+        "from jaxssl.transforms.turns import turn\n"
+        "from jaxssl.transforms.warps import warp\n"
     ),
     "jaxssl/transforms/turns.py": "def turn(): ...\n",
     "jaxssl/transforms/warps.py": "def warp(): ...\n",
@@ -276,8 +279,7 @@ FILES = {
     "jaxssl/run/evaluation.py": "from jaxssl.report import page\n",
     "jaxssl/report/page.py": "WIDTH = 1\n",
 }
-"""A small repository. Two configs, of which the first reads pictures of a folder and the
-second a data set of TFDS."""
+"""A small repository. The first config reads a folder, the second a TFDS data set."""
 
 
 class Tree:
