@@ -17,7 +17,7 @@ from jaxssl import atomic_write
 from jaxssl.errors import UserError
 from jaxssl.report import stored as stored_results
 from jaxssl.report.numbers import signed
-from jaxssl.report.section import Section, command, is_asked
+from jaxssl.report.section import Inputs, Section, command, is_asked
 from jaxssl.report.sections import SECTIONS, curves, facts, generic
 from jaxssl.run import read
 from jaxssl.run.read import Run
@@ -52,7 +52,8 @@ def write(
     """
     run = read.read(workdir)
     others = {name: read.read(path) for name, path in baselines.items()}
-    sections = list(_make_sections(run, others, stored_results.read(stored)))
+    inputs = Inputs(run, others, stored_results.read(stored))
+    sections = list(_make_sections(inputs))
     target = workdir / FILE_NAME
     try:
         atomic_write.write(target, _render(run, sections).encode())
@@ -61,13 +62,12 @@ def write(
     return target
 
 
-def _make_sections(
-    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
-) -> Iterator[Section]:
+def _make_sections(inputs: Inputs) -> Iterator[Section]:
     """Yield what the page shows, in order."""
+    run = inputs.run
     evaluations, groups = set(), set()
     for module in SECTIONS:
-        section = module.make(run, others, stored)
+        section = module.make(inputs)
         missing = [
             name
             for name in module.EVALUATIONS
@@ -86,9 +86,9 @@ def _make_sections(
             yield section
     for name in run.evals:
         if name not in evaluations:
-            yield generic.make(run, name, others)
+            yield generic.make(run, name, inputs.others)
     yield curves.make(run, leave_out=groups)
-    yield facts.make(run, others, stored)
+    yield facts.make(inputs)
 
 
 def _render(run: Run, sections: Sequence[Section]) -> str:

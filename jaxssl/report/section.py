@@ -8,6 +8,20 @@ from jaxssl.run.read import Run
 from jaxssl.types import SHARE
 
 
+class Inputs(NamedTuple):
+    """What a page is made from.
+
+    Attributes:
+      run: the run that the page is about.
+      others: further runs to stand beside it, by the name of their row.
+      stored: rows that were measured elsewhere, see `jaxssl.report.stored.read`.
+    """
+
+    run: Run
+    others: Mapping[str, Run]
+    stored: Sequence[Mapping[str, Any]]
+
+
 class Summary(NamedTuple):
     """The head of the page: what the run reached.
 

@@ -2,13 +2,13 @@
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from jaxssl import trees
-from jaxssl.report.section import Section, command
+from jaxssl.report.section import Inputs, Section, command
 from jaxssl.run.read import Run
 from jaxssl.text import format_seconds
 
@@ -16,9 +16,9 @@ _ELSEWHERE = ("command", "config", "config_file", "host", "earlier", "devices", 
 """Keys of ``run.json`` that have a row of their own, or no place on a public page."""
 
 
-def make(run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]) -> Section:
-    """Gather the facts of a run; the other arguments are not needed."""
-    del others, stored
+def make(inputs: Inputs) -> Section:
+    """Gather the facts of a run."""
+    run = inputs.run
     words = run.info.get("command")
     if isinstance(words, list) and words:
         again = shlex.join(str(word) for word in words)
@@ -49,8 +49,8 @@ def make(run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]) -> Sect
 
 def _num_processes(run: Run) -> int:
     devices = run.info.get("devices")
-    found = devices.get("processes", 1) if isinstance(devices, dict) else 1
-    return found if isinstance(found, int) else 1
+    count = devices.get("processes", 1) if isinstance(devices, dict) else 1
+    return count if isinstance(count, int) else 1
 
 
 def _circumstances(info: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -85,11 +85,10 @@ def _settings(run: Run) -> list[tuple[str, str]]:
     if run.series:
         last = max(int(series.steps[-1]) for series in run.series.values())
         total = settings.get("train.num_steps")
-        of = f" of {total:,}" if isinstance(total, int) else ""
-        unfinished = ""
-        if isinstance(total, int) and last < total:
-            unfinished = ", unfinished"
-        rows.append(("Steps", f"{last:,}{of}{unfinished}"))
+        steps = f"{last:,}"
+        if isinstance(total, int):
+            steps += f" of {total:,}{', unfinished' if last < total else ''}"
+        rows.append(("Steps", steps))
     return rows
 
 

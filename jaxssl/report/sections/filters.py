@@ -1,23 +1,19 @@
 """The filters of the first layer before and after training."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxssl.report import figures
-from jaxssl.report.section import Section, command
-from jaxssl.run.read import Run
+from jaxssl.report.section import Inputs, Section, command
 
 TITLE = "Filters"
 EVALUATIONS = ("filters",)
 
 
-def make(
-    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
-) -> Section | None:
+def make(inputs: Inputs) -> Section | None:
     """Show the first layer's filters before and after training."""
-    del others, stored
+    run = inputs.run
     kernels = {
         title: next(iter(evals["filters"].arrays.items()))
         for title, evals in (

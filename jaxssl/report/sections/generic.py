@@ -28,9 +28,9 @@ def make(run: Run, name: str, others: Mapping[str, Run]) -> Section:
       The section: each metric with its spread, what guessing reaches and which
       direction is better, and each array of images.
     """
-    found = {"This run": run.evals, "Random init": run.random_init}
-    found |= {other: others[other].evals for other in others}
-    columns = {owner: evals[name] for owner, evals in found.items() if name in evals}
+    owners = {"This run": run.evals, "Random init": run.random_init}
+    owners |= {other: others[other].evals for other in others}
+    columns = {owner: evals[name] for owner, evals in owners.items() if name in evals}
     context = {
         "heading": name.replace("_", " "),
         "step": run.evals[name].step,
@@ -46,13 +46,13 @@ def make(run: Run, name: str, others: Mapping[str, Run]) -> Section:
 
 def summarize(run: Run) -> Summary:
     """Name the first numbers of a run whose sections make no claim of their own."""
-    found = [
+    metrics = [
         (name, key, value)
         for name, evaluation in run.evals.items()
         for key, value in evaluation.metrics.items()
     ]
     claim = ", ".join(
-        f"{_label(name, key)} {metric(value)}" for name, key, value in found[:_TILES]
+        f"{_label(name, key)} {metric(value)}" for name, key, value in metrics[:_TILES]
     )
     steps = [e.step for e in run.evals.values() if e.step is not None]
     when = f"After {max(steps):,} steps: " if steps else ""
@@ -63,7 +63,7 @@ def summarize(run: Run) -> Summary:
         claim=f"{when}{claim}." if claim else unmeasured,
         tiles=[
             (*split(value.value, value.unit), _explain(run, name, key))
-            for name, key, value in found[:_TILES]
+            for name, key, value in metrics[:_TILES]
         ],
         lacks="The evaluation of the trained state",
         command=command(run, "evaluate") if asks else "",
@@ -90,13 +90,13 @@ def _rows(columns: Mapping[str, Evaluation]) -> list[dict[str, Any]]:
     """Return one row a metric: a cell an owner, then chance and direction."""
     rows = []
     for key in dict.fromkeys(key for e in columns.values() for key in e.metrics):
-        found: list[Metric | None] = [e.metrics.get(key) for e in columns.values()]
-        first = next(m for m in found if m is not None)
+        metrics: list[Metric | None] = [e.metrics.get(key) for e in columns.values()]
+        first = next(m for m in metrics if m is not None)
         chance = "" if first.chance is None else number(first.chance, first.unit)
         rows.append(
             {
                 "name": key,
-                "cells": ["\N{EN DASH}" if m is None else metric(m) for m in found],
+                "cells": ["\N{EN DASH}" if m is None else metric(m) for m in metrics],
                 "chance": chance,
                 "better": _BETTER[first.higher_is_better],
             }

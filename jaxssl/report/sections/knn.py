@@ -1,11 +1,10 @@
 """Classification by the k nearest neighbours in feature space."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from jaxssl.report import figures
-from jaxssl.report.section import Section, command, shares
-from jaxssl.run.read import Run
+from jaxssl.report.section import Inputs, Section, command, shares
 
 TITLE = "Neighbours"
 EVALUATIONS = ("knn",)
@@ -13,11 +12,9 @@ EVALUATIONS = ("knn",)
 _KINDS = {"": "held-out", "loo_": "leave-one-out"}
 
 
-def make(
-    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
-) -> Section | None:
+def make(inputs: Inputs) -> Section | None:
     """Show nearest-neighbour accuracy over k, held-out and leave-one-out."""
-    del others, stored
+    run = inputs.run
     ours = shares(run, "knn")
     base = shares(run, "knn", random_init=True)
     if not _by_k(ours):
@@ -42,9 +39,9 @@ def make(
 
 def _by_k(numbers: Mapping[str, float]) -> dict[str, dict[int, float]]:
     """Return accuracies by kind and k of ``k5``, ``loo_k5`` and the like."""
-    found: dict[str, dict[int, float]] = {}
+    by_kind: dict[str, dict[int, float]] = {}
     for kind in _KINDS:
         for name, value in numbers.items():
             if match := re.fullmatch(rf"{kind}k(\d+)", name):
-                found.setdefault(kind, {})[int(match[1])] = value
-    return {kind: dict(sorted(values.items())) for kind, values in found.items()}
+                by_kind.setdefault(kind, {})[int(match[1])] = value
+    return {kind: dict(sorted(values.items())) for kind, values in by_kind.items()}

@@ -13,7 +13,7 @@ from jaxssl import trees
 from jaxssl.report import figures
 from jaxssl.report import stored as stored_results
 from jaxssl.report.numbers import NBSP, share, signed
-from jaxssl.report.section import Section, Summary, command, shares
+from jaxssl.report.section import Inputs, Section, Summary, command, shares
 from jaxssl.report.stored import Baseline
 from jaxssl.run.read import Run, Series
 from jaxssl.types import SHARE
@@ -48,13 +48,12 @@ _SHOWN = 0.05
 """Points that a number with one decimal place can show."""
 
 
-def make(
-    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
-) -> Section | None:
+def make(inputs: Inputs) -> Section | None:
     """Show test and fit over steps, and beside other learners."""
+    run, others, _ = inputs
     if not isinstance(run.config.get("learner"), Mapping):
         return None
-    context = {**_curves(run, others), "table": _table(run, others, stored)}
+    context = {**_curves(run, others), "table": _table(*inputs)}
     summary = summarize(run)
     return Section(
         "labels", TITLE, context, EVALUATIONS, groups=EVALUATIONS, summary=summary
@@ -67,14 +66,14 @@ def answers(run: Run) -> dict[str, float]:
     Where the evaluations have not been run, the last values logged during training,
     of fewer images, stand in.
     """
-    found = {}
+    rates = {}
     test, train = _last(run, "test"), _last(run, "train")
     if _measure(run) in test:
-        found["last"] = test[_measure(run)]
-        found["best"] = best(run)[1]
+        rates["last"] = test[_measure(run)]
+        rates["best"] = best(run)[1]
     fit = {"labels": train.get("labels", train.get("precision"))}
     fit |= {name: train.get(name) for name in ("true_labels", "memorized")}
-    return found | {name: value for name, value in fit.items() if value is not None}
+    return rates | {name: value for name, value in fit.items() if value is not None}
 
 
 def best(run: Run) -> tuple[int, float]:
@@ -93,13 +92,13 @@ def best(run: Run) -> tuple[int, float]:
 
 def summarize(run: Run) -> Summary:
     """Say what the network learned of its labels, and what of the wrong ones."""
-    found = answers(run)
+    rates = answers(run)
     unmeasured = [name for name in EVALUATIONS if name not in run.evals]
-    repeats = ", and what it repeats" if "memorized" in found else ""
+    repeats = ", and what it repeats" if "memorized" in rates else ""
     return Summary(
         title=f"What the network learned{repeats}",
-        claim=_claim(run, found),
-        tiles=list(_tiles(run, found)),
+        claim=_claim(run, rates),
+        tiles=list(_tiles(run, rates)),
         lacks="The evaluation of the trained network on all images",
         command=_evaluate(run, unmeasured) if unmeasured else "",
     )
@@ -164,9 +163,9 @@ def _table(
     offered = stored_results.with_key(stored, "accuracy")
     same = [row for row in offered if _is_same_task(run.config, _config(row))]
     for row in same:
-        found = stored_results.baseline(row, "accuracy")
-        source = found.source + _other_length(run, _config(row))
-        rows.append(found._replace(source=source))
+        stored_row = stored_results.baseline(row, "accuracy")
+        source = stored_row.source + _other_length(run, _config(row))
+        rows.append(stored_row._replace(source=source))
     shown = [key for key in QUANTITIES if any(key in row.accuracies for row in rows)]
     return {
         "columns": {key: QUANTITIES[key] for key in shown},
@@ -210,7 +209,7 @@ def _end(run: Run) -> int:
     return max((int(series.steps[-1]) for series in run.series.values()), default=0)
 
 
-def _tiles(run: Run, found: Mapping[str, float]) -> Iterator[tuple[str, str, str]]:
+def _tiles(run: Run, rates: Mapping[str, float]) -> Iterator[tuple[str, str, str]]:
     texts = {
         "last": QUANTITIES["last"],
         "best": QUANTITIES["best"],
@@ -218,29 +217,33 @@ def _tiles(run: Run, found: Mapping[str, float]) -> Iterator[tuple[str, str, str
         "true_labels": "of the true labels of the same images",
         "memorized": "of the wrong labels are repeated",
     }
-    if "best" in found:
+    if "best" in rates:
         texts["best"] += f" (step{NBSP}{best(run)[0]:,})"
     for name, text in texts.items():
-        if name in found:
-            yield f"{100.0 * found[name]:.1f}", "%", text
-    if "memorized" not in found and {"labels", "last"} <= set(found):
+        if name in rates:
+            yield f"{100.0 * rates[name]:.1f}", "%", text
+    if "memorized" not in rates and {"labels", "last"} <= set(rates):
         text = "the fit of training labels over the test, last epoch"
-        yield signed(100.0 * (found["labels"] - found["last"])), "points", text
+        yield (
+            signed(100.0 * (rates["labels"] - rates["last"])),
+            "points",
+            text,
+        )
 
 
-def _gap(found: Mapping[str, float]) -> str:
+def _gap(rates: Mapping[str, float]) -> str:
     """Return how far the right answers on training images are above the test's."""
-    right = found.get("true_labels", found.get("labels"))
-    if right is None or "last" not in found:
+    right = rates.get("true_labels", rates.get("labels"))
+    if right is None or "last" not in rates:
         return ""
-    return signed(100.0 * (right - found["last"]))
+    return signed(100.0 * (right - rates["last"]))
 
 
-def _claim(run: Run, found: Mapping[str, float]) -> str:
-    if "last" not in found:
+def _claim(run: Run, rates: Mapping[str, float]) -> str:
+    if "last" not in rates:
         return "What this run learned from its labels has not been measured yet."
     step, top = best(run)
-    lost = 100.0 * (top - found["last"])
+    lost = 100.0 * (top - rates["last"])
     beside = f"{share(top)} at step{NBSP}{step:,}"
     if lost >= _DROP:
         beside = f", {lost:.1f} points below its best ({beside})"
@@ -249,11 +252,11 @@ def _claim(run: Run, found: Mapping[str, float]) -> str:
     else:
         # A curve of fewer images may end below the evaluation of all.
         beside = ", its best" if lost > -_SHOWN else ""
-    said = f"{_begin(run)} {_right(run, found['last'])} {_when(run)}{beside}."
-    if "memorized" in found:
-        return f"{said} {_meaning(found)}"
-    if "labels" in found:
-        return f"{said} It fits {share(found['labels'])} of its training labels."
+    said = f"{_begin(run)} {_right(run, rates['last'])} {_when(run)}{beside}."
+    if "memorized" in rates:
+        return f"{said} {_meaning(rates)}"
+    if "labels" in rates:
+        return f"{said} It fits {share(rates['labels'])} of its training labels."
     return said
 
 
@@ -273,14 +276,14 @@ def _right(run: Run, value: float) -> str:
     return f"gets {share(value)} of held-out images right"
 
 
-def _meaning(found: Mapping[str, float]) -> str:
+def _meaning(rates: Mapping[str, float]) -> str:
     """Say what the fit of wrong labels means.
 
     With a share r of wrong labels, fit(true) - fit(given) is r times the difference of
     how often a wrongly labelled image gets its true label and how often the wrong one.
     """
-    said = f"It repeats {share(found['memorized'])} of the wrong labels: such an image"
-    if found["true_labels"] > found["labels"]:
+    said = f"It repeats {share(rates['memorized'])} of the wrong labels: such an image"
+    if rates["true_labels"] > rates["labels"]:
         return (
             f"{said} gets its true label more often than the wrong one, so the network "
             "learned the classes rather than the noise."

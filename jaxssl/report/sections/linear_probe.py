@@ -6,7 +6,7 @@ from typing import Any
 from jaxssl.report import figures
 from jaxssl.report import stored as stored_results
 from jaxssl.report.numbers import NBSP, share, signed
-from jaxssl.report.section import Section, Summary, command, shares
+from jaxssl.report.section import Inputs, Section, Summary, command, shares
 from jaxssl.report.sections import pretext
 from jaxssl.report.stored import Baseline
 from jaxssl.run.read import Run
@@ -16,10 +16,9 @@ TITLE = "Linear probes"
 EVALUATIONS = ("linear_probe",)
 
 
-def make(
-    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
-) -> Section | None:
+def make(inputs: Inputs) -> Section | None:
     """Compare accuracies by layer with random init, other runs and stored rows."""
+    run, others, stored = inputs
     ours = shares(run, "linear_probe")
     if not ours:
         return None

@@ -1,12 +1,12 @@
 """The task of chapter 4: which transformation was applied to an image?"""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from jaxssl.report import align, figures
-from jaxssl.report.section import Section
+from jaxssl.report.section import Inputs, Section
 from jaxssl.run.read import Run
 
 TITLE = "The task"
@@ -16,11 +16,9 @@ _EXAMPLES = 4
 _ARRAYS = ("gallery", "gallery_original", "confusion", "names")
 
 
-def make(
-    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
-) -> Section | None:
+def make(inputs: Inputs) -> Section | None:
     """Show the transformations, and which one is taken for which."""
-    del others, stored
+    run = inputs.run
     evaluation = run.evals.get("pretext")
     if evaluation is None or any(name not in evaluation.arrays for name in _ARRAYS):
         return None

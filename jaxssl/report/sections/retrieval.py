@@ -1,13 +1,12 @@
 """Queries with their nearest neighbours, of the trained and the untrained network."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxssl.report import figures
-from jaxssl.report.section import Section, command
-from jaxssl.run.read import Evaluation, Run
+from jaxssl.report.section import Inputs, Section, command
+from jaxssl.run.read import Evaluation
 
 TITLE = "Examples of neighbours"
 EVALUATIONS = ("retrieval",)
@@ -16,15 +15,13 @@ _QUERIES, _NEIGHBOURS = 8, 6
 _ARRAYS = ("query_images", "neighbor_images", "query_labels", "neighbor_labels")
 
 
-def make(
-    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
-) -> Section | None:
+def make(inputs: Inputs) -> Section | None:
     """Show queries with their nearest neighbours, trained beside untrained."""
-    del others, stored
-    found = {"This run": run.evals, "Random init": run.random_init}
+    run = inputs.run
+    owners = {"This run": run.evals, "Random init": run.random_init}
     sides = [
         {"name": name, **_strips(evals["retrieval"])}
-        for name, evals in found.items()
+        for name, evals in owners.items()
         if "retrieval" in evals
         and all(array in evals["retrieval"].arrays for array in _ARRAYS)
     ]

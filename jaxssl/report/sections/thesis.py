@@ -1,10 +1,10 @@
 """Linear classifiers beside Table 4.2 of the thesis, for runs of chapter 4."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from jaxssl.report import thesis
-from jaxssl.report.section import Section, shares
+from jaxssl.report.section import Inputs, Section, shares
 from jaxssl.report.sections import pretext
 from jaxssl.run import read
 from jaxssl.run.read import Run
@@ -15,16 +15,14 @@ EVALUATIONS = ()
 _COMMAND = "jaxssl train --config=configs/transformations_stl10.py --workdir=DIR"
 
 
-def make(
-    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
-) -> Section | None:
+def make(inputs: Inputs) -> Section | None:
     """Put what was run on STL-10 beside Table 4.2; all else there is "not run".
 
     The table belongs to runs that recognise transformations, and to classifiers on
     STL-10. Runs of the thesis' own protocol (``configs/probe_stl10.py``) count before
     the cached probe; their row is that of the run whose features they read.
     """
-    del stored
+    run, others, _ = inputs
     classes = pretext.classes(run)
     if not classes and not any(numbers for _, numbers, _ in _rows(run)):
         return None

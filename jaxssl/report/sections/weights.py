@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from jaxssl.report import figures
 from jaxssl.report.numbers import share
-from jaxssl.report.section import Section
+from jaxssl.report.section import Inputs, Section
 from jaxssl.report.sections.curves import panel
 from jaxssl.run.read import Run, Series
 from jaxssl.types import SHARE
@@ -29,11 +29,9 @@ LEAST = 2e-3
 """Share of the weights below which a cell stays empty."""
 
 
-def make(
-    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
-) -> Section | None:
+def make(inputs: Inputs) -> Section | None:
     """Show the weights of a run; None where its learner logs none."""
-    del others, stored
+    run = inputs.run
     steps, fractions = _histograms(run.series)
     if not len(steps):
         return None
@@ -181,10 +179,10 @@ def _by_label(metrics: Mapping[str, Series], mean: float | None) -> dict[str, Se
     right, wrong = _mean_weight(metrics, "clean"), _mean_weight(metrics, "corrupted")
     if right is None or wrong is None or not np.nansum(abs(wrong.values)):
         return {}
-    found = {"right label": right, "wrong label": wrong}
+    curves = {"right label": right, "wrong label": wrong}
     if mean is not None:
-        found["plain mean"] = Series(right.steps, np.full(len(right.steps), mean))
-    return found
+        curves["plain mean"] = Series(right.steps, np.full(len(right.steps), mean))
+    return curves
 
 
 def _mean_weight(metrics: Mapping[str, Series], name: str) -> Series | None:
