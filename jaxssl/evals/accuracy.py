@@ -5,15 +5,7 @@ import numpy as np
 from jaxssl.data.source import Source
 from jaxssl.evals.extract import PredictFns, Prepare
 from jaxssl.evals.logits import mean_softmax, predict_logits
-from jaxssl.types import (
-    SHARE,
-    Eval,
-    EvalResult,
-    Float,
-    Int,
-    Metric,
-    TrainState,
-)
+from jaxssl.types import SHARE, Eval, EvalResult, Float, Int, Metric, TrainState
 
 
 def accuracy(
@@ -43,12 +35,10 @@ def accuracy_eval(
         logits, records = predict_logits(
             predict_fns, state, source, prepare, batch_size=batch_size
         )
-        metrics = {
-            name or "accuracy": Metric(
-                accuracy(x, records["label"]), SHARE, True, chance=1 / x.shape[-1]
-            )
-            for name, x in logits.items()
-        }
+        metrics = {}
+        for name, x in logits.items():
+            value, chance = accuracy(x, records["label"]), 1 / x.shape[-1]
+            metrics[name or "accuracy"] = Metric(value, SHARE, True, chance)
         return EvalResult(metrics, {})
 
     return run

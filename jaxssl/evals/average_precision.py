@@ -5,15 +5,7 @@ import numpy as np
 from jaxssl.data.source import Source
 from jaxssl.evals.extract import PredictFns, Prepare
 from jaxssl.evals.logits import predict_logits
-from jaxssl.types import (
-    SHARE,
-    Eval,
-    EvalResult,
-    Float,
-    Metric,
-    Shaped,
-    TrainState,
-)
+from jaxssl.types import SHARE, Eval, EvalResult, Float, Metric, Shaped, TrainState
 
 
 def average_precision(

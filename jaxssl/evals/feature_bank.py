@@ -155,10 +155,7 @@ class FeatureBank:
             batch_size=self._batch_size,
             optional=("label",),
         )
-        endpoints = {
-            endpoint: x[:, 0] if x.shape[1] == 1 else x
-            for endpoint, x in outputs.items()
-        }
+        endpoints = {n: x[:, 0] if x.shape[1] == 1 else x for n, x in outputs.items()}
         return Features(endpoints, records.get("label"), records["id"])
 
     def _pooled(self, state: TrainState, inputs: Any) -> dict[str, Array]:

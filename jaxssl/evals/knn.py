@@ -229,15 +229,12 @@ def knn_eval(
 
     def run(state: TrainState) -> EvalResult:
         database, queries = bank(state, train, prepare), bank(state, test, prepare)
-        accuracies = {
-            "k": (knn(database, queries, config=config), database),
-            "loo_k": (leave_one_out_knn(queries, config=config), queries),
-        }
-        metrics = {}
-        for name, (by_k, features) in accuracies.items():
-            chance = 1 / (int(class_labels(features, "knn").max()) + 1)
-            for k, accuracy in by_k.items():
-                metrics[f"{name}{k}"] = Metric(accuracy, SHARE, True, chance)
+        held_out = knn(database, queries, config=config)
+        left_out = leave_one_out_knn(queries, config=config)
+        accuracies = {f"k{k}": x for k, x in held_out.items()}
+        accuracies |= {f"loo_k{k}": x for k, x in left_out.items()}
+        chance = 1 / (int(class_labels(database, "knn").max()) + 1)
+        metrics = {n: Metric(x, SHARE, True, chance) for n, x in accuracies.items()}
         return EvalResult(metrics, {})
 
     return run

@@ -182,10 +182,7 @@ def linear_probe_eval(
         features = bank(state, train)
         accuracies = linear_probes(features, bank(state, test), config=config)
         chance = 1 / (int(class_labels(features, "linear_probe").max()) + 1)
-        metrics = {
-            endpoint: Metric(accuracy, SHARE, True, chance)
-            for endpoint, accuracy in accuracies.items()
-        }
+        metrics = {n: Metric(x, SHARE, True, chance) for n, x in accuracies.items()}
         return EvalResult(metrics, {})
 
     return run

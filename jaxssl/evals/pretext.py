@@ -134,10 +134,8 @@ def pretext_eval(
         shares = np.diag(counts) / counts.sum(axis=1)
         values = {"accuracy": float(shares.mean())}
         values |= zip(names, map(float, shares), strict=True)
-        metrics = {
-            name: Metric(value, SHARE, True, chance=1 / len(names))
-            for name, value in values.items()
-        }
+        chance = 1 / len(names)
+        metrics = {n: Metric(x, SHARE, True, chance) for n, x in values.items()}
         arrays = {"confusion": counts, "names": np.array(names, dtype=np.str_)}
         if "image" in outputs and "image" in records:
             arrays["gallery_original"] = records["image"]

@@ -16,16 +16,7 @@ from jaxssl.errors import UserError
 from jaxssl.evals.extract import check_arrays
 from jaxssl.evals.feature_bank import FeatureBank, Features, class_labels, standardized
 from jaxssl.evals.knn import concatenated, nearest
-from jaxssl.types import (
-    SHARE,
-    Eval,
-    EvalResult,
-    Float,
-    Int,
-    Metric,
-    TrainState,
-    UInt8,
-)
+from jaxssl.types import SHARE, Eval, EvalResult, Float, Int, Metric, TrainState, UInt8
 
 DATABASES = ("queries", "train")
 
@@ -62,17 +53,17 @@ class Retrieval(NamedTuple):
     """Query images with their nearest images, nearest first.
 
     Attributes:
-      queries: images.
+      query_images: images.
       query_labels: their classes.
-      neighbors: images.
+      neighbor_images: images.
       neighbor_labels: their classes.
       similarities: cosines in [-1, 1].
       precision: share of neighbours of the query's class, over all of the query set.
     """
 
-    queries: UInt8[np.ndarray, "q h w c"]
+    query_images: UInt8[np.ndarray, "q h w c"]
     query_labels: Int[np.ndarray, " q"]
-    neighbors: UInt8[np.ndarray, "q k h w c"]
+    neighbor_images: UInt8[np.ndarray, "q k h w c"]
     neighbor_labels: Int[np.ndarray, "q k"]
     similarities: Float[np.ndarray, "q k"]
     precision: float
@@ -127,9 +118,9 @@ def retrieve(
     rng = np.random.default_rng(config.seed)
     rows = np.sort(rng.choice(total, config.num_queries, replace=False))
     return Retrieval(
-        queries=_images(query_source, query_features.ids[rows]),
+        query_images=_images(query_source, query_features.ids[rows]),
         query_labels=query_labels[rows],
-        neighbors=_images(source, features.ids[indices[rows]]),
+        neighbor_images=_images(source, features.ids[indices[rows]]),
         neighbor_labels=labels[indices[rows]],
         similarities=similarities[rows],
         precision=float((labels[indices] == query_labels[:, None]).mean()),
@@ -162,15 +153,10 @@ def retrieval_eval(
         result = retrieve(
             test, bank(state, test), source, bank(state, source), config=config
         )
-        arrays = {
-            "query_images": result.queries,
-            "query_labels": result.query_labels,
-            "neighbor_images": result.neighbors,
-            "neighbor_labels": result.neighbor_labels,
-            "similarities": result.similarities,
-            "class_names": np.array(source.class_names, dtype=np.str_),
-            "database": np.array(source.name, dtype=np.str_),
-        }
-        return EvalResult({"precision": Metric(result.precision, SHARE, True)}, arrays)
+        arrays = result._asdict()
+        precision = Metric(arrays.pop("precision"), SHARE, True)
+        arrays["class_names"] = np.array(source.class_names, dtype=np.str_)
+        arrays["database"] = np.array(source.name, dtype=np.str_)
+        return EvalResult({"precision": precision}, arrays)
 
     return run
