@@ -118,6 +118,7 @@ def run(
         init_from=setup.experiment.init_from,
         layout=setup.mesh,
         recipe=chosen,
+        defaults=setup.defaults,
         command=["jaxssl", "train", *given(values), *rest],
         batches=around(setup.batches),
         hang_seconds=get(values, "hang_seconds"),

@@ -49,6 +49,7 @@ def check(
     *,
     has_checkpoint: bool,
     fingerprint: str = "",
+    defaults: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Raise if ``workdir`` is not free for this run; nothing is written.
 
@@ -59,6 +60,7 @@ def check(
       wanted: what is about to be trained.
       has_checkpoint: whether the run has one; a damaged one counts.
       fingerprint: of the training set; empty where it is not known yet.
+      defaults: see `compatibility.compare`; None where they are not known yet.
 
     Returns:
       One line for each setting that differs from the last start and may.
@@ -72,7 +74,7 @@ def check(
     if not (workdir / CONFIG).exists():
         _check_empty(workdir)
         return []
-    changes = compatibility.compare(read(workdir), wanted)
+    changes = compatibility.compare(read(workdir), wanted, defaults)
     known = _read_launch(workdir).get("data_fingerprint")
     other_data = []
     if fingerprint and known and fingerprint != known:
@@ -94,7 +96,12 @@ def check(
 
 
 def check_all(
-    workdir: Path, wanted: Recipe | None, *, has_checkpoint: bool, fingerprint: str
+    workdir: Path,
+    wanted: Recipe | None,
+    *,
+    has_checkpoint: bool,
+    fingerprint: str,
+    defaults: Mapping[str, Any],
 ) -> None:
     """Raise on every process if `check` does, or if they are about to train unlike.
 
@@ -103,6 +110,7 @@ def check_all(
       wanted: what this process is about to train; without one nothing is on record.
       has_checkpoint: see `check`.
       fingerprint: of its training set.
+      defaults: see `check`.
 
     Raises:
       UserError: see `check`.
@@ -112,7 +120,10 @@ def check_all(
         coordination.compare(_describe_all(wanted, fingerprint))
     if wanted is not None:
         check_here = functools.partial(
-            check, has_checkpoint=has_checkpoint, fingerprint=fingerprint
+            check,
+            has_checkpoint=has_checkpoint,
+            fingerprint=fingerprint,
+            defaults=defaults,
         )
         coordination.decide("check", lambda: check_here(workdir, wanted))
 
@@ -231,6 +242,7 @@ def write(
     *,
     has_checkpoint: bool,
     fingerprint: str = "",
+    defaults: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Write ``config.json`` and ``run.json``.
 
@@ -240,6 +252,7 @@ def write(
       command: the words that started it.
       has_checkpoint: see `check`.
       fingerprint: of the training set.
+      defaults: see `check`.
 
     Returns:
       One line for each thing that is not as at the last start: settings, software,
@@ -249,7 +262,11 @@ def write(
       DriftError: see `check`.
     """
     changes = check(
-        workdir, wanted, has_checkpoint=has_checkpoint, fingerprint=fingerprint
+        workdir,
+        wanted,
+        has_checkpoint=has_checkpoint,
+        fingerprint=fingerprint,
+        defaults=defaults,
     )
     launch = {**describe_launch(command), "data_fingerprint": fingerprint}
     if last := _read_launch(workdir):

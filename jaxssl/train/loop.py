@@ -39,6 +39,7 @@ def train(
     init_from: Mapping[str, str] | None = None,
     layout: meshes.MeshConfig | None = None,
     recipe: Recipe | None = None,
+    defaults: Mapping[str, Any] = {},
     command: Sequence[str] = (),
     batches: pipeline.Pipeline = pipeline.batches,
     stream: metrics.Stream | None = None,
@@ -57,6 +58,8 @@ def train(
       layout: the devices, and how the state is split over them; by default all there
         are, and each has all of it.
       recipe: written to the workdir, and compared with what is there.
+      defaults: of the recipe's settings by their path, for settings that the stored
+        recipe lacks.
       command: the words that started the run, for the record.
       batches: the input pipeline.
       stream: where lines for a person go; standard output by default.
@@ -82,6 +85,7 @@ def train(
         recipe,
         has_checkpoint=checkpoints.exists(workdir),
         fingerprint=source.fingerprint,
+        defaults=defaults,
     )
 
     # Shapes first: what does not fit is found before anything is written.
@@ -120,6 +124,7 @@ def train(
                 *(workdir, recipe, command),
                 has_checkpoint=checkpoints.exists(workdir),
                 fingerprint=source.fingerprint,
+                defaults=defaults,
             )
             for change in coordination.decide("write", write):
                 say(f"changed since the last start: {change}")
