@@ -121,6 +121,7 @@ def run(
         heads=setup.experiment.heads,
         layout=setup.mesh,
         recipe=recipe,
+        defaults=setup.defaults,
         command=["jaxssl", "train", *given(values), *rest],
         batches=around(setup.batches),
         hang_seconds=get(values, "hang_seconds"),

@@ -40,6 +40,7 @@ def train(
     heads: Mapping[str, Sequence[str]] | None = None,
     layout: meshes.MeshConfig | None = None,
     recipe: Recipe | None = None,
+    defaults: Mapping[str, Any] = {},
     command: Sequence[str] = (),
     batches: pipeline.Pipeline = pipeline.batches,
     stream: metrics.Stream | None = None,
@@ -58,6 +59,8 @@ def train(
       heads: player to the layers of its network that may differ in that run.
       layout: the section ``mesh``; by default every device holds the whole state.
       recipe: the config; written to the workdir, and compared with the one there.
+      defaults: of the recipe's settings by their path, for settings that the stored
+        recipe lacks.
       command: the words that started the run; written to the workdir.
       batches: the input pipeline.
       stream: takes lines for a person; standard output by default.
@@ -84,6 +87,7 @@ def train(
         recipe,
         has_checkpoint=checkpoints.exists(workdir),
         fingerprint=source.fingerprint,
+        defaults=defaults,
     )
     # The pipeline refuses a batch that is larger than the data set.
     batches(source, batch_size=config.batch_size, seed=seed).close()
@@ -124,7 +128,15 @@ def train(
 
         # --- The workdir: config and launch, checkpoints, metrics
         if recipe is not None:
-            _write_recipe(workdir, recipe, command, source.fingerprint, say)
+            write = functools.partial(
+                workdirs.write,
+                *(workdir, recipe, command),
+                has_checkpoint=checkpoints.exists(workdir),
+                fingerprint=source.fingerprint,
+                defaults=defaults,
+            )
+            for change in coordination.decide("write", write):
+                say(f"changed since the last start: {change}")
         store = stack.enter_context(
             checkpoints.open_store(workdir, keep=config.keep_checkpoints)
         )
@@ -193,24 +205,6 @@ def train(
                 checkpoints.finish(store)
                 raise errors.PreemptedError(step, stopped)
     return state
-
-
-def _write_recipe(
-    workdir: Path,
-    recipe: Recipe,
-    command: Sequence[str],
-    fingerprint: str,
-    say: text.Say,
-) -> None:
-    """Write the config and how the run was started; say what changed since then."""
-    write = functools.partial(
-        workdirs.write,
-        *(workdir, recipe, command),
-        has_checkpoint=checkpoints.exists(workdir),
-        fingerprint=fingerprint,
-    )
-    for change in coordination.decide("write", write):
-        say(f"changed since the last start: {change}")
 
 
 def _introduce(

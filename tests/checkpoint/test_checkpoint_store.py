@@ -394,7 +394,9 @@ HEADS = {"classifier": ("logits",)}
 
 def test_players_come_from_another_run(copy, bits):
     fresh, lines = _state(50), []
-    state = init_from_lib.restore_players(copy, ["classifier"], fresh, HEADS, lines.append)
+    state = init_from_lib.restore_players(
+        copy, ["classifier"], fresh, HEADS, lines.append
+    )
     theirs = _state(3)
     assert bits(state.params["classifier"]) == bits(theirs.params["classifier"])
     assert bits(state.stats["classifier"]) == bits(theirs.stats["classifier"])
@@ -406,7 +408,9 @@ def test_players_come_from_another_run(copy, bits):
 
 def test_a_head_of_another_size_stays_fresh(copy, bits):
     fresh, lines = _state(50, classes=9), []
-    state = init_from_lib.restore_players(copy, ["classifier"], fresh, HEADS, lines.append)
+    state = init_from_lib.restore_players(
+        copy, ["classifier"], fresh, HEADS, lines.append
+    )
     params = state.params["classifier"]
     assert bits(params["conv"]) == bits(_state(3).params["classifier"]["conv"])
     assert bits(params["logits"]) == bits(fresh.params["classifier"]["logits"])
