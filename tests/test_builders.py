@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from jaxssl.builders import classify, probe, transformations
+from jaxssl.builders import classify, feature_evals, probe, transformations
 from jaxssl.config.compute import ComputeConfig
 from jaxssl.data import corruption
 from jaxssl.data.source import image_source
