@@ -15,7 +15,6 @@ at 40 % noise (Table 8.3, PreAct-ResNet-18): sgd 69.6, smoothing 69.3, mixup 88.
 87.0, bilevel with mixup 89.0. Expected hours: not run.
 """
 
-from jaxssl.evals.answers import LogitsConfig
 from ml_collections import ConfigDict
 
 from jaxssl.builders import common
@@ -24,6 +23,7 @@ from jaxssl.config import checks, section
 from jaxssl.config.compute import ComputeConfig
 from jaxssl.data.corruption import NoiseConfig
 from jaxssl.distributed.mesh import MeshConfig
+from jaxssl.evals.logits import LogitsConfig
 from jaxssl.experiment import Experiment
 from jaxssl.methods import bilevel, classify
 from jaxssl.models.cifarnet import cifarnet

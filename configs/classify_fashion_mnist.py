@@ -15,7 +15,6 @@ network and noise with ``--stored=experiments/results/table_8_1_cpu.json``.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from jaxssl.evals.answers import LogitsConfig
 from ml_collections import ConfigDict
 
 from jaxssl.builders import common
@@ -24,6 +23,7 @@ from jaxssl.config import checks, section
 from jaxssl.config.compute import ComputeConfig
 from jaxssl.data.corruption import NoiseConfig
 from jaxssl.distributed.mesh import MeshConfig
+from jaxssl.evals.logits import LogitsConfig
 from jaxssl.experiment import Experiment
 from jaxssl.methods import bilevel, classify
 from jaxssl.models.cifarnet import cifarnet

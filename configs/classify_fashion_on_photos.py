@@ -8,7 +8,6 @@ With ``--config.init_from.classifier=runs/demo`` all layers start from a pre-tra
 it reaches is in ``experiments/results``.
 """
 
-from jaxssl.evals.answers import LogitsConfig
 from ml_collections import ConfigDict
 from transformations_fashion_on_photos import SMALL_ALEXNET
 
@@ -17,6 +16,7 @@ from jaxssl.builders.classify import build_experiment
 from jaxssl.config import section
 from jaxssl.config.compute import ComputeConfig
 from jaxssl.distributed.mesh import MeshConfig
+from jaxssl.evals.logits import LogitsConfig
 from jaxssl.experiment import Experiment
 from jaxssl.models.alexnet import alexnet
 from jaxssl.train.config import TrainConfig

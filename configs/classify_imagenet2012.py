@@ -12,7 +12,6 @@ Expected (Table 8.4): with clean labels sgd 57.4, bilevel 58.2; with noise 50.75
 52.69. Length, rate and crops are not given: those here are AlexNet's. Hours: not run.
 """
 
-from jaxssl.evals.answers import LogitsConfig
 from ml_collections import ConfigDict
 
 from jaxssl.builders import common
@@ -21,6 +20,7 @@ from jaxssl.config import checks, section
 from jaxssl.config.compute import ComputeConfig
 from jaxssl.data.corruption import NoiseConfig
 from jaxssl.distributed.mesh import MeshConfig
+from jaxssl.evals.logits import LogitsConfig
 from jaxssl.experiment import Experiment
 from jaxssl.methods import bilevel, classify
 from jaxssl.models.alexnet import original_alexnet

@@ -9,7 +9,6 @@ ten crops. Without ``init_from`` this is the supervised baseline. Expected hours
     jaxssl evaluate --workdir=runs/resnet34-tuned
 """
 
-from jaxssl.evals.answers import LogitsConfig
 from ml_collections import ConfigDict
 
 from jaxssl.builders import common, feature_evals
@@ -17,6 +16,7 @@ from jaxssl.builders.classify import build_experiment
 from jaxssl.config import section
 from jaxssl.config.compute import ComputeConfig
 from jaxssl.distributed.mesh import MeshConfig
+from jaxssl.evals.logits import LogitsConfig
 from jaxssl.experiment import Experiment
 from jaxssl.models.resnet import resnet
 from jaxssl.train.config import TrainConfig

@@ -14,7 +14,6 @@ Objects that the annotators marked as difficult do not count as present;
     jaxssl evaluate --workdir=runs/voc --norandom_init
 """
 
-from jaxssl.evals.answers import LogitsConfig
 from ml_collections import ConfigDict
 
 from jaxssl.builders import common
@@ -24,6 +23,7 @@ from jaxssl.config.compute import ComputeConfig
 from jaxssl.data.corruption import NoiseConfig
 from jaxssl.distributed.mesh import MeshConfig
 from jaxssl.errors import UserError
+from jaxssl.evals.logits import LogitsConfig
 from jaxssl.experiment import Experiment
 from jaxssl.methods import bilevel, classify
 from jaxssl.models.alexnet import original_alexnet

@@ -10,7 +10,6 @@ Warp + LCI; random 68.9 70.1 66.7 65.3 63.2 %. Expected hours: not run.
 ``init_from.classifier=random`` probes an untrained network.
 """
 
-from jaxssl.evals.answers import LogitsConfig
 from ml_collections import ConfigDict
 
 from jaxssl.builders import common
@@ -18,6 +17,7 @@ from jaxssl.builders.probe import build_experiment
 from jaxssl.config import section
 from jaxssl.config.compute import ComputeConfig
 from jaxssl.distributed.mesh import MeshConfig
+from jaxssl.evals.logits import LogitsConfig
 from jaxssl.experiment import Experiment
 from jaxssl.methods import probe
 from jaxssl.models.alexnet import alexnet

@@ -10,7 +10,6 @@ report uses the quicker cached probe (``jaxssl evaluate``). Minutes: not run.
 ``init_from.classifier=random`` probes an untrained network.
 """
 
-from jaxssl.evals.answers import LogitsConfig
 from ml_collections import ConfigDict
 from transformations_fashion_on_photos import SMALL_ALEXNET
 
@@ -19,6 +18,7 @@ from jaxssl.builders.probe import build_experiment
 from jaxssl.config import section
 from jaxssl.config.compute import ComputeConfig
 from jaxssl.distributed.mesh import MeshConfig
+from jaxssl.evals.logits import LogitsConfig
 from jaxssl.experiment import Experiment
 from jaxssl.methods import probe
 from jaxssl.models.alexnet import alexnet

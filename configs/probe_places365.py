@@ -13,7 +13,6 @@ Crops of 227 px with VALID padding give the thesis' feature sizes of about 9,200
 The number of epochs is not in the thesis; RotNet's 35 are used.
 """
 
-from jaxssl.evals.answers import LogitsConfig
 from ml_collections import ConfigDict
 
 from jaxssl.builders import common
@@ -21,6 +20,7 @@ from jaxssl.builders.probe import build_experiment
 from jaxssl.config import section
 from jaxssl.config.compute import ComputeConfig
 from jaxssl.distributed.mesh import MeshConfig
+from jaxssl.evals.logits import LogitsConfig
 from jaxssl.experiment import Experiment
 from jaxssl.methods import probe
 from jaxssl.models.alexnet import alexnet

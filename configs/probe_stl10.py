@@ -12,7 +12,6 @@ Thesis: 59.2 69.7 71.9 73.1 73.7 % on conv1 ... conv5 of Rot + Warp + LCI; rando
 released code pools them and trains 900 epochs.
 """
 
-from jaxssl.evals.answers import LogitsConfig
 from ml_collections import ConfigDict
 
 from jaxssl.builders import common
@@ -20,6 +19,7 @@ from jaxssl.builders.probe import build_experiment
 from jaxssl.config import section
 from jaxssl.config.compute import ComputeConfig
 from jaxssl.distributed.mesh import MeshConfig
+from jaxssl.evals.logits import LogitsConfig
 from jaxssl.experiment import Experiment
 from jaxssl.methods import probe
 from jaxssl.models.alexnet import alexnet
