@@ -41,7 +41,7 @@ demo: $(VENV)/.train  ## Learn features from embedded real images and write a re
 	$(BIN)/jaxssl report --workdir=$(WORKDIR) $(STORED:%=--stored=%)
 
 test: $(VENV)/.test check  ## Lint, types, layers and the default test suite.
-	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-slow: $(COMPILERS)/.done  ## The long suites: accuracy gates, full-size configs, kill -9.
 	$(BIN)/python -m pytest -m "slow or fault" --fault-table=$(FAULTS) $(PYTEST_ARGS)

@@ -4,16 +4,28 @@ import os
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Most tests compile more than they compute; the marker ``optimised`` is for the others.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+# XLA's older code generator compiles small programs in half the time.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 import jax
 import pytest
 
 from tests.faults import Ledger
 
-pytest_plugins = ["tests.runs"]
+pytest_plugins = ["tests.budgets", "tests.runs"]
 
 jax.config.update("jax_num_cpu_devices", 8)
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Compile as users do where a test asks for it, here and in processes it starts."""
+    quick = item.get_closest_marker("optimised") is None
+    os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(quick)
+    jax.config.update("jax_disable_most_optimizations", quick)
 
 
 def pytest_addoption(parser):

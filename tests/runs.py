@@ -2,25 +2,29 @@
 
 import importlib.util
 import io
+import os
 from pathlib import Path
 
 import jax
 import pytest
-from jax.experimental.compilation_cache import compilation_cache
 
 from jaxssl.checkpoint import store as checkpoints
 from jaxssl.distributed import mesh as meshes
 from jaxssl.run import config_file
 from jaxssl.train import config as train_config
-from jaxssl.train import loop, state_init
+from jaxssl.train import loop, process_settings, state_init
 from tests.train import processes
 
 TINY = Path(__file__).parent / "train" / "tiny.py"
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(autouse=True, scope="session")
 def cache_folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("xla")
+    """Compile each program once, whichever test or process of this session needs it."""
+    folder = tmp_path_factory.mktemp("xla")
+    os.environ["JAXSSL_CACHE"] = str(folder)
+    process_settings.use_compilation_cache()
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -31,23 +35,6 @@ def run(cache_folder):
         return processes.run(workdir, count, *words, cache=cache_folder, **options)
 
     return go
-
-
-@pytest.fixture(autouse=True)
-def _compile_once(cache_folder):
-    """Keep compiled programs between these tests; others compile as ever."""
-    names = {
-        "jax_compilation_cache_dir": str(cache_folder),
-        "jax_persistent_cache_min_compile_time_secs": 0,
-        "jax_persistent_cache_min_entry_size_bytes": -1,
-    }
-    before = {name: getattr(jax.config, name) for name in names}
-    for values in (names, before):
-        compilation_cache.reset_cache()
-        for name, value in values.items():
-            jax.config.update(name, value)
-        if values is names:
-            yield
 
 
 @pytest.fixture(scope="session")

@@ -37,12 +37,11 @@ def limit_files():
 
 def _command(*arguments, blocks=None, **environment):
     """Run the real command; no file may be longer than ``blocks`` times 512 bytes."""
-    environment |= {"JAX_PLATFORMS": "cpu", "JAXSSL_CACHE": ""}
+    environment |= {"JAXSSL_CACHE": ""}
     limit = ["sh", "-c", f'ulimit -f {blocks}; exec "$@"', "sh"] if blocks else []
-    plain = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
     return subprocess.run(
         [*limit, sys.executable, "-m", "jaxssl.cli", *arguments],
-        env=plain | environment,
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         timeout=300,

@@ -23,19 +23,12 @@ from jaxssl.train import process_settings
 TINY = Path(__file__).parent.parent / "train" / "tiny.py"
 
 
-@pytest.fixture(autouse=True)
-def _no_compilation_cache(monkeypatch):
-    monkeypatch.setenv("JAXSSL_CACHE", "")
-
-
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """A run of four steps, with checkpoints of steps 2 and 4."""
     workdir = tmp_path_factory.mktemp("finished") / "run"
     words = ["--config.train.num_steps=4", "--config.train.save_every=2"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAXSSL_CACHE", "")
-        assert main(["train", f"--config={TINY}", f"--workdir={workdir}", *words]) == 0
+    assert main(["train", f"--config={TINY}", f"--workdir={workdir}", *words]) == 0
     return workdir
 
 
@@ -483,7 +476,6 @@ def test_the_installed_command_says_one_line(folder, words):
         capture_output=True,
         text=True,
         timeout=120,
-        env=os.environ | {"JAXSSL_CACHE": str(folder / "cache")},
     )
     assert done.returncode == 2
     assert done.stdout == ""

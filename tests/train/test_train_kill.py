@@ -16,18 +16,16 @@ TINY = Path(__file__).parent / "tiny.py"
 
 
 @pytest.fixture(scope="module")
-def command(cache_folder):
+def command():
     """Run ``jaxssl train`` of the tiny config as a process of its own."""
 
     def run(workdir, *words, **environment):
-        plain = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
-        plain |= {"JAX_PLATFORMS": "cpu", "JAXSSL_CACHE": str(cache_folder)}
         return subprocess.run(
             [
                 *(sys.executable, "-m", "jaxssl.cli", "train", f"--config={TINY}"),
                 *(f"--workdir={workdir}", "--config.train.eval_every=1", *words),
             ],
-            env=plain | environment,
+            env=os.environ | environment,
             capture_output=True,
             text=True,
             timeout=300,

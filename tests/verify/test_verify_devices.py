@@ -1,6 +1,5 @@
 """``jaxssl verify devices``: it passes, and a step that depends on its mesh fails."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -41,14 +40,12 @@ def build(config):
 
 
 @pytest.fixture
-def verify(tmp_path):
+def verify():
     """Run the command as a process of its own."""
 
     def run(*words):
-        plain = {k: v for k, v in os.environ.items() if k != "XLA_FLAGS"}
         return subprocess.run(
             [sys.executable, "-m", "jaxssl.cli", "verify", "devices", *words],
-            env=plain | {"JAX_PLATFORMS": "cpu", "JAXSSL_CACHE": str(tmp_path / "xla")},
             capture_output=True,
             text=True,
             timeout=3000,
