@@ -171,8 +171,7 @@ def test_only_an_untrained_backbone_gets_its_statistics_filled(run):
     pets = source([0, 1])
     small = functools.partial(alexnet, **SMALL_TRUNK)
     task = probe.build_experiment(settings, small, train=pets, test=pets).task
-    batch = {name: np.stack([row[name] for row in pets]) for name in ("image", "label")}
-    batch["id"] = np.arange(len(pets))
+    batch = {**pets.arrays, "id": np.arange(len(pets))}
     first = jax.jit(task.init)(jax.random.key(0), batch)
     second, _ = jax.jit(task.step)(first, batch, jax.random.key(0))
     before, after = (jax.tree.leaves(s.stats["classifier"])[0] for s in (first, second))
@@ -253,7 +252,7 @@ def test_several_labels_are_measured_by_their_precision():
     made = generalization(pets, **changes)
     state = jax.jit(made.task.init)(jax.random.key(0), next_batch(made.train_set))
     assert set(made.evals["test"](state).metrics) == {"precision"}
-    with pytest.raises(UserError, match="pets has 2 labels a record"):
+    with pytest.raises(UserError, match=r"pets has labels int32 \(2,\)"):
         generalization(pets, method__labels="attributes")
     task = generalization(pets, learner__sampling="random").task
     with pytest.raises(UserError, match=r"labels of shape \(2,\) each"):
