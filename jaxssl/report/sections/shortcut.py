@@ -19,8 +19,8 @@ def make(inputs: Inputs) -> Section | None:
     right = shares(run, "shortcut")
     if not right:
         return None
-    bars = []
-    for name in sorted(right, key=[*_BARS, *right].index):
-        label, sense, limit = _BARS.get(name, (name, "", None))
-        bars.append((label, right[name], sense, limit))
+    bars = [
+        (right[name], *_BARS.get(name, (name, "", None)))
+        for name in sorted(right, key=[*_BARS, *right].index)
+    ]
     return Section("shortcut", TITLE, {"bars": bars}, EVALUATIONS)

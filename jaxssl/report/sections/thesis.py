@@ -26,13 +26,12 @@ def make(inputs: Inputs) -> Section | None:
     classes = pretext.classes(run)
     if not classes and not any(numbers for _, numbers, _ in _rows(run)):
         return None
-    measured: dict[str, thesis.Measured] = {}
-    for one in (*others.values(), run):
-        for name, numbers, protocol in _rows(one):
-            settled = name in measured and measured[name].protocol == thesis.PROTOCOL
-            if name in thesis.TABLE_4_2 and numbers:
-                if protocol == thesis.PROTOCOL or not settled:
-                    measured[name] = thesis.Measured(numbers, protocol)
+    offered = [row for one in (*others.values(), run) for row in _rows(one) if row[1]]
+    # The last one counts, so the thesis' own protocol stands behind the cached probe.
+    offered.sort(key=lambda row: row[2] == thesis.PROTOCOL)
+    measured = {
+        name: thesis.Measured(numbers, protocol) for name, numbers, protocol in offered
+    }
     context = {
         "rows": thesis.rows(measured),
         "layers": thesis.LAYERS,
@@ -59,8 +58,7 @@ def _rows(run: Run) -> Iterator[tuple[str, Mapping[str, float], str]]:
 
 def _probed_row(run: Run) -> str:
     """Name the row whose features a run of the thesis' protocol reads, if known."""
-    init_from = run.config.get("init_from")
-    source = init_from.get("classifier") if isinstance(init_from, Mapping) else None
+    source = run.setting("init_from.classifier")
     if source == "random":
         return "Random"
     if not source or not (Path(source) / "config.json").exists():
@@ -70,7 +68,7 @@ def _probed_row(run: Run) -> str:
 
 def _is_stl10(run: Run) -> bool:
     """Whether the data set is STL-10, by its name or that of <method>_<data>.py."""
-    data = run.config.get("data")
-    name = data.get("name") if isinstance(data, Mapping) else data
+    data = run.setting("data")
+    name = run.setting("data.name") if isinstance(data, Mapping) else data
     name = str(name or Path(run.config_file).stem)
     return "stl10" in name.lower().replace("-", "").replace("_", "")
