@@ -23,7 +23,7 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item):
     """Compile as users do where a test asks for it, here and in processes it starts."""
-    quick = item.get_closest_marker("optimised") is None
+    quick = not any(map(item.get_closest_marker, ("optimised", "slow")))
     os.environ["JAX_DISABLE_MOST_OPTIMIZATIONS"] = str(quick)
     jax.config.update("jax_disable_most_optimizations", quick)
 

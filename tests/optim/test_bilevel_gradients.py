@@ -17,11 +17,6 @@ from tests.optim import literal_bilevel as literal
 K, B, D = 4, 6, 5
 INF = float("inf")
 STRATEGIES = ("scan", "loop", "vmap", "jvp", "auto")
-QUICK = {
-    "xla_backend_optimization_level": 0,
-    "xla_llvm_disable_expensive_passes": True,
-}
-"""Compiles in half the time; what is compiled runs once."""
 
 
 def loss_fn(params, minibatch):
@@ -63,7 +58,7 @@ def run(strategy="scan", params=PARAMS, batch=FLOATS, loss=loss_fn, **settings):
     lam = settings.pop("lam", INF if strategy == "jvp" else 1.0)
     settings = {"k": len(jax.tree.leaves(batch)[0]), **settings}
     f = bilevel.value_and_grad(loss, lam=lam, strategy=strategy, **settings)
-    return jax.jit(f, compiler_options=QUICK)(params, batch, **extra)
+    return jax.jit(f)(params, batch, **extra)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -75,6 +75,7 @@ def temporary_bytes(gradient, params, batch):
     return lowered.compile().memory_analysis().temp_size_in_bytes
 
 
+@pytest.mark.optimised
 @pytest.mark.parametrize(("loss", "shapes", "image"), NETS.values(), ids=NETS)
 def test_scan_needs_two_and_a_half_parameters_more_than_accumulation(
     loss, shapes, image

@@ -71,6 +71,7 @@ def test_each_micro_batch_is_told_its_number():
     assert [float(x) for x in found] == [5.0, 10.0]
 
 
+@pytest.mark.optimised
 def test_memory_falls():
     params, rows = example(b=4096, width=256)
     need = {

@@ -391,6 +391,7 @@ def test_every_part_of_a_state_has_to_be_finite(part, value):
         assert not step.is_finite(good._replace(**{part: {"net": {"w": leaf}}}))
 
 
+@pytest.mark.optimised
 def test_the_guard_costs_one_state_of_memory_and_a_few_operations(tiny, mesh):
     """The old state stays donated: its memory is that of the new one."""
     task, source = tiny.make_task(width=4000), tiny.make_source()

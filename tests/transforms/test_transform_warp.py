@@ -169,6 +169,7 @@ def test_compiled_warp_has_four_gathers_and_no_loop() -> None:
     assert not re.search(r"\bwhile\(", compiled.as_text())
 
 
+@pytest.mark.optimised
 def test_compiled_warp_needs_little_memory() -> None:
     """64 images at 224 pixels, less than 8 times their own bytes."""
     images = jax.ShapeDtypeStruct((64, 224, 224, 3), jnp.float32)

@@ -131,6 +131,7 @@ def test_dropout_masks_and_batch_norm_are_those_of_the_global_batch(verify):
     """An MLP with both, at mini-batches of 8 rows: one a device."""
     config = CONFIGS / "classify_fashion_mnist.py:mlp,sgd"
     words = ["--config.model.dropout=0.5", "--config.train.batch_size=8"]
+    words += ["--config.model.features=(16, 16)", "--config.data.num_train=100"]
     done = verify(f"--config={config}", "--devices=8", "--steps=2", *words)
     assert done.returncode == 0, done.stdout + done.stderr
 
