@@ -56,4 +56,4 @@ def _strips(evaluation: Evaluation) -> dict[str, Any]:
 
 
 def _class_name(names: Sequence[str] | np.ndarray, label: int | np.integer) -> str:
-    return str(names[label]) if 0 <= label < len(names) else f"class {label}"
+    return str(names[int(label)]) if 0 <= label < len(names) else f"class {label}"
