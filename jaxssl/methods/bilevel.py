@@ -43,7 +43,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxssl.config import checks
+from jaxssl.config import fields
 from jaxssl.errors import UserError
 from jaxssl.optim import bilevel
 from jaxssl.types import Array, Batch, Float, Int, Metrics, Params, Stats
@@ -76,29 +76,20 @@ class Learner:
         play both parts over time.
     """
 
-    name: str = "sgd"
-    k: int = 8
-    lam: float = 1.0
-    mu: float = 0.01
-    normalize: str = "l1"
-    weights: str = "network"
-    sampling: str = "matched"
-    dropout_masks: str = "shared"
-    val_ratio: float = 0.0
+    name: str = fields.choice("sgd", ("sgd", "ghost", "bilevel"))
+    k: int = fields.number(8, at_least=2)
+    lam: float = fields.number(1.0, above=0)
+    mu: float = fields.number(0.01, above=0)
+    normalize: str = fields.choice("l1", ("l1", "none"))
+    weights: str = fields.choice("network", ("network", "layer"))
+    sampling: str = fields.choice("matched", ("matched", "random"))
+    dropout_masks: str = fields.choice("shared", ("shared", "split"))
+    val_ratio: float = fields.number(0.0, at_least=0, below=1)
 
     def __post_init__(self) -> None:
         """Raise UserError where no training is possible."""
-        checks.choice("name", self.name, ("sgd", "ghost", "bilevel"))
-        checks.choice("normalize", self.normalize, ("l1", "none"))
-        checks.choice("weights", self.weights, ("network", "layer"))
-        checks.choice("sampling", self.sampling, ("matched", "random"))
-        checks.choice("dropout_masks", self.dropout_masks, ("shared", "split"))
-        checks.positive(self, "lam", "mu")
+        fields.validate(self)
         self._check_unread()
-        if self.k < 2:
-            raise UserError(f"k is {self.k}; it must be at least 2.")
-        if not 0 <= self.val_ratio < 1:
-            raise UserError(f"val_ratio is {self.val_ratio}; it must be in [0, 1).")
         if self.val_ratio and self.sampling != "matched":
             raise UserError(
                 f"val_ratio is {self.val_ratio}; it needs sampling='matched'. Set it "

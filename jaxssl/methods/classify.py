@@ -33,7 +33,7 @@ import optax
 
 from jaxssl import keys, losses
 from jaxssl import transforms as T  # noqa: N812
-from jaxssl.config import checks
+from jaxssl.config import fields
 from jaxssl.errors import UserError
 from jaxssl.methods import task as task_lib
 from jaxssl.methods.bilevel import (
@@ -95,28 +95,24 @@ class Config:
       mixup: alpha of mixup, 0 for no mixup. The paper of mixup has 1.
     """
 
-    crop_size: int = 64  # Sec. 4.4.1, as in pre-training on STL-10.
+    crop_size: int = fields.number(
+        64, at_least=1
+    )  # Sec. 4.4.1, as in pre-training on STL-10.
     flip: bool = True  # Sec. 4.4
-    padding: int = 0
+    padding: int = fields.number(0, at_least=0)
     area: tuple[float, ...] = ()
-    brightness: float = 0.0
-    contrast: float = 0.0
-    pixels: str = "symmetric"
+    brightness: float = fields.number(0.0, at_least=0)
+    contrast: float = fields.number(0.0, at_least=0)
+    pixels: str = fields.choice("symmetric", PIXELS)
     mean: tuple[float, ...] = ()
     std: tuple[float, ...] = ()
-    labels: str = "classes"
-    smoothing: float = 0.0
-    mixup: float = 0.0
+    labels: str = fields.choice("classes", ("classes", "attributes"))
+    smoothing: float = fields.number(0.0, at_least=0, below=1)
+    mixup: float = fields.number(0.0, at_least=0)
 
     def __post_init__(self) -> None:
         """Raise UserError where no training is possible."""
-        checks.positive(self, "crop_size")
-        checks.choice("pixels", self.pixels, PIXELS)
-        checks.choice("labels", self.labels, ("classes", "attributes"))
-        checks.fraction(smoothing=self.smoothing)
-        for field in ("padding", "brightness", "contrast", "mixup"):
-            if not getattr(self, field) >= 0:
-                raise UserError(f"{field} is {getattr(self, field)}; it must be >= 0.")
+        fields.validate(self)
         rising = len(self.area) == 2 and 0 < self.area[0] <= self.area[1] <= 1
         if self.area and not rising:
             raise UserError(

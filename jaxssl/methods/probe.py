@@ -34,7 +34,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxssl import losses
-from jaxssl.config import checks
+from jaxssl.config import checks, fields
 from jaxssl.errors import UserError
 from jaxssl.methods import task as task_lib
 from jaxssl.methods.classify import random_views
@@ -89,36 +89,27 @@ class Config:
       momentum: Nesterov's.
     """
 
-    num_classes: int
-    labels: str = "classes"
+    num_classes: int = fields.number(at_least=1)
+    labels: str = fields.choice("classes", ("classes", "attributes"))
     endpoints: tuple[str, ...] = tuple(POOLS)
-    crop_size: int = 64  # Sec. 4.4.1, Table 4.2
+    crop_size: int = fields.number(64, at_least=1)  # Sec. 4.4.1, Table 4.2
     flip: bool = True  # Sec. 4.4
-    pooling: str = "table"
-    l2: float = 5e-4
-    bn_momentum: float = 0.975
-    bn_epsilon: float = 1e-3
+    pooling: str = fields.choice("table", ("table", "none"))
+    l2: float = fields.number(5e-4, at_least=0)
+    bn_momentum: float = fields.number(0.975, at_least=0, below=1)
+    bn_epsilon: float = fields.number(1e-3, above=0)
     learning_rates: tuple[float, ...] = (0.1, 0.01, 2e-3, 4e-4, 8e-5)
     boundaries: tuple[float, ...] = (0.08, 0.4, 0.7, 0.9)
-    momentum: float = 0.9
+    momentum: float = fields.number(0.9, at_least=0, below=1)
 
     def __post_init__(self) -> None:
         """Raise UserError where no training is possible."""
-        checks.choice("labels", self.labels, ("classes", "attributes"))
-        checks.choice("pooling", self.pooling, ("table", "none"))
-        checks.positive(self, "num_classes", "crop_size", "bn_epsilon")
+        fields.validate(self)
         if not self.endpoints:
             raise UserError("endpoints is empty; name at least one layer, as in conv5.")
         for endpoint in self.endpoints:
             if self.pooling == "table":
                 checks.choice("endpoints", endpoint, POOLS)
-        for field in ("bn_momentum", "momentum"):
-            if not 0 <= getattr(self, field) < 1:
-                raise UserError(
-                    f"{field} is {getattr(self, field)}; it must be in [0, 1)."
-                )
-        if self.l2 < 0:
-            raise UserError(f"l2 is {self.l2}; it must be 0 or above.")
         if len(self.learning_rates) != len(self.boundaries) + 1:
             raise UserError(
                 f"boundaries has {len(self.boundaries)} values; learning_rates has "

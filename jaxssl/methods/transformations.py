@@ -46,7 +46,7 @@ import optax
 from jaxssl import keys as key_lib
 from jaxssl import losses
 from jaxssl import transforms as T  # noqa: N812
-from jaxssl.config import checks
+from jaxssl.config import fields
 from jaxssl.errors import UserError
 from jaxssl.methods import task as task_lib
 from jaxssl.methods.task import Gradients, make_gradients
@@ -105,39 +105,32 @@ class Config:
         leaves it as it is, without D (Table 4.1 d).
     """
 
-    classes: tuple[str, ...] = TRANSFORMS
-    canvas_size: int = 80
-    crop_size: int = 64
-    patch_size: int = 48
-    border: int = 3
-    noise_std: float = 0.1
-    warp_points: str = "grid"
-    warp_grid: int = 4
-    warp_magnitude: float = 0.1
-    tilt: float = 0.07
-    tilted: str = "random"
+    classes: tuple[str, ...] = fields.choice(TRANSFORMS, TRANSFORMS)
+    canvas_size: int = fields.number(80, at_least=1)
+    crop_size: int = fields.number(64, at_least=1)
+    patch_size: int = fields.number(48, at_least=1)
+    border: int = fields.number(3, at_least=1)
+    noise_std: float = fields.number(0.1, at_least=0)
+    warp_points: str = fields.choice("grid", ("grid", "free"))
+    warp_grid: int = fields.number(4, at_least=2)
+    warp_magnitude: float = fields.number(0.1, at_least=0)
+    tilt: float = fields.number(0.07, at_least=0)
+    tilted: str = fields.choice("random", ("alternate", "random"))
     patch_autoencoding: bool = True
-    lambda_border: float = 50.0
-    lambda_autoencode: float = 50.0
-    lambda_classifier: float = 1.0
-    critic_patches: int = 2
-    inpainter: str = "joint"
+    lambda_border: float = fields.number(50.0, at_least=0)
+    lambda_autoencode: float = fields.number(50.0, at_least=0)
+    lambda_classifier: float = fields.number(1.0, at_least=0)
+    critic_patches: int = fields.number(2, at_least=1)
+    inpainter: str = fields.choice("joint", ("joint", "frozen"))
 
     def __post_init__(self):
         """Raise UserError where no experiment is possible."""
-        for name in self.classes:
-            checks.choice("classes", name, TRANSFORMS)
+        fields.validate(self)
         if len(set(self.classes)) != len(self.classes) or len(self.classes) < 2:
             raise UserError(
                 f"classes is {self.classes}; it needs two or more different ones of "
                 f"{', '.join(TRANSFORMS)}."
             )
-        checks.choice("warp_points", self.warp_points, ("grid", "free"))
-        checks.choice("tilted", self.tilted, ("alternate", "random"))
-        checks.choice("inpainter", self.inpainter, ("joint", "frozen"))
-        checks.positive(
-            self, "canvas_size", "crop_size", "patch_size", "border", "critic_patches"
-        )
         if self.crop_size > self.canvas_size:
             raise UserError(
                 f"crop_size is {self.crop_size}, larger than canvas_size "
@@ -145,12 +138,6 @@ class Config:
             )
         if self.inpaints:
             self._check_patch()
-        if self.warp_grid < 2:
-            raise UserError(f"warp_grid is {self.warp_grid}; it must be 2 or more.")
-        weights = ("lambda_border", "lambda_autoencode", "lambda_classifier")
-        for field in ("warp_magnitude", "tilt", "noise_std", *weights):
-            if getattr(self, field) < 0:
-                raise UserError(f"{field} is {getattr(self, field)}; it must be >= 0.")
 
     def _check_patch(self):
         if self.patch_size >= self.crop_size:
