@@ -2,7 +2,8 @@
 
 The cached linear probe is a convex problem (softmax or sigmoid cross-entropy plus L2),
 solved by Adam over standardised features of one fixed crop. It takes seconds where the
-thesis' protocol, `jaxssl.methods.probe`, takes hours; their numbers are not the same.
+thesis' protocol, ``configs/probe_stl10.py``, takes hours; their numbers are not the
+same.
 """
 
 import dataclasses

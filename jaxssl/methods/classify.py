@@ -95,9 +95,7 @@ class Config:
       mixup: alpha of mixup, 0 for no mixup. The paper of mixup has 1.
     """
 
-    crop_size: int = fields.number(
-        64, at_least=1
-    )  # Sec. 4.4.1, as in pre-training on STL-10.
+    crop_size: int = fields.number(64, at_least=1)  # Sec. 4.4.1, as in pre-training.
     flip: bool = True  # Sec. 4.4
     padding: int = fields.number(0, at_least=0)
     area: tuple[float, ...] = ()

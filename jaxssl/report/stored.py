@@ -106,6 +106,6 @@ def _make_row(stored: Mapping[str, Any], measurements: Mapping[str, Any]) -> Row
 def _describe_source(stored: Mapping[str, Any], num_seeds: int) -> str:
     machine = [str(stored[key]) for key in ("hardware", "date") if stored.get(key)]
     origin = stored.get("measured_on") or ", ".join(machine)
-    origin_text = f", measured on {origin}" if origin else f" in {stored['file']}"
+    measured_on = f", measured on {origin}" if origin else f" in {stored['file']}"
     seeds = f", {num_seeds} seed{'s' if num_seeds > 1 else ''}" if num_seeds else ""
-    return f"stored{origin_text}{seeds}"
+    return f"stored{measured_on}{seeds}"

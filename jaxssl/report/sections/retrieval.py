@@ -55,5 +55,6 @@ def _strips(evaluation: Evaluation) -> dict[str, Any]:
     return {"rows": rows, "same": same, "precision": precision}
 
 
-def _class_name(names: Sequence[str] | np.ndarray, label: int | np.integer) -> str:
-    return str(names[int(label)]) if 0 <= label < len(names) else f"class {label}"
+def _class_name(names: Sequence[str] | np.ndarray, label: np.integer) -> str:
+    index = int(label)
+    return str(names[index]) if 0 <= index < len(names) else f"class {index}"
