@@ -2,12 +2,12 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from jaxssl.cli import main
 from jaxssl.errors import ExitCode
 from jaxssl.verify import recording, resume
 from tests.small import SMALL
@@ -29,17 +29,13 @@ def build(config):
 
 
 @pytest.fixture
-def verify():
-    """Run the command as a process of its own."""
+def verify(capsys):
+    """Run the command here; each start of the run is a process of its own."""
 
     def run(*words):
-        command = [sys.executable, "-m", "jaxssl.cli", "verify", "resume", *words]
-        return subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=1800,
-        )
+        code = main(["verify", "resume", *words])
+        out, err = capsys.readouterr()
+        return subprocess.CompletedProcess(words, code, out, err)
 
     return run
 
