@@ -12,13 +12,13 @@ import numpy as np
 import optax
 from ml_collections import ConfigDict
 
-from jaxssl import builders
 from jaxssl import transforms as T  # noqa: N812
-from jaxssl.config.section import from_config
+from jaxssl.config import section
 from jaxssl.methods import transformations
 from jaxssl.models.alexnet import alexnet
 from jaxssl.models.critic import critic
 from jaxssl.models.inpainter import inpainter
+from jaxssl.optim.registry import make_optimizers
 from jaxssl.types import Task, TrainState
 
 CONFIGS = Path(__file__).parent.parent / "configs"
@@ -96,16 +96,14 @@ def read_config(size: Size) -> ConfigDict:
 def make_case(size: Size) -> Case:
     """Build the task of a size, and one batch of noise."""
     sections = read_config(size)
-    config = from_config(transformations.Config, sections.method, where="method")
+    config = section.read(transformations.Config, sections, "method")
     networks = transformations.Networks(
         classifier=alexnet(len(config.classes), **sections.model),
         backbone=alexnet(None, **sections.model),
         inpainter=inpainter(**sections.inpainter),
         critic=critic(**sections.critic),
     )
-    txs = builders.make_txs(
-        sections.optim, config.trained_players, sections.train.num_steps
-    )
+    txs = make_optimizers(sections, config.trained_players, sections.train.num_steps)
     task = transformations.make_task(config, networks, txs)
     count, side = size.batch_size, size.image_side
     images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), np.uint8)

@@ -17,13 +17,21 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from jaxssl import builders, sections
+from jaxssl.builders import common
+from jaxssl.builders.classify import FitConfig, build_experiment
+from jaxssl.config import checks, section
+from jaxssl.config.compute import ComputeConfig
+from jaxssl.data.corruption import NoiseConfig
+from jaxssl.distributed.mesh import MeshConfig
+from jaxssl.evals.logits import LogitsConfig
 from jaxssl.experiment import Experiment
+from jaxssl.methods import bilevel, classify
 from jaxssl.models.cifarnet import cifarnet
 from jaxssl.models.convnet import convnet
 from jaxssl.models.inception import inception
 from jaxssl.models.mlp import mlp
 from jaxssl.models.preact_resnet import preact_resnet18
+from jaxssl.train.config import TrainConfig
 from jaxssl.types import Network
 
 EPOCH = 10_000 // 64
@@ -62,45 +70,59 @@ def get_config(variant: str = "mlp,bilevel") -> ConfigDict:
       variant: ``network,learner``.
     """
     learners = ("sgd", "ghost", "bilevel")
-    network, learner = sections.split_variant(
-        variant, NETWORKS, learners, ("network", "learner")
-    )
+    network, learner = checks.split_variant(variant, network=NETWORKS, learner=learners)
     chosen = NETWORKS[network]
     num_steps = chosen.epochs * EPOCH
     config = ConfigDict({"seed": 0})
-    config.data = ConfigDict(
-        {"name": "fashion_mnist_10k", "data_dir": "", "num_train": 10_000}
+    config.data = {"name": "fashion_mnist_10k", "data_dir": "", "num_train": 10_000}
+    config.noise = section.defaults(NoiseConfig, kind="symmetric", rate=0.5)
+    config.method = section.defaults(
+        classify.Config, crop_size=28, flip=False, **chosen.views
     )
-    config.noise = sections.noise(kind="symmetric", rate=0.5)
-    config.method = sections.classifier(crop_size=28, flip=False, **chosen.views)
-    config.learner = sections.learner(name=learner)
+    config.learner = section.defaults(
+        bilevel.Learner,
+        name=learner,
+        k=8,  # Sec. 8.4.1, as lambda and mu
+        lam=1.0,
+        mu=0.01,
+    )
     config.network = network
-    config.model = ConfigDict(chosen.settings)
-    config.optim = sections.sgd_optim(
-        learning_rate=chosen.rate, schedule="cosine", final_rate=0.01
-    )
-    config.train = sections.train(
+    config.model = chosen.settings
+    config.optim = {
+        "classifier": {
+            "kind": "sgd",
+            "learning_rate": chosen.rate,
+            "schedule": "cosine",
+            "final_rate": 0.01,
+            "factor": 0.95,
+            "interval": 781,
+            "boundaries": (0.5, 0.75),
+            "momentum": 0.9,
+            "nesterov": False,
+            "weight_decay": 5e-4,
+        }
+    }
+    config.train = section.defaults(
+        TrainConfig,
         num_steps=num_steps,
         batch_size=64,
         save_every=num_steps,
         log_every=EPOCH,
         eval_every=EPOCH,
     )
-    config.mesh = sections.mesh()
-    config.compute = sections.compute()
-    config.eval = sections.classifier_evals(crop_size=28)
-    config.eval.predictions = config.eval.test.copy_and_resolve_references()
-    config.init_from = ConfigDict({"classifier": ""})
+    config.mesh = section.defaults(MeshConfig)
+    config.compute = section.defaults(ComputeConfig)
+    config.eval = {
+        "test": section.defaults(LogitsConfig, crop_size=28),
+        "predictions": section.defaults(LogitsConfig, crop_size=28),
+        "online": section.defaults(FitConfig),
+    }
+    config.init_from = {"classifier": ""}
     return config.lock()
 
 
 def build(config: ConfigDict) -> Experiment:
     """Return the experiment that the settings describe."""
-    network = NETWORKS[config.network].make
-    train, test = builders.load_splits(config.data, "train", "test")
-    return builders.generalization(
-        config,
-        lambda num_classes: network(num_classes, **config.model),
-        train=train,
-        test=test,
-    )
+    train, test = common.load_splits(config, "train", "test")
+    network = section.bind(NETWORKS[config.network].make, config, "model")
+    return build_experiment(config, network, train=train, test=test)

@@ -11,36 +11,50 @@ it reaches is in ``experiments/results``.
 from ml_collections import ConfigDict
 from transformations_fashion_on_photos import SMALL_ALEXNET
 
-from jaxssl import builders, sections
+from jaxssl.builders import common, feature_evals
+from jaxssl.builders.classify import build_experiment
+from jaxssl.config import section
+from jaxssl.config.compute import ComputeConfig
+from jaxssl.distributed.mesh import MeshConfig
+from jaxssl.evals.logits import LogitsConfig
 from jaxssl.experiment import Experiment
 from jaxssl.models.alexnet import alexnet
+from jaxssl.train.config import TrainConfig
 
 
 def get_config() -> ConfigDict:
     """Return the settings of the baseline."""
     config = ConfigDict({"seed": 0})
-    config.data = ConfigDict(
-        {"name": "fashion_on_photos", "size": 40, "preset": "demo", "seed": 0}
+    config.data = {"name": "fashion_on_photos", "size": 40, "preset": "demo", "seed": 0}
+    config.method = {"crop_size": 32, "flip": True}
+    config.model = SMALL_ALEXNET
+    config.optim = {
+        "classifier": {
+            "kind": "adamw",
+            "learning_rate": 3e-3,
+            "final_rate": 1e-3,
+            "b1": 0.9,
+            "b2": 0.99,
+            "weight_decay": 1e-4,
+            "decay_times_rate": True,
+        },
+        # Not read here; stored runs have these sections.
+        "inpainter": {"kind": "adam", "learning_rate": 2e-4, "b1": 0.5, "b2": 0.999},
+        "critic": {"kind": "adam", "learning_rate": 8e-4, "b1": 0.5, "b2": 0.999},
+    }
+    config.train = section.defaults(
+        TrainConfig, num_steps=1200, batch_size=128, save_every=300, eval_every=300
     )
-    config.method = ConfigDict({"crop_size": 32, "flip": True})
-    config.model = ConfigDict(SMALL_ALEXNET)
-    config.optim = sections.optim(learning_rate=3e-3, b1=0.9, decay_times_rate=True)
-    config.train = sections.train(
-        num_steps=1200, batch_size=128, save_every=300, eval_every=300
-    )
-    config.mesh = sections.mesh()
-    config.compute = sections.compute()
-    config.eval = sections.supervised_evals(crop_size=32)
-    config.init_from = ConfigDict({"classifier": ""})
+    config.mesh = section.defaults(MeshConfig)
+    config.compute = section.defaults(ComputeConfig)
+    config.eval = feature_evals.default_sections(crop_size=32)
+    config.eval.test = section.defaults(LogitsConfig, crop_size=32)
+    config.init_from = {"classifier": ""}
     return config.lock()
 
 
 def build(config: ConfigDict) -> Experiment:
     """Return the experiment that the settings describe."""
-    train, test = builders.load_splits(config.data, "train", "test")
-    return builders.supervised(
-        config,
-        lambda num_classes: alexnet(num_classes, **config.model),
-        train=train,
-        test=test,
-    )
+    train, test = common.load_splits(config, "train", "test")
+    network = section.bind(alexnet, config, "model")
+    return build_experiment(config, network, train=train, test=test)

@@ -9,19 +9,26 @@ Expected hours: not run (312,500 steps of 384 views of 64 px; one modern GPU).
     jaxssl train --workdir=runs/stl10-probe --config=configs/probe_stl10.py \
         --config.init_from.classifier=runs/stl10
 
-A variant is a row and a side, as in ``configs/transformations_stl10.py:rot_warp,paper``.
+A variant is a row and a source, as in ``configs/transformations_stl10.py:rot_warp,paper``.
 Rows of Table 4.2: ``warp``, ``lci``, ``rot``, ``warp_lci``, ``rot_warp``, ``rot_lci``,
 ``rot_warp_lci`` (default). Rows of Table 4.1, each LCI alone: ``patch_32``, ``patch_40``,
 ``patch_56``, ``frozen`` (give ``--config.init_from.inpainter=runs/...``),
-``no_adversary``, ``no_autoencoding``. Sides: ``paper`` is what the thesis says,
+``no_adversary``, ``no_autoencoding``. Sources: ``paper`` is what the thesis says,
 ``released`` (default) what the author's code does.
 """
 
 from ml_collections import ConfigDict
 
-from jaxssl import builders, sections
+from jaxssl.builders import common, feature_evals
+from jaxssl.builders.transformations import build_experiment
+from jaxssl.config import checks, section
+from jaxssl.config.compute import ComputeConfig
+from jaxssl.distributed.mesh import MeshConfig
+from jaxssl.evals.pretext import PretextConfig
 from jaxssl.experiment import Experiment
+from jaxssl.methods import transformations
 from jaxssl.models.alexnet import alexnet
+from jaxssl.train.config import TrainConfig
 
 ROTATIONS = ("rot90", "rot180", "rot270")
 ROWS = {
@@ -41,7 +48,7 @@ ROWS = {
 }
 """Rows of Tables 4.2 and 4.1: what each changes in ``config.method``."""
 
-SIDES = {
+SOURCE = {
     "paper": {
         "border": 2,
         "noise_std": 1.0,
@@ -62,39 +69,65 @@ SIDES = {
 }
 """Where the thesis and the author's code differ (docs/deviations.md)."""
 
+CRITIC_RATES = {"paper": 2e-4, "released": 8e-4}
+"""Learning rate of D (Sec. 4.4; released code)."""
+
 EPOCHS, IMAGES, BATCH = 200, 100_000, 64  # Sec. 4.4.1
 
 
 def get_config(variant: str = "rot_warp_lci,released") -> ConfigDict:
     """Return the settings of one row."""
-    row, side = sections.split_variant(variant, ROWS, SIDES)
+    row, source = checks.split_variant(variant, row=ROWS, source=SOURCE)
     config = ConfigDict({"seed": 123})
-    config.data = ConfigDict({"name": "tfds:stl10", "data_dir": ""})
-    config.method = sections.method(**SIDES[side])
-    config.method.update(ROWS[row])
-    config.model = ConfigDict(
-        {"width": 1.0, "groups": 2, "fc_features": 4096, "padding": "SAME"}
+    config.data = {"name": "tfds:stl10", "data_dir": ""}
+    config.method = section.defaults(
+        transformations.Config,
+        canvas_size=80,
+        crop_size=64,  # Sec. 4.4.1
+        patch_size=48,  # Sec. 4.4.1
+        warp_grid=4,
+        lambda_border=50.0,  # Sec. 4.2.1
+        lambda_autoencode=50.0,  # Sec. 4.2.4
+        lambda_classifier=1.0,  # Sec. 4.2
+        **SOURCE[source],
     )
-    config.inpainter = ConfigDict({"depth": 48, "num_layers": 4})
-    config.critic = ConfigDict({"depth": 64, "num_stages": 3})
-    config.optim = sections.optim(critic_rate=2e-4 if side == "paper" else 8e-4)
-    config.train = sections.train(num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH)
-    config.mesh = sections.mesh()
-    config.compute = sections.compute()
-    config.eval = sections.recognition_evals(crop_size=64)
-    config.init_from = ConfigDict({"inpainter": ""})
+    config.method.update(ROWS[row])
+    config.model = {"width": 1.0, "groups": 2, "fc_features": 4096, "padding": "SAME"}
+    config.inpainter = {"depth": 48, "num_layers": 4}
+    config.critic = {"depth": 64, "num_stages": 3}
+    config.optim = {  # Sec. 4.4
+        "classifier": {
+            "kind": "adamw",
+            "learning_rate": 3e-4,
+            "final_rate": 1e-3,  # 3e-7 in the end.
+            "b1": 0.5,
+            "b2": 0.99,
+            "weight_decay": 1e-4,
+            "decay_times_rate": False,
+        },
+        "inpainter": {"kind": "adam", "learning_rate": 2e-4, "b1": 0.5, "b2": 0.999},
+        "critic": {
+            "kind": "adam",
+            "learning_rate": CRITIC_RATES[source],
+            "b1": 0.5,
+            "b2": 0.999,
+        },
+    }
+    config.train = section.defaults(
+        TrainConfig, num_steps=EPOCHS * IMAGES // BATCH, batch_size=BATCH
+    )
+    config.mesh = section.defaults(MeshConfig)
+    config.compute = section.defaults(ComputeConfig)
+    config.eval = feature_evals.default_sections(crop_size=64)
+    config.eval.pretext = section.defaults(PretextConfig)
+    config.init_from = {"inpainter": ""}
     return config.lock()
 
 
 def build(config: ConfigDict) -> Experiment:
     """Return the experiment that the settings describe."""
-    unlabelled, labelled, test = builders.load_splits(
-        config.data, "unlabelled", "train", "test"
-    )
-    return builders.recognition(
-        config,
-        lambda num_classes: alexnet(num_classes, **config.model),
-        train=unlabelled,
-        labelled=labelled,
-        test=test,
+    unlabelled, train, test = common.load_splits(config, "unlabelled", "train", "test")
+    network = section.bind(alexnet, config, "model")
+    return build_experiment(
+        config, network, train=unlabelled, labelled=train, test=test
     )

@@ -74,4 +74,7 @@ SMALL = {
         "--config.eval.online.shots=1",
     ],
     "transformations_stl10.py": [*generated("stl10", 16), *RECOGNITION],
+    "../tests/toys/gan.py": [],
+    "../tests/toys/clips.py": [],
+    "../tests/toys/poses.py": [],
 }

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from ml_collections import ConfigDict
 
-from jaxssl import builders, sections
-from jaxssl.builders import features
+from jaxssl.builders import classify, feature_evals, probe, transformations
+from jaxssl.config.compute import ComputeConfig
 from jaxssl.data import corruption
 from jaxssl.data.source import image_source
 from jaxssl.errors import BadRecord, UserError
@@ -17,6 +17,8 @@ from jaxssl.models.mlp import mlp
 from jaxssl.types import EvalResult
 
 SMALL = {"canvas_size": 24, "crop_size": 20, "patch_size": 16, "border": 2}
+SMALL_TRUNK = {"width": 1 / 16, "groups": 1, "stem_kernel": 5, "stem_stride": 2}
+ADAM = {"kind": "adam"}
 
 
 def source(labels, names=("cat", "dog"), count=12):
@@ -48,21 +50,21 @@ class Damaged:
 def config(**method):
     return ConfigDict(
         {
-            "method": sections.method(**SMALL, **method),
+            "method": {**SMALL, **method},
             "inpainter": {"depth": 8, "num_layers": 3},
             "critic": {"depth": 8, "num_stages": 2},
-            "optim": sections.optim(),
-            "train": sections.train(num_steps=2, batch_size=4),
-            "eval": sections.recognition_evals(crop_size=20),
+            "optim": dict.fromkeys(("classifier", "inpainter", "critic"), ADAM),
+            "train": {"num_steps": 2, "batch_size": 4},
+            "eval": {"features": {"crop_size": 20}},
             "init_from": {"inpainter": ""},
         }
     )
 
 
 def recognition(settings, train, test):
-    return builders.recognition(
+    return transformations.build_experiment(
         settings,
-        lambda num: alexnet(num, width=0.125, fc_features=8),
+        functools.partial(alexnet, width=0.125, fc_features=8),
         train=train,
         labelled=train,
         test=test,
@@ -100,7 +102,7 @@ def test_the_probe_during_training_takes_the_shots_there_are(monkeypatch):
         asked.append(few_shot.shots)
         return lambda state: EvalResult({}, {})
 
-    monkeypatch.setattr(features, "few_shot_eval", note)
+    monkeypatch.setattr(feature_evals, "few_shot_eval", note)
     settings = config(classes=("none", "warp"))
     for labels, shots in (([0, 1], 6), ([0, 0, 1], 4)):
         recognition(settings, source(labels), source(labels))
@@ -108,13 +110,13 @@ def test_the_probe_during_training_takes_the_shots_there_are(monkeypatch):
 
 
 def test_probes_may_learn_from_a_part_of_the_images(monkeypatch):
-    asked, make = [], features.linear_probe_eval
+    asked, make = [], feature_evals.linear_probe_eval
 
     def note(bank, train, test, fit):
         asked.append(train)
         return make(bank, train, test, fit)
 
-    monkeypatch.setattr(features, "linear_probe_eval", note)
+    monkeypatch.setattr(feature_evals, "linear_probe_eval", note)
     settings = config(classes=("none", "warp"))
     for most, used in ((0, 12), (5, 5)):
         settings.eval.features.train_images = most
@@ -143,34 +145,33 @@ def test_classes_in_another_order_are_refused():
 def test_labels_that_do_not_fit_the_task_are_refused():
     plain = source([-1], names=())
     with pytest.raises(UserError, match="pets has no labels"):
-        builders.supervised(config(), lambda num: alexnet(num), train=plain, test=plain)
+        classify.build_experiment(config(), alexnet, train=plain, test=plain)
     settings = ConfigDict(
         {
-            "method": sections.probe(num_classes=3, crop_size=20),
+            "method": {"num_classes": 3, "crop_size": 20},
             "init_from": {"classifier": "random"},
         }
     )
     pets = source([0, 1])
     with pytest.raises(UserError, match="num_classes is 3, but pets has 2"):
-        builders.linear_probes(settings, alexnet(None), train=pets, test=pets)
+        probe.build_experiment(settings, alexnet, train=pets, test=pets)
 
 
 @pytest.mark.parametrize("run", ["random", "runs/pre-trained"])
 def test_only_an_untrained_backbone_gets_its_statistics_filled(run):
     settings = ConfigDict(
         {
-            "method": sections.probe(num_classes=2, crop_size=20),
+            "method": {"num_classes": 2, "crop_size": 20},
             "init_from": {"classifier": run},
             "train": {"num_steps": 4},
-            "eval": sections.probe_evals(crop_size=20),
+            "eval": {"test": {"crop_size": 20}},
         }
     )
     settings.method.pooling = "none"
     pets = source([0, 1])
-    small = alexnet(None, width=1 / 16, groups=1, stem_kernel=5, stem_stride=2)
-    task = builders.linear_probes(settings, small, train=pets, test=pets).task
-    batch = {name: np.stack([row[name] for row in pets]) for name in ("image", "label")}
-    batch["id"] = np.arange(len(pets))
+    small = functools.partial(alexnet, **SMALL_TRUNK)
+    task = probe.build_experiment(settings, small, train=pets, test=pets).task
+    batch = {**pets.arrays, "id": np.arange(len(pets))}
     first = jax.jit(task.init)(jax.random.key(0), batch)
     second, _ = jax.jit(task.step)(first, batch, jax.random.key(0))
     before, after = (jax.tree.leaves(s.stats["classifier"])[0] for s in (first, second))
@@ -181,12 +182,12 @@ def generalization(pets, **changes):
     settings = ConfigDict(
         {
             "seed": 0,
-            "method": sections.classifier(crop_size=20),
-            "learner": sections.learner(name="bilevel", k=4),
-            "noise": sections.noise(),
-            "optim": sections.sgd_optim(),
+            "method": {"crop_size": 20},
+            "learner": {"name": "bilevel", "k": 4},
+            "noise": {},
+            "optim": {"classifier": {"kind": "sgd"}},
             "train": {"num_steps": 4, "batch_size": 8},
-            "eval": sections.classifier_evals(crop_size=20),
+            "eval": {"test": {"crop_size": 20}},
             "init_from": {"classifier": ""},
         }
     )
@@ -197,12 +198,12 @@ def generalization(pets, **changes):
         else:
             settings[section] = value
     make = functools.partial(mlp, features=(4,))
-    return builders.generalization(settings, make, train=pets, test=pets)
+    return classify.build_experiment(settings, make, train=pets, test=pets)
 
 
 def test_the_learner_decides_who_is_in_a_step():
     pets = source([0, 1], count=40)
-    assert generalization(pets, learner=sections.learner()).order is None
+    assert generalization(pets, learner={}).order is None
     assert generalization(pets, learner__sampling="random").order is None
     rows = generalization(pets).order(3)
     assert rows.shape == (8,)
@@ -251,7 +252,7 @@ def test_several_labels_are_measured_by_their_precision():
     made = generalization(pets, **changes)
     state = jax.jit(made.task.init)(jax.random.key(0), next_batch(made.train_set))
     assert set(made.evals["test"](state).metrics) == {"precision"}
-    with pytest.raises(UserError, match="pets has 2 labels a record"):
+    with pytest.raises(UserError, match=r"pets has labels int32 \(2,\)"):
         generalization(pets, method__labels="attributes")
     task = generalization(pets, learner__sampling="random").task
     with pytest.raises(UserError, match=r"labels of shape \(2,\) each"):
@@ -266,19 +267,19 @@ def next_batch(pets):
 
 
 def probes(settings, pets):
-    settings.method = sections.probe(num_classes=2, crop_size=20, pooling="none")
+    settings.method = {"num_classes": 2, "crop_size": 20, "pooling": "none"}
     settings.init_from = {"classifier": "random"}
-    settings.eval = sections.probe_evals(crop_size=20)
-    small = alexnet(None, width=1 / 16, groups=1, stem_kernel=5, stem_stride=2)
-    return builders.linear_probes(settings, small, train=pets, test=pets)
+    settings.eval = {"test": {"crop_size": 20}}
+    small = functools.partial(alexnet, **SMALL_TRUNK)
+    return probe.build_experiment(settings, small, train=pets, test=pets)
 
 
 def fine_tuning(settings, pets):
     settings.method = {"crop_size": 20}
     settings.init_from = {"classifier": ""}
-    settings.eval = sections.supervised_evals(crop_size=20)
+    settings.eval.test = {"crop_size": 20}
     make = functools.partial(alexnet, width=1 / 16, fc_features=8)
-    return builders.supervised(settings, make, train=pets, test=pets)
+    return classify.build_experiment(settings, make, train=pets, test=pets)
 
 
 COMPUTED = {
@@ -286,7 +287,7 @@ COMPUTED = {
     "supervised": fine_tuning,
     "linear_probes": probes,
     "generalization": lambda settings, pets: generalization(
-        pets, learner=sections.learner(), compute=settings.compute
+        pets, learner={}, compute=settings.compute
     ),
 }
 
@@ -295,7 +296,7 @@ def traced_step(build, **changes):
     """Return the program of a step with some settings of ``compute``, as text."""
     pets = source([0, 1], count=24)
     settings = config(classes=("none", "lci"))
-    settings.compute = sections.compute(**changes)
+    settings.compute = changes
     task = build(settings, pets).task
     batch = {**pets.take(np.arange(8)), "id": np.arange(8, dtype=np.int32)}
     key = jax.random.key(0)
@@ -326,4 +327,4 @@ def test_every_builder_reads_the_section_compute(name):
 )
 def test_impossible_ways_to_compute_are_refused(change, told):
     with pytest.raises(UserError, match=told):
-        sections.compute(**change)
+        ComputeConfig(**change)

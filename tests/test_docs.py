@@ -27,6 +27,8 @@ CONFIGS = ROOT / "configs"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(ROOT.glob("docs/*.md"))]
 CHECKED = (
     "README.md",
+    "CONTRIBUTING.md",
+    "results.md",
     "paper_map.md",
     "deviations.md",
     "configuration.md",
@@ -115,7 +117,11 @@ def is_there(name):
     """Look up one backticked name; prose and formulas count as there."""
     name = re.sub(r"=.*", "", name)  # A setting with its value.
     name = re.sub(r"^T\.", "transforms.", name)
-    if " " in name or name.startswith((*OUTSIDE, "-", "'", "<")):
+    if (
+        " " in name
+        or re.search("<|>", name)
+        or name.startswith((*OUTSIDE, "-", "'", "<"))
+    ):
         return True
     file, _, test = name.partition("::")
     if test or name.startswith("test_"):
@@ -195,6 +201,51 @@ def test_every_difference_of_the_two_sides_is_in_the_table():
     for name, value in paper.items():
         if value != released[name]:
             assert f"`{name}`" in text, name
+
+
+# --- How to add a method
+
+
+def method_files():
+    """The files that CONTRIBUTING names for a new method."""
+    table = page("CONTRIBUTING.md").partition("## How to add a method")[2]
+    return re.findall(r"^\| `([^`]+)` \|", table.partition("**1.")[0], re.M)
+
+
+def test_contributing_names_what_a_method_touches():
+    assert method_files() == [
+        "jaxssl/methods/<name>.py",
+        "jaxssl/builders/<name>.py",
+        "configs/<name>_<dataset>.py",
+        "tests/methods/test_<name>.py",
+        "tests/tasks.py",
+        "jaxssl/report/sections/<evaluation>.py",
+        "experiments/table_<n>.py",
+        "CHANGELOG.md",
+    ]
+
+
+@pytest.mark.parametrize("method", ["transformations", "classify", "probe"])
+def test_every_method_has_the_files_that_contributing_names(method):
+    for name in method_files():
+        pattern = re.sub(r"<(?!name)\w+>", "*", name).replace("<name>", method)
+        assert list(ROOT.glob(pattern)), pattern
+
+
+def test_no_shared_module_names_a_method():
+    """Else a new method would have to be entered there."""
+    builders = {path.stem for path in (ROOT / "jaxssl/builders").glob("*.py")}
+    methods = {path.stem for path in (ROOT / "jaxssl/methods").glob("*.py")}
+    for path in (ROOT / "jaxssl").rglob("*.py"):
+        if path.parent.name not in ("methods", "builders"):
+            text = path.read_text()
+            for name in (methods & builders) - {"__init__"}:
+                assert f"methods.{name}" not in text, path
+                assert f"builders.{name}" not in text, path
+
+
+def test_the_readme_is_a_page_for_who_arrives():
+    assert len(page("README.md").splitlines()) <= 200
 
 
 # --- Python
@@ -346,7 +397,8 @@ def check_python(words, monkeypatch):
         assert module.rows(args.size)
     else:
         assert script.exists()
-        assert set(words[2:]) <= set(re.findall(r'"(--\w+)"', script.read_text()))
+        flags = {word for word in words[2:] if word.startswith("-")}
+        assert flags <= set(re.findall(r'"(--\w+)"', script.read_text()))
 
 
 def check_pip(words):

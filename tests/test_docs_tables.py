@@ -1,4 +1,4 @@
-"""README's tables hold what was measured, and its figure what the transforms do."""
+"""The tables of docs hold what was measured; the README's figure shows transforms."""
 
 import functools
 import importlib.util
@@ -14,7 +14,7 @@ from tests import faults
 from tests.faults import FAULTS, Ledger
 
 ROOT = Path(__file__).parent.parent
-README = ROOT / "README.md"
+PAGE = ROOT / "docs" / "results.md"
 
 
 def load_script(name):
@@ -29,12 +29,51 @@ def make_tables():
     return load_script("make_tables")
 
 
-def _readme(text, results):
-    return make_tables().fill(text, make_tables().PAGES[README], results)
+def _page(text, results):
+    return make_tables().fill(text, make_tables().PAGES[PAGE], results)
 
 
-def test_tables_are_those_of_the_stored_results():
+@pytest.fixture(autouse=True)
+def code(monkeypatch):
+    """The tree's code has one hash for every row: computing the real ones is slow."""
+
+    def same(table, size):
+        rows = make_tables().expected_rows(table, size)
+        return {row.name: "now" for row in rows}
+
+    monkeypatch.setattr(make_tables(), "code_hashes", same)
+
+
+def test_tables_are_those_of_the_stored_results(capsys):
     make_tables().main(["--check"])
+    assert "table_4_2: 9 of 9 rows are stale" in capsys.readouterr().out
+
+
+def test_marks_of_stale_rows_are_no_error_but_are_told(tmp_path, monkeypatch, capsys):
+    fresh = tmp_path / "results.md"
+    fresh.write_text(make_tables().without_marks(PAGE.read_text()))
+    assert "| Rot |" in fresh.read_text()
+    pages = make_tables().PAGES
+    monkeypatch.setattr(make_tables(), "PAGES", {fresh: pages[PAGE]})
+    make_tables().main(["--check"])
+    assert "results.md: other rows are stale now" in capsys.readouterr().out
+
+
+def test_a_row_of_other_code_is_marked_and_no_other(tmp_path):
+    stored = json.loads((make_tables().RESULTS / "table_4_2_cpu.json").read_text())
+    for row in stored["rows"]:
+        row["measured"]["code_sha256"] = ["now"]
+    stored["rows"][3]["measured"] |= {
+        "code_sha256": ["now", "then"],
+        "commit": ["a" * 40],
+    }
+    (tmp_path / "table_4_2_cpu.json").write_text(json.dumps(stored))
+    table = make_tables().TABLES["table_4_2_cpu"](tmp_path)
+    assert [line[:9] for line in table.splitlines() if "†" in line] == [
+        "| Rot † |",
+        "† stale: ",
+    ]
+    assert "† stale: measured on the code of aaaaaaa; the code" in table
 
 
 def test_a_stored_result_fills_its_rows_and_leaves_the_others(tmp_path):
@@ -46,6 +85,7 @@ def test_a_stored_result_fills_its_rows_and_leaves_the_others(tmp_path):
         "pretext": [0.8, 0.01],
         "steps": 3000,
         "train_seconds": [60.0, 120.0, 180.0],
+        "measured": {"code_sha256": ["now"], "commit": ["0123456789"]},
     }
     untrained = row | {"name": "Random", "pretext": None, "steps": 0}
     result = {
@@ -57,7 +97,7 @@ def test_a_stored_result_fills_its_rows_and_leaves_the_others(tmp_path):
     (tmp_path / "table_4_2_cpu.json").write_text(json.dumps(result))
     best = row | {"name": "Rot + Warp + LCI"}
     (tmp_path / "table_4_2_paper.json").write_text(json.dumps({"rows": [best]}))
-    text = _readme(README.read_text(), tmp_path)
+    text = _page(PAGE.read_text(), tmp_path)
     lines = text.splitlines()
     conv = "51.0 ± 0.2 | 52.0 ± 0.2 | 53.0 ± 0.2 | 54.0 ± 0.2 | 55.0 ± 0.2"
     assert f"| Rot | {conv} | 80.0 ± 1.0 | 3,000 | 2 |" in lines
@@ -67,18 +107,18 @@ def test_a_stored_result_fills_its_rows_and_leaves_the_others(tmp_path):
     assert told + "3 seeds" in text
     table = next(line for line in lines if line.startswith("| 4.2 |"))
     assert table.endswith("| 59.2 69.7 71.9 73.1 73.7 | 51.0 52.0 53.0 54.0 55.0 |")
-    assert _readme(text, tmp_path) == text
+    assert _page(text, tmp_path) == text
 
 
 def test_an_outdated_table_is_noticed(tmp_path, monkeypatch):
-    old = tmp_path / "README.md"
-    old.write_text(README.read_text().replace("| Random |", "| Chance |"))
+    old = tmp_path / "results.md"
+    old.write_text(PAGE.read_text().replace("| Random † |", "| Chance † |"))
     pages = make_tables().PAGES
-    monkeypatch.setattr(make_tables(), "PAGES", {old: pages[README]})
-    with pytest.raises(SystemExit, match=r"README\.md is out of date; .*tables\.py"):
+    monkeypatch.setattr(make_tables(), "PAGES", {old: pages[PAGE]})
+    with pytest.raises(SystemExit, match=r"results\.md is out of date; .*tables\.py"):
         make_tables().main(["--check"])
     make_tables().main([])
-    assert old.read_text() == README.read_text()
+    assert old.read_text() == PAGE.read_text()
 
 
 def test_faults_of_all_tests_are_added_and_others_say_so(tmp_path):

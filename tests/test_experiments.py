@@ -1,6 +1,7 @@
 """The experiments' scripts: what they would run, and the tables they print."""
 
 import argparse
+import ast
 import importlib.util
 import json
 import sys
@@ -14,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxssl.report import thesis as report_thesis
 from jaxssl.report.sections import labels as report_labels
 from jaxssl.run import config_file
 
@@ -112,6 +114,18 @@ def launch(*earlier, platform="cpu", kind="cpu", count=1, cpus=8):
     return {"devices": devices, "earlier": [*earlier]}
 
 
+def write_metrics(path, values):
+    """Write what an evaluation found as the command does."""
+    metrics = {
+        name: {"value": value, "unit": "share"} for name, value in values.items()
+    }
+    path.write_text(json.dumps({"step": 9, "seconds": 1.0, "metrics": metrics}))
+
+
+def hashes(rows):
+    return {row.name: f"hash of {row.config}" for row in rows}
+
+
 def test_chapter_8_keeps_the_last_and_the_best_epoch(tmp_path, monkeypatch):
     runner, labels = load("runner"), load("labels")
     monkeypatch.setattr(labels, "runner", runner)
@@ -144,10 +158,10 @@ def test_chapter_8_keeps_the_last_and_the_best_epoch(tmp_path, monkeypatch):
         }
         for name in flags["--evals"].split(","):
             (workdir / "evals" / f"{name}.npz").touch()
-            scalars = json.dumps({"scalars": found.get(name, {})})
-            (workdir / "evals" / f"{name}.json").write_text(scalars)
+            write_metrics(workdir / "evals" / f"{name}.json", found.get(name, {}))
 
     monkeypatch.setattr(runner, "_jaxssl", fake)
+    monkeypatch.setattr(runner, "code_hashes", hashes)
     needs = {"noise.file": ("First", "evals/predictions.npz")}
     rows = [
         labels.row("Second", "b.py")._replace(needs=needs),
@@ -192,13 +206,14 @@ def test_rows_are_run_once_and_every_finished_row_is_kept(tmp_path, monkeypatch)
             (workdir / "metrics.jsonl").write_text(log)
             (workdir / "run.json").write_text(json.dumps(launch(launch(cpus=2))))
             return
-        scalars = {"scalars": {"accuracy": 0.5, **dict.fromkeys(runner.ENDPOINTS, 0.4)}}
+        values = {"accuracy": 0.5, **dict.fromkeys(runner.ENDPOINTS, 0.4)}
         for name in flags["--evals"].split(","):
             both = "--random_init" in words
             for place in ("evals", "evals/random_init")[: 1 + both]:
-                (workdir / place / f"{name}.json").write_text(json.dumps(scalars))
+                write_metrics(workdir / place / f"{name}.json", values)
 
     monkeypatch.setattr(runner, "_jaxssl", fake)
+    monkeypatch.setattr(runner, "code_hashes", hashes)
     rows = [
         runner.Row("Random", "a.py", untrained=True),
         runner.Row("A", "a.py"),
@@ -218,6 +233,9 @@ def test_rows_are_run_once_and_every_finished_row_is_kept(tmp_path, monkeypatch)
     assert [row["name"] for row in found] == ["Random", "A", "B"]
     assert [row["pretext"] for row in found] == [None, [0.5, 0.0], None]
     assert len(found[1]["measured"]["commit"]) == 1
+    assert found[1]["measured"]["code_scheme"] == ["imports"]
+    assert found[1]["measured"]["code_sha256"] == ["hash of a.py"]
+    assert found[2]["measured"]["code_sha256"] == ["hash of b.py"]
     assert found[1]["measured"]["hardware"] == [
         f"2 CPU cores ({machine()}) and 8 CPU cores ({machine()})"
     ]
@@ -241,37 +259,184 @@ def test_table_4_2_has_the_thesis_eight_rows_in_its_order():
     ]
 
 
-def hash_of(tmp_path, monkeypatch, file, text):
+FILES = {
+    "configs/first.py": "import base\nfrom jaxssl.methods import first\n",
+    "configs/base.py": "from jaxssl import transforms as T\nT.warp\n",
+    "configs/second.py": "from jaxssl.methods.second import STEP\n",
+    "jaxssl/__init__.py": "",
+    "jaxssl/methods/__init__.py": "",
+    "jaxssl/methods/first.py": "def step():\n    from jaxssl import late\n",
+    "jaxssl/methods/second.py": "import jaxssl.losses\nSTEP = 1\n",
+    "jaxssl/losses.py": "SCALE = 1\n",
+    "jaxssl/late.py": "LATE = 1\n",
+    "jaxssl/transforms/__init__.py": (
+        "from jaxssl.transforms.turns import turn\n"
+        "from jaxssl.transforms.warps import warp\n"
+    ),
+    "jaxssl/transforms/turns.py": "def turn(): ...\n",
+    "jaxssl/transforms/warps.py": "def warp(): ...\n",
+    "jaxssl/data/folder.py": "SIDE = 1\n",
+    "jaxssl/data/tfds_source.py": "SIDE = 1\n",
+    "jaxssl/train/loop.py": "from jaxssl.checkpoint import store\n",
+    "jaxssl/checkpoint/store.py": "EVERY = 1\n",
+    "jaxssl/run/evaluation.py": "from jaxssl.report import page\n",
+    "jaxssl/report/page.py": "WIDTH = 1\n",
+}
+"""A small repository. The first config reads a folder, the second a TFDS data set."""
+
+
+class Tree:
+    """The small repository, and the hashes of its configs."""
+
+    def __init__(self, root, provenance):
+        self.root, self.provenance = root, provenance
+        for file, text in FILES.items():
+            self.write(file, text)
+
+    def write(self, file, text):
+        (self.root / file).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / file).write_text(text)
+
+    def hashes(self):
+        code_hash = self.provenance.code_hash
+        return (
+            code_hash(["configs/first.py"], ["folder"]),
+            code_hash(["configs/second.py"], ["tfds:stl10"]),
+        )
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch):
     provenance = load("provenance")
     monkeypatch.setattr(provenance, "ROOT", tmp_path)
-    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / file).write_text(text)
-    return provenance.code_hash()
+    return Tree(tmp_path, provenance)
 
 
 @pytest.mark.parametrize(
-    "file",
+    ("file", "changed"),
     [
-        "jaxssl/models/net.py",
-        "jaxssl/builders/labels.py",
-        "jaxssl/losses.py",
-        "jaxssl/keys.py",
-        "jaxssl/settings.py",
-        "configs/classify.py",
+        ("configs/first.py", (True, False)),
+        ("configs/base.py", (True, False)),
+        ("jaxssl/methods/first.py", (True, False)),
+        ("jaxssl/methods/second.py", (False, True)),
+        ("jaxssl/losses.py", (False, True)),
+        ("jaxssl/late.py", (True, False)),
+        ("jaxssl/transforms/warps.py", (True, False)),
+        ("jaxssl/transforms/turns.py", (False, False)),
+        ("jaxssl/data/folder.py", (True, False)),
+        ("jaxssl/data/tfds_source.py", (False, True)),
+        ("jaxssl/checkpoint/store.py", (True, True)),
+        ("jaxssl/report/page.py", (False, False)),
     ],
 )
-def test_the_code_hash_ignores_comments_and_sees_code(tmp_path, monkeypatch, file):
-    first = hash_of(tmp_path, monkeypatch, file, '"""Doc."""\nWIDTH = 1\n"""Of it."""')
-    other = '"""Other."""\n# why\nWIDTH = 1\n"""Else."""'
-    assert hash_of(tmp_path, monkeypatch, file, other) == first
-    assert hash_of(tmp_path, monkeypatch, file, '"""Doc."""\nWIDTH = 2\n') != first
+def test_a_changed_line_changes_the_hashes_of_what_imports_it(tree, file, changed):
+    before = tree.hashes()
+    tree.write(file, FILES[file] + "ANOTHER = 2\n")
+    after = tree.hashes()
+    assert tuple(b != a for b, a in zip(before, after, strict=True)) == changed
 
 
-@pytest.mark.parametrize("file", ["jaxssl/report/page.py", "jaxssl/cli/train.py"])
-def test_the_code_hash_spares_what_changes_no_number(tmp_path, monkeypatch, file):
-    texts = ("WIDTH = 1", "WIDTH = 2")
-    hashes = {hash_of(tmp_path, monkeypatch, file, text) for text in texts}
-    assert len(hashes) == 1
+def test_comments_docstrings_and_layout_change_no_hash(tree):
+    before = tree.hashes()
+    text = '''"""Doc."""\n# why\nSCALE = (\n    1\n)\n"""Of it."""\n'''
+    tree.write("jaxssl/losses.py", text)
+    assert tree.hashes() == before
+
+
+def test_a_new_method_changes_no_hash(tree):
+    before = tree.hashes()
+    tree.write("jaxssl/methods/third.py", "from jaxssl import losses\n")
+    tree.write("jaxssl/transforms/third.py", "def third(): ...\n")
+    package = "jaxssl/transforms/__init__.py"
+    tree.write(package, FILES[package] + "from jaxssl.transforms.third import third\n")
+    assert tree.hashes() == before
+
+
+def test_a_package_that_is_used_whole_counts_whole(tree):
+    tree.write("configs/base.py", "from jaxssl import transforms\nuse(transforms)\n")
+    before = tree.hashes()
+    tree.write("jaxssl/transforms/turns.py", "def turn(): return 1\n")
+    assert tree.hashes()[0] != before[0]
+
+
+def test_a_missing_root_is_no_hash_of_less(tree):
+    (tree.root / "jaxssl/train/loop.py").unlink()
+    with pytest.raises(FileNotFoundError, match=r"jaxssl\.train\.loop"):
+        tree.hashes()
+
+
+def test_chapters_do_not_share_their_methods():
+    provenance = load("provenance")
+    methods = {
+        "transformations_fashion_on_photos": {"transformations"},
+        "classify_fashion_mnist": {"bilevel", "classify"},
+    }
+    for name, own in methods.items():
+        files = provenance.closure([f"configs/{name}.py"])
+        covered = {file.relative_to(ROOT / "jaxssl").as_posix() for file in files[1:]}
+        for method in ("transformations", "bilevel", "classify"):
+            assert (f"methods/{method}.py" in covered) == (method in own), method
+
+
+def test_a_row_covers_the_code_of_the_rows_that_it_needs():
+    runner = load("runner")
+    first = runner.Row("First", "configs/classify_fashion_mnist.py:mlp,sgd")
+    config = "configs/transformations_fashion_on_photos.py:rot"
+    needs = {"init_from.classifier": ("First", "")}
+    alone, second = (runner.Row("Second", config, needs=n) for n in ({}, needs))
+    hashes = runner.code_hashes([first, second])
+    assert hashes["First"] != hashes["Second"]
+    assert runner.code_hashes([alone])["Second"] not in hashes.values()
+
+
+def _runs_code(node):
+    if isinstance(node, ast.Expr):
+        return not isinstance(node.value, ast.Constant)
+    if isinstance(node, ast.Assign):
+        return node.targets[0].id not in ("__all__", "__version__")
+    return not isinstance(
+        node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef
+    )
+
+
+def test_a_package_that_an_import_passes_through_runs_nothing():
+    """Else what its file does would count for no hash."""
+    for path in (ROOT / "jaxssl").rglob("__init__.py"):
+        if path.relative_to(ROOT / "jaxssl").parts[0] not in ("cli", "report"):
+            tree = ast.parse(path.read_text())
+            assert [ast.unparse(n) for n in tree.body if _runs_code(n)] == [], path
+
+
+def test_the_thesis_numbers_are_the_reports():
+    thesis = load("thesis")
+    rows = thesis.TABLES["4.2"]["rows"]
+    for name, numbers in report_thesis.TABLE_4_2.items():
+        assert tuple(rows[name].values()) == numbers
+        assert tuple(rows[name]) == report_thesis.LAYERS
+    assert list(rows) == list(report_thesis.TABLE_4_2)
+
+
+def test_the_thesis_gaps_are_what_its_accuracies_say():
+    """A mistyped number would break the difference."""
+    gaps = 0
+    for table in load("thesis").TABLES.values():
+        for numbers in table["rows"].values():
+            if "gap" in numbers:
+                gap = numbers["fit"] - numbers["last"]
+                assert numbers["gap"] == pytest.approx(gap, abs=0.011)
+                gaps += 1
+    assert gaps == 14
+
+
+def test_every_row_of_a_thesis_table_has_its_numbers():
+    own = {"Ghost batches", "Labeller", "Supervised"}
+    thesis = load("thesis")
+    for number in ("4.1", "4.2", "8.1", "8.2", "8.3", "8.4"):
+        for row in load(f"table_{number.replace('.', '_')}").rows("paper"):
+            is_ours = row.name.rpartition(": ")[2].partition(" (clean)")[0] in own
+            is_ours = is_ours or row.name.startswith("Ghost batches")
+            assert bool(row.thesis) != is_ours, row.name
+            assert row.thesis == thesis.numbers(number, row.name)
 
 
 def test_hardware_is_that_of_the_run(tmp_path):
@@ -368,13 +533,13 @@ def test_runs_that_need_one_do_not_make_it_at_the_same_time(
             (asked,) = [w.partition("=")[2] for w in words if "--evals" in w]
             for name in asked.split(","):
                 (workdir / "evals" / f"{name}.npz").touch()
-                scalars = {"accuracy": 0.5, "labels": 0.5}
-                file = workdir / "evals" / f"{name}.json"
-                file.write_text(json.dumps({"scalars": scalars}))
+                values = {"accuracy": 0.5, "labels": 0.5}
+                write_metrics(workdir / "evals" / f"{name}.json", values)
         with here:
             busy.remove(workdir)
 
     monkeypatch.setattr(runner, "_jaxssl", fake)
+    monkeypatch.setattr(runner, "code_hashes", hashes)
     needs = {"noise.file": ("Labeller", "evals/predictions.npz")}
     row = partial(runner.Row, evals=("test",))
     rows = [
@@ -398,16 +563,16 @@ def test_runs_that_need_one_do_not_make_it_at_the_same_time(
 
 def done(row, seeds):
     """A row of results, of which the table looks at nothing."""
-    keys = ("hardware", "date", "commit", "code_sha256")
-    measured = {key: ["x"] for key in keys}
+    measured = {key: ["x"] for key in load("runner").ORIGIN}
     return {"name": row.name, "seeds": list(seeds), "measured": measured}
 
 
 @pytest.mark.parametrize("path", RESULTS, ids=lambda p: p.stem)
 def test_stored_results_say_where_they_come_from(path):
     result = json.loads(path.read_text())
-    for key in ("hardware", "date", "commit", "code_sha256", "command", "rows"):
+    for key in (*load("runner").ORIGIN, "command", "rows"):
         assert result[key], key
+    assert result["code_scheme"] in ("package", "imports")
     # One seed of CifarNet is what fits; its page says so and claims no gain.
     least = 1 if path.stem == "figure_8_3_cpu" else 3
     for row in result["rows"]:

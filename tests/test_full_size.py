@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from jaxssl import builders
+from jaxssl.builders import common
 from jaxssl.data import generated, pipeline
 from jaxssl.run import config_file
 
@@ -19,10 +19,10 @@ CONFIGS = Path(__file__).parent.parent / "configs"
 GENERATED = 192
 
 
-def generate(section, *splits):
-    """Stand in for ``builders.load_splits``; few test images, so evaluations end."""
-    options = {k: v for k, v in section.items() if k not in ("name", "data_dir")}
-    name = section.name.removeprefix("tfds:")
+def generate(config, *splits):
+    """Stand in for ``common.load_splits``; few test images, so evaluations end."""
+    options = {k: v for k, v in config.data.items() if k not in ("name", "data_dir")}
+    name = config.data.name.removeprefix("tfds:")
     counts = {"test": GENERATED, "validation": GENERATED}
     return [
         generated.load(name, split=s, num_records=counts.get(s, 16 * 1000), **options)
@@ -31,7 +31,7 @@ def generate(section, *splits):
 
 
 def build(name, monkeypatch, *overrides):
-    monkeypatch.setattr(builders, "load_splits", generate)
+    monkeypatch.setattr(common, "load_splits", generate)
     chosen = config_file.load(str(CONFIGS / name), overrides)
     return chosen.config, config_file.build(chosen)
 
@@ -148,7 +148,7 @@ def test_learners_take_a_step_and_an_evaluation(name, monkeypatch):
 def test_every_config_builds(path, monkeypatch):
     """Shapes only: the quick part of this file, in the default suite."""
     if "fashion" not in path.stem:
-        monkeypatch.setattr(builders, "load_splits", generate)
+        monkeypatch.setattr(common, "load_splits", generate)
     overrides = []
     if path.stem.startswith("probe"):
         overrides = ["--config.init_from.classifier=random"]

@@ -15,6 +15,9 @@ PACKAGE = Path(jaxssl.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
 LONGER_FUNCTIONS = {("train/loop.py", "train"): 120}
 
+LONGER_FILES = {"methods/transformations.py": 700, "methods/classify.py": 600}
+"""One paper is one file (docs/decisions/0004)."""
+
 
 def _parse(path):
     return ast.parse(path.read_text())
@@ -31,8 +34,8 @@ def _body_lines(function):
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_files_and_functions_stay_short(path):
     name = path.relative_to(PACKAGE).as_posix()
-    limit = 700 if name == "methods/transformations.py" else 400
-    assert len(path.read_text().splitlines()) <= limit
+    longest = LONGER_FILES.get(name, 400)
+    assert len(path.read_text().splitlines()) <= longest
     for node in ast.walk(_parse(path)):
         if isinstance(node, ast.FunctionDef):
             limit = LONGER_FUNCTIONS.get((name, node.name), 40)

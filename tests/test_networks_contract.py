@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxssl.models.network import compute_in, rematerialized
 from tests.networks import NETWORKS
 
 BATCH = 4
@@ -72,3 +73,13 @@ def test_every_parameter_gets_a_finite_gradient(built):
     for path, leaf in jax.tree.leaves_with_path(grads):
         assert bool(jnp.isfinite(leaf).all()), jax.tree_util.keystr(path)
         assert bool((leaf != 0).any()), jax.tree_util.keystr(path)
+
+
+def test_the_head_is_what_the_network_has_or_what_a_trunk_lacks(built):
+    network, params, _, _ = built
+    layers = set(network.head) & set(params)
+    assert layers in (set(network.head), set())
+    assert set(params) - layers
+    for wrapped in (compute_in(network, jnp.bfloat16), rematerialized(network)):
+        assert wrapped.head == network.head
+        assert wrapped.init is network.init

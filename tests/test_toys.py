@@ -105,3 +105,24 @@ def test_its_report_shows_what_it_has_and_asks_for_nothing_else(finished):
     assert expected in text
     if name == "poses":
         assert "%" not in text.split("mpjpe")[1][:200]
+
+
+def test_filling_statistics_leaves_averages_and_history_alone():
+    """Those of an untrained network; only what a forward pass moves may move."""
+    chosen = setup.set_up(config_file.load(str(TOYS / "gan.py")))
+    task, spec = chosen.experiment.task, chosen.spec()
+    mesh = meshes.make_mesh(meshes.MeshConfig(data=1))
+    abstract = state_init.make_abstract(task, spec, mesh)
+    fresh = state_init.init(task, spec, abstract, seed=chosen.seed)
+    untrained = state_init.make_untrained(
+        task,
+        chosen.experiment.train_set,
+        spec,
+        mesh,
+        batches=chosen.batches,
+        seed=chosen.seed,
+        num_steps=3,
+    )
+    assert jax.tree.leaves(fresh.extra)
+    for a, b in zip(jax.tree.leaves(fresh), jax.tree.leaves(untrained), strict=True):
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))

@@ -13,23 +13,28 @@ from jaxssl.distributed import coordination
 from jaxssl.errors import UserError
 from jaxssl.types import TrainState
 
-HEADS = frozenset({"fc1", "fc2", "logits"})  # Dense layers behind the features.
-
 
 def restore_players(
-    workdir: Path, players: Sequence[str], state: TrainState, say: text.Say
+    workdir: Path,
+    players: Sequence[str],
+    state: TrainState,
+    heads: Mapping[str, Sequence[str]],
+    say: text.Say,
 ) -> TrainState:
     """Take the parameters and statistics of some players from another run.
 
-    Dense layers of another size (``fc1``, ``fc2``, ``logits``) stay as they are in
-    ``state``, because another task may count other classes or see other crops; those
-    that ``state`` lacks are left out, as a frozen trunk has none. All else must fit.
+    A layer of a player's head keeps the values of ``state`` where its shape is another:
+    another task may count other classes or see other crops. A layer of the head that
+    ``state`` lacks is left out, as where the player is a frozen trunk. All other layers
+    must have the shapes and dtypes that the other run stored.
 
     Args:
       workdir: the other run's folder; its newest good checkpoint is read.
       players: whose arrays to take.
       state: where to put them; also gives shapes and shardings.
-      say: hears what was taken and which head was not.
+      heads: player to the names of the layers in its network's head
+        (`jaxssl.types.Network`); a player that is left out has no head.
+      say: hears what was taken, and which layers of a head were not.
 
     Returns:
       ``state`` with the players' ``params`` and ``stats`` replaced.
@@ -49,13 +54,13 @@ def restore_players(
         "params": {player: state.params[player] for player in players},
         "stats": {player: state.stats[player] for player in players},
     }
-    fresh = _find_fresh(ours, stored, players, folder)
+    fresh = _find_fresh(ours, stored, players, heads, folder)
     item = _prune(ours, {path for path in trees.describe(ours) if path not in fresh})
     with ocp.Checkpointer(
         ocp.PyTreeCheckpointHandler(),
         multiprocessing_options=checkpoints.make_options(),
     ) as checkpointer:
-        found = checkpointer.restore(
+        restored = checkpointer.restore(
             folder / checkpoints.ITEM,
             args=ocp.args.PyTreeRestore(
                 item=item,
@@ -63,11 +68,11 @@ def restore_players(
                 partial_restore=True,
             ),
         )
-    merged = _graft(ours, found)
+    merged = _graft(ours, restored)
     say(f"{', '.join(players)}: initialised from step {step} of {workdir}.")
     for path in fresh:
-        there = trees.describe_leaf(stored.get(path))
-        say(f"{path} keeps its fresh values: it was {there} there.")
+        theirs = trees.describe_leaf(stored.get(path))
+        say(f"{path} keeps its fresh values: it was {theirs} there.")
     return state._replace(
         params={**state.params, **merged["params"]},
         stats={**state.stats, **merged["stats"]},
@@ -75,10 +80,10 @@ def restore_players(
 
 
 def _read_leaves(folder: Path) -> dict[str, list]:
-    """Read what another run saved; each process has to see its folder.
+    """Read which leaves another run saved.
 
     Raises:
-      UserError: this one does not.
+      UserError: this process does not see the folder.
     """
     try:
         return manifest.read_leaves(folder)
@@ -92,18 +97,22 @@ def _read_leaves(folder: Path) -> dict[str, list]:
 def _check_players(
     players: Sequence[str], state: TrainState, stored: Mapping, folder: Path
 ) -> None:
-    there = sorted({path.split("/")[1] for path in stored if path.startswith("params")})
+    theirs = {path.split("/")[1] for path in stored if path.startswith("params")}
     for player in players:
-        for place, names in (("this task", sorted(state.params)), (folder, there)):
+        for owner, names in (("this task", set(state.params)), (folder, theirs)):
             if player not in names:
                 raise UserError(
-                    f"init_from: {place} has no player {player!r}; it has "
-                    f"{', '.join(names)}."
+                    f"init_from: {owner} has no player {player!r}; it has "
+                    f"{', '.join(sorted(names))}."
                 )
 
 
 def _find_fresh(
-    ours: Mapping, stored: Mapping, players: Sequence[str], folder: Path
+    ours: Mapping,
+    stored: Mapping,
+    players: Sequence[str],
+    heads: Mapping[str, Sequence[str]],
+    folder: Path,
 ) -> list[str]:
     """Return the leaves of a head that does not fit; raise if anything else differs."""
     wanted = trees.describe(ours)
@@ -113,13 +122,16 @@ def _find_fresh(
         path for path in [*wanted, *extra] if stored.get(path) != wanted.get(path)
     ]
     for path in differing:
-        if HEADS.isdisjoint(path.split("/")):
-            there, here = (
+        _, player, *layers = path.split("/")
+        head = heads.get(player, ())
+        if not layers or layers[0] not in head:
+            theirs, mine = (
                 trees.describe_leaf(leaves.get(path)) for leaves in (stored, wanted)
             )
+            exception = f"; only its head may differ: {', '.join(head)}" if head else ""
             raise UserError(
-                f"init_from: {path} is {there} in {folder}, but this config asks for "
-                f"{here}. Use the same network."
+                f"init_from: {path} is {theirs} in {folder}, but this config asks for "
+                f"{mine}. Use the same network{exception}."
             )
     return [path for path in differing if path in wanted]
 
@@ -136,11 +148,11 @@ def _prune(tree: Mapping, keep: set[str], prefix: str = "") -> dict:
     return kept
 
 
-def _graft(tree: Any, found: Any) -> Any:
-    """Replace the leaves of nested dicts by those that were found."""
+def _graft(tree: Any, restored: Any) -> Any:
+    """Replace the leaves of nested dicts by those that were restored."""
     if not isinstance(tree, Mapping):
-        return found
+        return restored
     return {
-        name: _graft(value, found[name]) if name in found else value
+        name: _graft(value, restored[name]) if name in restored else value
         for name, value in tree.items()
     }

@@ -27,6 +27,27 @@ def choice(field: str, value: str, allowed: Iterable[str]) -> None:
         )
 
 
+def split_variant(variant: str, **parts: Iterable[str]) -> list[str]:
+    """Split ``a,b`` into its parts and check each.
+
+    Args:
+      variant: what stood behind the colon of ``--config=FILE:variant``.
+      **parts: what each part is called, and the names that it may be.
+
+    Returns:
+      As many names as there are parts.
+
+    Raises:
+      UserError: a part is missing or not among the allowed names, or there are more.
+    """
+    names = variant.split(",")
+    if len(names) != len(parts):
+        raise UserError(f"the variant is {variant!r}; it must be {','.join(parts)}.")
+    for name, (part, allowed) in zip(names, parts.items(), strict=True):
+        choice(f"the variant's {part}", name, allowed)
+    return names
+
+
 def local_path(field: str, given: str) -> None:
     """Raise if a path is a URL; as a path it would become a folder ``gs:``.
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from jaxssl.config import checks
+from jaxssl.config import fields
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,11 +19,8 @@ class ComputeConfig:
         part at a time, so with them it is another training than with 1.
     """
 
-    dtype: str = "float32"
+    dtype: str = fields.choice("float32", ("float32", "bfloat16"))
     remat: bool = False
-    micro_batches: int = 1
+    micro_batches: int = fields.number(1, at_least=1)
 
-    def __post_init__(self) -> None:
-        """Raise UserError for a type that is not offered, or less than one part."""
-        checks.choice("dtype", self.dtype, ("float32", "bfloat16"))
-        checks.at_least_one(micro_batches=self.micro_batches)
+    __post_init__ = fields.validate

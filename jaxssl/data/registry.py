@@ -54,7 +54,7 @@ def load(
       UserError: an unknown name or option, missing or unreadable files, with what to
         run or where to put them.
     """
-    loader = _loader(name)
+    loader = find_loader(name)
     if data_dir is not None:
         options["data_dir"] = data_dir
     allowed = [p for p in inspect.signature(loader).parameters if p != "split"]
@@ -81,7 +81,12 @@ def check_name(name: str) -> None:
         )
 
 
-def _loader(name: str) -> Callable[..., Source]:
+def find_loader(name: str) -> Callable[..., Source]:
+    """Return the ``load`` of a data set's module.
+
+    Raises:
+      UserError: there is no such data set, or a package is missing that it needs.
+    """
     check_name(name)
     family, _, rest = name.partition(":")
     module = FAMILIES[family] if rest else name

@@ -4,16 +4,8 @@ import numpy as np
 
 from jaxssl.data.source import Source
 from jaxssl.evals.extract import PredictFns, Prepare
-from jaxssl.evals.logits import mean_softmax, predict_logits
-from jaxssl.types import (
-    SHARE,
-    Eval,
-    EvalResult,
-    Float,
-    Int,
-    Metric,
-    TrainState,
-)
+from jaxssl.evals.logits import Arrays, logits_eval, mean_softmax
+from jaxssl.types import SHARE, Eval, EvalResult, Float, Int, Metric
 
 
 def accuracy(
@@ -39,16 +31,11 @@ def accuracy_eval(
       An evaluation with the metric ``accuracy``, or one by name.
     """
 
-    def run(state: TrainState) -> EvalResult:
-        logits, records = predict_logits(
-            predict_fns, state, source, prepare, batch_size=batch_size
-        )
-        metrics = {
-            name or "accuracy": Metric(
-                accuracy(x, records["label"]), SHARE, True, chance=1 / x.shape[-1]
-            )
-            for name, x in logits.items()
-        }
+    def measure(logits: Arrays, records: Arrays) -> EvalResult:
+        metrics = {}
+        for name, x in logits.items():
+            value, chance = accuracy(x, records["label"]), 1 / x.shape[-1]
+            metrics[name or "accuracy"] = Metric(value, SHARE, True, chance)
         return EvalResult(metrics, {})
 
-    return run
+    return logits_eval(measure, predict_fns, source, prepare, batch_size=batch_size)

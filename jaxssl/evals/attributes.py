@@ -4,14 +4,13 @@ References:
   Table 4.3 of the thesis.
 """
 
-import jax
 import numpy as np
 
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
 from jaxssl.evals.average_precision import average_precisions, mean_precision
-from jaxssl.evals.feature_bank import FeatureBank, Features, standardized
-from jaxssl.evals.linear_probe import LinearProbeConfig, fit_probe, sigmoid_loss
+from jaxssl.evals.feature_bank import FeatureBank, Features
+from jaxssl.evals.linear_probe import LinearProbeConfig, probe_logits, sigmoid_loss
 from jaxssl.types import Eval, EvalResult, Float, TrainState
 
 
@@ -34,19 +33,17 @@ def attribute_probes(
     References:
       Table 4.3 of the thesis; its loss is not given, sigmoid cross-entropy is assumed.
     """
-    labels, test_labels = _attribute_labels(train), _attribute_labels(test)
-    precisions = {}
-    for endpoint, rows in train.endpoints.items():
-        x, x_test = standardized(rows, test.endpoints[endpoint])
-        probe = fit_probe(
-            *jax.device_put((x, labels)),
-            num_outputs=labels.shape[1],
-            config=config,
-            loss_fn=sigmoid_loss,
-        )
-        weights, bias = jax.device_get(probe)
-        precisions[endpoint] = average_precisions(x_test @ weights + bias, test_labels)
-    return precisions
+    labels, test_labels = (_attribute_labels(x) for x in (train, test))
+    logits = probe_logits(
+        train,
+        test,
+        num_outputs=labels.shape[1],
+        config=config,
+        loss_fn=sigmoid_loss,
+    )
+    return {
+        endpoint: average_precisions(x[:, 0], test_labels) for endpoint, x in logits
+    }
 
 
 def _attribute_labels(features: Features) -> np.ndarray:

@@ -4,16 +4,8 @@ import numpy as np
 
 from jaxssl.data.source import Source
 from jaxssl.evals.extract import PredictFns, Prepare
-from jaxssl.evals.logits import predict_logits
-from jaxssl.types import (
-    SHARE,
-    Eval,
-    EvalResult,
-    Float,
-    Metric,
-    Shaped,
-    TrainState,
-)
+from jaxssl.evals.logits import Arrays, logits_eval
+from jaxssl.types import SHARE, Eval, EvalResult, Float, Metric, Shaped
 
 
 def average_precision(
@@ -70,10 +62,7 @@ def precision_eval(
       attributes; the arrays hold each attribute's.
     """
 
-    def run(state: TrainState) -> EvalResult:
-        logits, records = predict_logits(
-            predict_fns, state, source, prepare, batch_size=batch_size
-        )
+    def measure(logits: Arrays, records: Arrays) -> EvalResult:
         arrays = {}
         for name, x in logits.items():
             scores = (0.5 + 0.5 * np.tanh(0.5 * x)).mean(axis=1)  # Stable sigmoid.
@@ -81,4 +70,4 @@ def precision_eval(
         metrics = {name: mean_precision(x) for name, x in arrays.items()}
         return EvalResult(metrics, arrays)
 
-    return run
+    return logits_eval(measure, predict_fns, source, prepare, batch_size=batch_size)

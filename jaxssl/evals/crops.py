@@ -4,7 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from jaxssl.config import checks
+from jaxssl.config import checks, fields
 from jaxssl.errors import UserError
 from jaxssl.types import Array, Batch, Shaped
 
@@ -24,12 +24,10 @@ class CenterCrops:
       views: ``center``, ``five`` or ``ten``; see `VIEWS`.
     """
 
-    size: int
-    views: str = "center"
+    size: int = fields.number(at_least=1)
+    views: str = fields.choice("center", VIEWS)
 
-    def __post_init__(self) -> None:
-        checks.positive(self, "size")
-        checks.choice("views", self.views, VIEWS)
+    __post_init__ = fields.validate
 
     def __call__(self, batch: Batch) -> Array:
         """Cut the crops of ``batch["image"]``, any dtype (b, h, w, c).

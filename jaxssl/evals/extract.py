@@ -78,12 +78,7 @@ def extract(
     for batch, mask in pipeline.epoch(source, batch_size=batch_size):
         _append(records, {name: batch[name] for name in names}, mask, limits)
         _append(outputs, forward(state, _place(batch, state)), mask, limits)
-    return Extracted(
-        *(
-            {name: np.concatenate(parts) for name, parts in columns.items()}
-            for columns in (outputs, records)
-        )
-    )
+    return Extracted(_joined(outputs), _joined(records))
 
 
 def check_arrays(source: Source, names: Sequence[str]) -> None:
@@ -136,3 +131,7 @@ def _append(
         room = limits[name] - sum(map(len, parts)) if name in limits else len(rows)
         if room > 0:
             parts.append(jax.device_get(rows)[mask][:room])
+
+
+def _joined(columns: Mapping[str, list[np.ndarray]]) -> dict[str, np.ndarray]:
+    return {name: np.concatenate(parts) for name, parts in columns.items()}

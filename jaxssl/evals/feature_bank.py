@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxssl.config import checks
+from jaxssl.config import fields
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
 from jaxssl.evals.extract import Forward, Prepare, extract, over_views
@@ -53,18 +53,13 @@ class FeatureConfig:
         in memory, 27 kB an image with five endpoints.
     """
 
-    crop_size: int
-    batch_size: int = 256
-    max_cells: int = 4
-    max_dims: int = 1536
-    train_images: int = 0
+    crop_size: int = fields.number(at_least=1)
+    batch_size: int = fields.number(256, at_least=1)
+    max_cells: int = fields.number(4, at_least=1)
+    max_dims: int = fields.number(1536, at_least=1)
+    train_images: int = fields.number(0, at_least=0)
 
-    def __post_init__(self) -> None:
-        checks.positive(self, "crop_size", "batch_size", "max_cells", "max_dims")
-        if self.train_images < 0:
-            raise UserError(
-                f"train_images is {self.train_images}; it must be 0 (all) or more."
-            )
+    __post_init__ = fields.validate
 
 
 def bounded_pools(*, max_cells: int = 4, max_dims: int = 1536) -> PoolRule:
@@ -136,8 +131,7 @@ class FeatureBank:
           ``prepare`` gives one view.
         """
         leaves = jax.tree.leaves((state.params, state.stats))
-        same = len(leaves) == len(self._leaves)
-        if not (same and all(map(_is, leaves, self._leaves))):
+        if [*map(id, leaves)] != [*map(id, self._leaves)]:
             self._leaves, self._features = leaves, {}
         prepare = prepare or self._prepare
         key = id(source), prepare
@@ -155,10 +149,7 @@ class FeatureBank:
             batch_size=self._batch_size,
             optional=("label",),
         )
-        endpoints = {
-            endpoint: x[:, 0] if x.shape[1] == 1 else x
-            for endpoint, x in outputs.items()
-        }
+        endpoints = {n: x[:, 0] if x.shape[1] == 1 else x for n, x in outputs.items()}
         return Features(endpoints, records.get("label"), records["id"])
 
     def _pooled(self, state: TrainState, inputs: Any) -> dict[str, Array]:
@@ -179,10 +170,6 @@ class FeatureBank:
         return pooled
 
 
-def _is(a: Any, b: Any) -> bool:
-    return a is b
-
-
 def class_labels(features: Features, evaluation: str) -> Int[np.ndarray, " n"]:
     """Return one class a record.
 
@@ -193,17 +180,14 @@ def class_labels(features: Features, evaluation: str) -> Int[np.ndarray, " n"]:
     Raises:
       UserError: the records have no label, or several 0/1 labels each.
     """
-    if features.labels is None:
+    labels = features.labels
+    if labels is None or labels.ndim != 1:
+        kind = "no labels" if labels is None else f"labels of shape {labels.shape}"
         raise UserError(
-            f"{evaluation} needs one class a record; this data set has no labels. "
-            "Leave the evaluation out."
+            f"{evaluation} needs one class a record; this data set has {kind}. Leave "
+            "the evaluation out, or use attributes for several 0/1 labels a record."
         )
-    if features.labels.ndim != 1:
-        raise UserError(
-            f"{evaluation} needs one class a record; this data set has labels of shape "
-            f"{features.labels.shape}. Use attributes."
-        )
-    return features.labels
+    return labels
 
 
 def standardized(train: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...]:

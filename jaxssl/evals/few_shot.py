@@ -2,11 +2,10 @@
 
 import dataclasses
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 
-from jaxssl.config import checks
+from jaxssl.config import fields
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
 from jaxssl.evals.feature_bank import FeatureBank, Features, class_labels, standardized
@@ -24,20 +23,12 @@ class FewShotConfig:
       seed: of the draws.
     """
 
-    shots: int = 10
-    num_draws: int = 5
-    ridge: float = 1.0
+    shots: int = fields.number(10, at_least=1)
+    num_draws: int = fields.number(5, at_least=1)
+    ridge: float = fields.number(1.0, above=0)
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        checks.positive(self, "shots", "num_draws", "ridge")
-
-
-class FewShotResult(NamedTuple):
-    """Accuracy over the draws, in [0, 1]: mean and standard deviation."""
-
-    mean: float
-    deviation: float
+    __post_init__ = fields.validate
 
 
 def ridge_classifier(
@@ -69,7 +60,7 @@ def ridge_classifier(
 
 def few_shot(
     train: Features, test: Features, *, config: FewShotConfig
-) -> dict[str, FewShotResult]:
+) -> dict[str, Metric]:
     """Classify from a few labels a class, by ridge regression on one-hot labels.
 
     The features are standardised with the statistics of the whole of ``train``, which
@@ -81,14 +72,16 @@ def few_shot(
       config: shots, draws and penalty.
 
     Returns:
-      Accuracy on ``test`` by endpoint.
+      Accuracy on ``test`` by endpoint, the mean over the draws; with its standard
+      deviation where there are several.
 
     Raises:
       UserError: a class of ``train`` has fewer than ``shots`` images.
     """
     labels, test_labels = (class_labels(x, "few_shot") for x in (train, test))
     draws = list(_draws(labels, config))
-    results = {}
+    chance = 1 / len(np.unique(labels))
+    metrics = {}
     for endpoint, rows in train.endpoints.items():
         x, x_test = standardized(rows, test.endpoints[endpoint])
         accuracies = []
@@ -99,10 +92,10 @@ def few_shot(
             scores = x_test @ weights.astype(np.float32) + bias
             guesses = classes[scores.argmax(axis=1)]
             accuracies.append((guesses == test_labels).mean())
-        results[endpoint] = FewShotResult(
-            float(np.mean(accuracies)), float(np.std(accuracies))
-        )
-    return results
+        spread = float(np.std(accuracies)) if config.num_draws > 1 else None
+        mean = float(np.mean(accuracies))
+        metrics[endpoint] = Metric(mean, SHARE, True, chance, spread)
+    return metrics
 
 
 def _draws(labels: np.ndarray, config: FewShotConfig) -> Iterator[np.ndarray]:
@@ -139,13 +132,7 @@ def few_shot_eval(
     """
 
     def run(state: TrainState) -> EvalResult:
-        features = bank(state, train)
-        results = few_shot(features, bank(state, test), config=config)
-        chance = 1 / len(np.unique(class_labels(features, "few_shot")))
-        metrics = {}
-        for endpoint, (mean, deviation) in results.items():
-            spread = deviation if config.num_draws > 1 else None
-            metrics[endpoint] = Metric(mean, SHARE, True, chance, spread)
+        metrics = few_shot(bank(state, train), bank(state, test), config=config)
         return EvalResult(metrics, {})
 
     return run

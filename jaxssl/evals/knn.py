@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxssl.config import checks
+from jaxssl.config import checks, fields
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
 from jaxssl.evals.extract import Prepare
@@ -35,14 +35,14 @@ class KnnConfig:
         experiment gives `knn_eval` the function that cuts them.
     """
 
-    ks: tuple[int, ...] = (1, 5, 10, 20, 50)
+    ks: tuple[int, ...] = fields.number((1, 5, 10, 20, 50), at_least=1)
     endpoint: str = "conv5"
-    views: str = "center"
+    views: str = fields.choice("center", ("center", "five"))
 
     def __post_init__(self) -> None:
-        if not self.ks or min(self.ks) < 1:
-            raise UserError(f"ks is {self.ks}; it needs at least one number above 0.")
-        checks.choice("views", self.views, ("center", "five"))
+        fields.validate(self)
+        if not self.ks:
+            raise UserError("ks is empty; it needs at least one number.")
 
 
 class Neighbors(NamedTuple):
@@ -145,8 +145,8 @@ def vote(
     return winners
 
 
-def knn(train: Features, test: Features, *, config: KnnConfig) -> dict[int, float]:
-    """Classify ``test`` by its neighbours in ``train``.
+def knn(train: Features, test: Features, *, config: KnnConfig) -> dict[str, Metric]:
+    """Classify ``test`` by its neighbours in ``train``, and among its own records.
 
     Args:
       train: features (n, d), or (n, v, d) whose views are concatenated, and labels.
@@ -154,32 +154,31 @@ def knn(train: Features, test: Features, *, config: KnnConfig) -> dict[int, floa
       config: numbers of neighbours and endpoint.
 
     Returns:
-      Accuracy in [0, 1] by k.
-    """
-    x, x_test = standardized(
-        concatenated(train, config.endpoint), concatenated(test, config.endpoint)
-    )
-    neighbors = nearest(x_test, x, k=max(config.ks))
-    return _accuracies(neighbors, train, test, config.ks)
-
-
-def leave_one_out_knn(features: Features, *, config: KnnConfig) -> dict[int, float]:
-    """Classify each record by its neighbours among all the others.
-
-    Args:
-      features: (n, d), or (n, v, d) whose views are concatenated, and labels.
-      config: numbers of neighbours and endpoint.
-
-    Returns:
-      Accuracy in [0, 1] by k.
+      Accuracies: ``k<k>`` by the neighbours in ``train``, and ``loo_k<k>`` by those
+      among all the other records of ``test`` (leave-one-out).
 
     References:
-      Figure 4.6 of the thesis. It computes k + 1 neighbours and drops the closest; here
-      the record itself is dropped, which differs only where it has a duplicate.
+      Figure 4.6 of the thesis. For leave-one-out it computes k + 1 neighbours and drops
+      the closest; here the record itself is dropped, which differs only where it has a
+      duplicate.
     """
-    (x,) = standardized(concatenated(features, config.endpoint))
-    neighbors = nearest(x, x, k=max(config.ks), leave_one_out=True)
-    return _accuracies(neighbors, features, features, config.ks)
+    rows, test_rows = (concatenated(x, config.endpoint) for x in (train, test))
+    labels, test_labels = (class_labels(x, "knn") for x in (train, test))
+    chance, most = 1 / (int(labels.max()) + 1), max(config.ks)
+    x, x_test = standardized(rows, test_rows)
+    (x_own,) = standardized(test_rows)
+    voters = {
+        "k": labels[nearest(x_test, x, k=most).indices],
+        "loo_k": test_labels[nearest(x_own, x_own, k=most, leave_one_out=True).indices],
+    }
+    metrics = {}
+    for prefix, classes in voters.items():
+        num_classes = int(classes.max()) + 1
+        winners = vote(classes, ks=config.ks, num_classes=num_classes)
+        for k, winner in winners.items():
+            accuracy = float((winner == test_labels).mean())
+            metrics[f"{prefix}{k}"] = Metric(accuracy, SHARE, True, chance)
+    return metrics
 
 
 def concatenated(features: Features, endpoint: str) -> Float[np.ndarray, "n d"]:
@@ -195,14 +194,6 @@ def concatenated(features: Features, endpoint: str) -> Float[np.ndarray, "n d"]:
     checks.choice("endpoint", endpoint, features.endpoints)
     rows = features.endpoints[endpoint]
     return rows.reshape(len(rows), -1)
-
-
-def _accuracies(
-    neighbors: Neighbors, database: Features, queries: Features, ks: tuple[int, ...]
-) -> dict[int, float]:
-    labels, truth = (class_labels(x, "knn") for x in (database, queries))
-    winners = vote(labels[neighbors.indices], ks=ks, num_classes=int(labels.max()) + 1)
-    return {k: float((winner == truth).mean()) for k, winner in winners.items()}
 
 
 def knn_eval(
@@ -229,15 +220,6 @@ def knn_eval(
 
     def run(state: TrainState) -> EvalResult:
         database, queries = bank(state, train, prepare), bank(state, test, prepare)
-        accuracies = {
-            "k": (knn(database, queries, config=config), database),
-            "loo_k": (leave_one_out_knn(queries, config=config), queries),
-        }
-        metrics = {}
-        for name, (by_k, features) in accuracies.items():
-            chance = 1 / (int(class_labels(features, "knn").max()) + 1)
-            for k, accuracy in by_k.items():
-                metrics[f"{name}{k}"] = Metric(accuracy, SHARE, True, chance)
-        return EvalResult(metrics, {})
+        return EvalResult(knn(database, queries, config=config), {})
 
     return run

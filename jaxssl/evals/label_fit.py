@@ -3,8 +3,8 @@
 from jaxssl.data.source import Source
 from jaxssl.evals.accuracy import accuracy
 from jaxssl.evals.extract import PredictFns, Prepare
-from jaxssl.evals.logits import predict_logits
-from jaxssl.types import SHARE, Eval, EvalResult, Metric, TrainState
+from jaxssl.evals.logits import Arrays, logits_eval
+from jaxssl.types import SHARE, Eval, EvalResult, Metric
 
 
 def label_fit_eval(
@@ -25,27 +25,24 @@ def label_fit_eval(
       classifier itself predicts.
     """
 
-    def run(state: TrainState) -> EvalResult:
-        outputs, records = predict_logits(
-            predict_fns,
-            state,
-            source,
-            prepare,
-            batch_size=batch_size,
-            optional=("true_label",),
-        )
+    def measure(outputs: Arrays, records: Arrays) -> EvalResult:
         (logits,), given = outputs.values(), records["label"]
         chance = 1 / logits.shape[-1]
         metrics = {"labels": Metric(accuracy(logits, given), SHARE, chance=chance)}
         true = records.get("true_label", given)
         wrong = true != given
         if wrong.any():
-            fitted, memorized = (
-                accuracy(logits, true),
-                accuracy(logits[wrong], given[wrong]),
-            )
+            fitted = accuracy(logits, true)
+            memorized = accuracy(logits[wrong], given[wrong])
             metrics["true_labels"] = Metric(fitted, SHARE, True, chance)
             metrics["memorized"] = Metric(memorized, SHARE, False, chance)
         return EvalResult(metrics, {})
 
-    return run
+    return logits_eval(
+        measure,
+        predict_fns,
+        source,
+        prepare,
+        batch_size=batch_size,
+        optional=("true_label",),
+    )

@@ -6,7 +6,7 @@ thesis' protocol, `jaxssl.methods.probe`, takes hours; their numbers are not the
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import NamedTuple
 
@@ -15,11 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from jaxssl.config import checks
+from jaxssl.config import fields
 from jaxssl.data.source import Source
-from jaxssl.errors import UserError
+from jaxssl.evals.accuracy import accuracy
 from jaxssl.evals.feature_bank import FeatureBank, Features, class_labels, standardized
-from jaxssl.evals.logits import mean_softmax
 from jaxssl.types import SHARE, Array, Eval, EvalResult, Float, Int, Metric, TrainState
 
 
@@ -35,16 +34,13 @@ class LinearProbeConfig:
       seed: of the permutations. The weights start at zero.
     """
 
-    l2: float = 1e-2
-    learning_rate: float = 2e-3
-    num_epochs: int = 40
-    batch_size: int = 256
+    l2: float = fields.number(1e-2, at_least=0)
+    learning_rate: float = fields.number(2e-3, above=0)
+    num_epochs: int = fields.number(40, at_least=1)
+    batch_size: int = fields.number(256, at_least=1)
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        checks.positive(self, "learning_rate", "num_epochs", "batch_size")
-        if self.l2 < 0:
-            raise UserError(f"l2 is {self.l2}; it must be 0 or above.")
+    __post_init__ = fields.validate
 
 
 class LinearProbe(NamedTuple):
@@ -117,9 +113,42 @@ def fit_probe(
     return probe
 
 
+def probe_logits(
+    train: Features,
+    test: Features,
+    *,
+    num_outputs: int,
+    config: LinearProbeConfig,
+    loss_fn: ProbeLoss = softmax_loss,
+) -> Iterator[tuple[str, Float[np.ndarray, "m v k"]]]:
+    """Fit one linear classifier for each endpoint, and yield its logits of ``test``.
+
+    Args:
+      train: features (n, d) by endpoint, and labels as `fit_probe` wants them.
+      test: features (m, d), or (m, v, d) with several views, by the same endpoints.
+      num_outputs: classes or attributes.
+      config: how the classifiers are fitted.
+      loss_fn: `softmax_loss` or `sigmoid_loss`.
+
+    Yields:
+      An endpoint and the logits of its classifier; one view where ``test`` has none.
+    """
+    for endpoint, rows in train.endpoints.items():
+        x, x_test = standardized(rows, test.endpoints[endpoint])
+        probe = fit_probe(
+            *jax.device_put((x, train.labels)),
+            num_outputs=num_outputs,
+            config=config,
+            loss_fn=loss_fn,
+        )
+        weights, bias = jax.device_get(probe)
+        views = x_test.reshape(len(x_test), -1, x_test.shape[-1])
+        yield endpoint, views @ weights + bias
+
+
 def linear_probes(
     train: Features, test: Features, *, config: LinearProbeConfig
-) -> dict[str, float]:
+) -> dict[str, Metric]:
     """Fit one linear classifier for each endpoint and measure its accuracy.
 
     Where ``test`` has several views of a record, their softmax outputs are averaged
@@ -131,36 +160,18 @@ def linear_probes(
       config: how the classifiers are fitted.
 
     Returns:
-      Accuracy on ``test`` in [0, 1] by endpoint.
+      Accuracy on ``test`` by endpoint.
 
     Raises:
       UserError: the records have no label, or several labels each.
     """
     labels, test_labels = (class_labels(x, "linear_probe") for x in (train, test))
     num_classes = int(labels.max()) + 1
-    accuracies = {}
-    for endpoint, rows in train.endpoints.items():
-        x, x_test = standardized(rows, test.endpoints[endpoint])
-        probe = fit_probe(
-            *jax.device_put((x, labels)), num_outputs=num_classes, config=config
-        )
-        views = x_test.reshape(len(x_test), -1, x_test.shape[-1])
-        accuracies[endpoint] = float((predict(probe, views) == test_labels).mean())
-    return accuracies
-
-
-def predict(probe: LinearProbe, views: Float[np.ndarray, "n v d"]) -> np.ndarray:
-    """Return the class with the largest softmax output, averaged over views.
-
-    Args:
-      probe: a fitted classifier.
-      views: standardised features, one or more views of each image.
-
-    Returns:
-      Class index, int (n,).
-    """
-    weights, bias = jax.device_get(probe)
-    return mean_softmax(views @ weights + bias).argmax(axis=-1)
+    logits = probe_logits(train, test, num_outputs=num_classes, config=config)
+    return {
+        endpoint: Metric(accuracy(x, test_labels), SHARE, True, 1 / num_classes)
+        for endpoint, x in logits
+    }
 
 
 def linear_probe_eval(
@@ -179,13 +190,7 @@ def linear_probe_eval(
     """
 
     def run(state: TrainState) -> EvalResult:
-        features = bank(state, train)
-        accuracies = linear_probes(features, bank(state, test), config=config)
-        chance = 1 / (int(class_labels(features, "linear_probe").max()) + 1)
-        metrics = {
-            endpoint: Metric(accuracy, SHARE, True, chance)
-            for endpoint, accuracy in accuracies.items()
-        }
+        metrics = linear_probes(bank(state, train), bank(state, test), config=config)
         return EvalResult(metrics, {})
 
     return run

@@ -8,18 +8,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxssl.config import checks
+from jaxssl.config import fields
 from jaxssl.data.source import Source
 from jaxssl.evals.crops import VIEWS
-from jaxssl.evals.extract import (
-    Extracted,
-    Forward,
-    PredictFns,
-    Prepare,
-    extract,
-    over_views,
-)
-from jaxssl.types import Float, TrainState
+from jaxssl.evals.extract import Forward, PredictFns, Prepare, extract, over_views
+from jaxssl.types import Eval, EvalResult, Float, TrainState
+
+Arrays = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,47 +27,51 @@ class LogitsConfig:
       views: crops of an image whose softmax (or sigmoid) outputs are averaged.
     """
 
-    crop_size: int
-    batch_size: int = 256
-    views: str = "center"
+    crop_size: int = fields.number(at_least=1)
+    batch_size: int = fields.number(256, at_least=1)
+    views: str = fields.choice("center", VIEWS)
 
-    def __post_init__(self) -> None:
-        checks.positive(self, "crop_size", "batch_size")
-        checks.choice("views", self.views, VIEWS)
+    __post_init__ = fields.validate
 
 
-def predict_logits(
+def logits_eval(
+    measure: Callable[[Arrays, Arrays], EvalResult],
     predict_fns: PredictFns,
-    state: TrainState,
     source: Source,
     prepare: Prepare,
     *,
     batch_size: int,
     optional: Sequence[str] = (),
-) -> Extracted:
-    """Return the logits of a data set, with its labels.
+) -> Eval:
+    """Measure something of the logits of a data set and its labels.
 
     Args:
+      measure: from logits (n, v, k) by name, under the empty name where there is only
+        one classifier, and from the records' ``label`` and the arrays of ``optional``.
       predict_fns: of the task; ``logits`` returns (b, k), or several by name, as the
         thesis' five probes do.
-      state: the network.
       source: records with labels.
-      prepare: from a batch to inputs.
+      prepare: from a batch to inputs, as `jaxssl.evals.crops.CenterCrops`.
       batch_size: records a forward pass.
       optional: other arrays of the records that are kept where there are some.
 
     Returns:
-      Logits (n, v, k) by name, under the empty name where there is only one classifier;
-      of the records the ``label`` and those of ``optional``.
+      An evaluation.
     """
-    return extract(
-        _compile(predict_fns["logits"], prepare),
-        state,
-        source,
-        batch_size=batch_size,
-        keep=("label",),
-        optional=optional,
-    )
+    forward = _compile(predict_fns["logits"], prepare)
+
+    def run(state: TrainState) -> EvalResult:
+        logits, records = extract(
+            forward,
+            state,
+            source,
+            batch_size=batch_size,
+            keep=("label",),
+            optional=optional,
+        )
+        return measure(logits, records)
+
+    return run
 
 
 @functools.lru_cache(maxsize=8)

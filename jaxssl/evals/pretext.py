@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxssl.config import checks
+from jaxssl.config import fields
 from jaxssl.data.source import Source
 from jaxssl.evals.extract import Extracted, PredictFns, extract
 from jaxssl.types import (
@@ -42,12 +42,11 @@ class PretextConfig:
       seed: of the transformations.
     """
 
-    batch_size: int = 100
-    num_examples: int = 8
+    batch_size: int = fields.number(100, at_least=1)
+    num_examples: int = fields.number(8, at_least=1)
     seed: int = 0
 
-    def __post_init__(self) -> None:
-        checks.positive(self, "batch_size", "num_examples")
+    __post_init__ = fields.validate
 
 
 @functools.lru_cache(maxsize=8)
@@ -134,10 +133,8 @@ def pretext_eval(
         shares = np.diag(counts) / counts.sum(axis=1)
         values = {"accuracy": float(shares.mean())}
         values |= zip(names, map(float, shares), strict=True)
-        metrics = {
-            name: Metric(value, SHARE, True, chance=1 / len(names))
-            for name, value in values.items()
-        }
+        chance = 1 / len(names)
+        metrics = {n: Metric(x, SHARE, True, chance) for n, x in values.items()}
         arrays = {"confusion": counts, "names": np.array(names, dtype=np.str_)}
         if "image" in outputs and "image" in records:
             arrays["gallery_original"] = records["image"]

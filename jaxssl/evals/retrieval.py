@@ -5,29 +5,17 @@ References:
 """
 
 import dataclasses
-from typing import NamedTuple
 
 import numpy as np
 
-from jaxssl.config import checks
+from jaxssl.config import fields
 from jaxssl.data import pipeline
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
 from jaxssl.evals.extract import check_arrays
 from jaxssl.evals.feature_bank import FeatureBank, Features, class_labels, standardized
 from jaxssl.evals.knn import concatenated, nearest
-from jaxssl.types import (
-    SHARE,
-    Eval,
-    EvalResult,
-    Float,
-    Int,
-    Metric,
-    TrainState,
-    UInt8,
-)
-
-DATABASES = ("queries", "train")
+from jaxssl.types import SHARE, Eval, EvalResult, Metric, TrainState
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,34 +36,12 @@ class RetrievalConfig:
     """
 
     endpoint: str = "conv5"
-    num_queries: int = 8
-    num_neighbors: int = 6
+    num_queries: int = fields.number(8, at_least=1)
+    num_neighbors: int = fields.number(6, at_least=1)
     seed: int = 0
-    database: str = "queries"
+    database: str = fields.choice("queries", ("queries", "train"))
 
-    def __post_init__(self) -> None:
-        checks.positive(self, "num_queries", "num_neighbors")
-        checks.choice("database", self.database, DATABASES)
-
-
-class Retrieval(NamedTuple):
-    """Query images with their nearest images, nearest first.
-
-    Attributes:
-      queries: images.
-      query_labels: their classes.
-      neighbors: images.
-      neighbor_labels: their classes.
-      similarities: cosines in [-1, 1].
-      precision: share of neighbours of the query's class, over all of the query set.
-    """
-
-    queries: UInt8[np.ndarray, "q h w c"]
-    query_labels: Int[np.ndarray, " q"]
-    neighbors: UInt8[np.ndarray, "q k h w c"]
-    neighbor_labels: Int[np.ndarray, "q k"]
-    similarities: Float[np.ndarray, "q k"]
-    precision: float
+    __post_init__ = fields.validate
 
 
 def retrieve(
@@ -85,7 +51,7 @@ def retrieve(
     features: Features,
     *,
     config: RetrievalConfig,
-) -> Retrieval:
+) -> EvalResult:
     """Search the nearest images of some queries.
 
     Where both sources are the same object, an image is not its own neighbour.
@@ -98,7 +64,12 @@ def retrieve(
       config: how many of which endpoint.
 
     Returns:
-      The images with their classes and similarities.
+      The metric ``precision``, the share of neighbours of the query's class over all of
+      the query set. The arrays of the shown queries are ``query_images`` (q, h, w, c)
+      and ``query_labels`` (q,), and of their nearest images, nearest first,
+      ``neighbor_images`` (q, k, h, w, c), ``neighbor_labels`` and ``similarities``,
+      cosines in [-1, 1], (q, k); further ``class_names``, and ``database``, the name of
+      the searched set.
 
     Raises:
       UserError: there are fewer images than asked for, or no images, or not one class
@@ -126,14 +97,17 @@ def retrieve(
     )
     rng = np.random.default_rng(config.seed)
     rows = np.sort(rng.choice(total, config.num_queries, replace=False))
-    return Retrieval(
-        queries=_images(query_source, query_features.ids[rows]),
-        query_labels=query_labels[rows],
-        neighbors=_images(source, features.ids[indices[rows]]),
-        neighbor_labels=labels[indices[rows]],
-        similarities=similarities[rows],
-        precision=float((labels[indices] == query_labels[:, None]).mean()),
-    )
+    precision = float((labels[indices] == query_labels[:, None]).mean())
+    arrays = {
+        "query_images": _images(query_source, query_features.ids[rows]),
+        "query_labels": query_labels[rows],
+        "neighbor_images": _images(source, features.ids[indices[rows]]),
+        "neighbor_labels": labels[indices[rows]],
+        "similarities": similarities[rows],
+        "class_names": np.array(source.class_names, dtype=np.str_),
+        "database": np.array(source.name, dtype=np.str_),
+    }
+    return EvalResult({"precision": Metric(precision, SHARE, True)}, arrays)
 
 
 def _images(source: Source, ids: np.ndarray) -> np.ndarray:
@@ -153,24 +127,12 @@ def retrieval_eval(
       config: which set is searched, how many, and by which endpoint.
 
     Returns:
-      An evaluation with the metric ``precision``. Its arrays are the images, labels,
-      similarities and class names, and ``database``, the name of the searched set.
+      The evaluation; `retrieve` says what it finds.
     """
     source = test if config.database == "queries" else train
 
     def run(state: TrainState) -> EvalResult:
-        result = retrieve(
-            test, bank(state, test), source, bank(state, source), config=config
-        )
-        arrays = {
-            "query_images": result.queries,
-            "query_labels": result.query_labels,
-            "neighbor_images": result.neighbors,
-            "neighbor_labels": result.neighbor_labels,
-            "similarities": result.similarities,
-            "class_names": np.array(source.class_names, dtype=np.str_),
-            "database": np.array(source.name, dtype=np.str_),
-        }
-        return EvalResult({"precision": Metric(result.precision, SHARE, True)}, arrays)
+        queries, database = bank(state, test), bank(state, source)
+        return retrieve(test, queries, source, database, config=config)
 
     return run

@@ -1,17 +1,17 @@
 """Linear classifiers on frozen features, by the thesis' protocol (Tables 4.1 to 4.6).
 
-A pre-trained network is frozen in inference mode. On each of its endpoints conv1 ... conv5
-stands one linear classifier, fed with the average-pooled feature map after a batch norm
-without scale and shift. The five are trained jointly, on random crops, so the features
-are computed anew at every step: slow, but no crop is seen twice. The cached probe of
-`jaxssl.evals.linear_probe` is the quick one; their numbers are not the same.
+A pre-trained network is frozen in inference mode. Each of its endpoints conv1 ... conv5
+gets one linear classifier on the average-pooled feature map, after a batch norm without
+scale and shift. The five are trained jointly on random crops, so the features are
+computed anew at every step: slow, but no crop comes twice. The cached linear probe of
+`jaxssl.evals.linear_probe` is quick; its numbers are not those of this protocol.
 
 The frozen network is the player "classifier" of the state, which has no optimizer; give
 ``init_from={"classifier": <workdir>}``. The classifiers are the player "probe".
 
 | thesis | code | where |
 |---|---|---|
-| frozen convolutional features | player ``classifier``, ``Config.endpoints`` | Sec. 4.4 |
+| frozen features | player ``classifier``, ``Config.endpoints`` | Sec. 4.4 |
 | linear classifier of one layer | ``probe[endpoint]`` | Table 4.2 |
 | feature maps of about 9,200 values (227 px) | ``POOLS`` | Table 4.5, 4.6 |
 | random cropping, horizontal flipping | ``classify.random_views`` | Sec. 4.4 |
@@ -62,10 +62,10 @@ POOLS = {
     "conv4": Pool(3, "SAME"),
     "conv5": Pool(2, "VALID"),
 }
-"""Kernel = stride and padding by endpoint, for the AlexNet of Sec. 4.4 (released code)."""
+"""Kernel (which is the stride) and padding by endpoint, for AlexNet (released code)."""
 
 FILL_STEPS = 400
-"""Enough for an average of momentum 0.975: 4e-5 of its first value is left."""
+"""After so many steps 4e-5 is left of an average's first value (momentum 0.975)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,7 @@ class Config:
         0/1 labels and sigmoid (CelebA).
       endpoints: the layers that get a classifier.
       crop_size: side of the random crops, in pixels.
-      flip: mirror half of them.
+      flip: mirror half of the crops.
       pooling: ``table`` pools by ``POOLS`` (code); ``none`` leaves the maps as they are
         (thesis, on STL-10 and CelebA).
       l2: ``0.5 * l2 * sum(kernel ** 2)`` is added to each classifier's loss.
@@ -153,7 +153,7 @@ def pooled(maps: Outputs, config: Config) -> Outputs:
     """Average-pool each endpoint as the protocol has it, in float32.
 
     Raises:
-      UserError: the network lacks one of the endpoints, or a map is too small for its pool.
+      UserError: the network lacks an endpoint, or a map is too small for its pool.
     """
     for endpoint in config.endpoints:
         checks.choice("endpoints", endpoint, maps)
@@ -176,7 +176,7 @@ def pooled(maps: Outputs, config: Config) -> Outputs:
 def init_probe(
     key: Key[Array, ""], maps: Outputs, *, num_classes: int
 ) -> tuple[Params, Stats]:
-    """Draw one linear classifier a endpoint (He), with bias and running statistics."""
+    """Draw a linear classifier for each endpoint (He), with running statistics."""
     he = jax.nn.initializers.variance_scaling(2.0, "fan_in", "truncated_normal")
     params, stats = {}, {}
     for i, (endpoint, x) in enumerate(sorted(maps.items())):
@@ -206,12 +206,12 @@ def apply_probe(
     logits, new_stats = {}, {}
     for endpoint, x in maps.items():
         running = stats[endpoint]
-        used = running
+        norm = running
         if train:
-            used = {"mean": x.mean(axis=(0, 1, 2)), "var": x.var(axis=(0, 1, 2))}
-            running = optax.incremental_update(used, running, 1 - config.bn_momentum)
-        scale = jax.lax.rsqrt(used["var"] + config.bn_epsilon)
-        x = (x - used["mean"][None, None, None]) * scale[None, None, None]
+            norm = {"mean": x.mean(axis=(0, 1, 2)), "var": x.var(axis=(0, 1, 2))}
+            running = optax.incremental_update(norm, running, 1 - config.bn_momentum)
+        scale = jax.lax.rsqrt(norm["var"] + config.bn_epsilon)
+        x = (x - norm["mean"][None, None, None]) * scale[None, None, None]
         x = x.reshape(len(x), -1)  # b (h w c)
         logits[endpoint] = (
             x @ params[endpoint]["kernel"] + params[endpoint]["bias"][None]
@@ -223,12 +223,12 @@ def apply_probe(
 def label_loss(
     logits: Float[Array, "b k"], labels: Int[Array, "b ..."], config: Config
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Return the cross-entropy and the share of right answers."""
+    """Return the cross-entropy and the accuracy, in [0, 1]."""
     if labels.ndim != (1 if config.labels == "classes" else 2):
         raise UserError(
-            f"labels is {config.labels!r}, but the data set's have the shape "
-            f"{labels.shape[1:]} an image; use classes for one label an image and "
-            "attributes for several."
+            f"labels is {config.labels!r}, but a label of this data set has the shape "
+            f"{labels.shape[1:]}; use classes for one label an image, attributes for "
+            "several."
         )
     if config.labels == "classes":
         return losses.cross_entropy(logits, labels), losses.accuracy(logits, labels)
@@ -282,8 +282,8 @@ def fill_statistics(
 ) -> Stats:
     """Move an untrained backbone's batch-norm averages in the first steps.
 
-    A network that nobody trained has averages of 0 and variances of 1; frozen with
-    these it would look worse than it is.
+    An untrained network has averages of 0 and variances of 1; frozen with these values
+    the network would look worse than it is.
     """
     params, stats = state.params["classifier"], state.stats["classifier"]
 
@@ -319,17 +319,17 @@ def differentiate(
         logits, stats = apply_probe(
             params, state.stats["probe"], maps, train=True, config=config
         )
-        total, right = jnp.zeros(()), {}
+        total, accuracies = jnp.zeros(()), {}
         for endpoint in config.endpoints:
-            loss, right[endpoint] = label_loss(logits[endpoint], batch["label"], config)
+            loss, accuracy = label_loss(logits[endpoint], batch["label"], config)
+            accuracies[f"acc/{endpoint}"] = accuracy
             total += loss
             total += 0.5 * config.l2 * jnp.square(params[endpoint]["kernel"]).sum()
-        return total, (stats, right)
+        return total, (stats, accuracies)
 
-    (loss, (stats, right)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
+    (loss, (stats, accuracies)), grads = jax.value_and_grad(loss_fn, has_aux=True)(
         state.params["probe"]
     )
-    accuracies = {f"acc/{endpoint}": share for endpoint, share in right.items()}
     metrics = {"loss/probe": loss, **accuracies}
     return Gradients({"probe": grads}, moved | {"probe": stats}, metrics)
 
@@ -348,14 +348,14 @@ def make_task(
       config: the protocol.
       backbone: the frozen network without its head, with ``config.endpoints``.
       txs: the optimizer of the player "probe" (`make_tx`).
-      fill_steps: steps in which the backbone's batch-norm averages follow the views,
-        for a backbone that nobody trained (`FILL_STEPS`).
+      fill_steps: steps in which the backbone's batch-norm averages follow the views:
+        `FILL_STEPS` for an untrained backbone.
       micro_batches: parts of the batch that go through the networks one after the
         other; see `jaxssl.methods.task.make_gradients`.
 
     Returns:
-      A task with the predict_fns ``logits``, (b, k) by endpoint, and ``features``; mini-batches
-      hold uint8 images (b, h, w, c) with sides of at least ``crop_size``.
+      A task with the predict_fns ``logits``, (b, k) by endpoint, and ``features``. Its
+      mini-batches hold uint8 images (b, h, w, c) with sides of at least ``crop_size``.
     """
     parts = {"config": config, "backbone": backbone}
 

@@ -20,6 +20,9 @@ KERNELS = (None, 5, 3, 3, 3)
 GROUPED = (False, True, False, True, True)
 """conv1 .. conv5; the kernel of conv1 is a setting."""
 
+HEAD = ("fc1", "fc2", "logits")
+"""Dense layers of both networks; the size of fc1 depends on that of the images."""
+
 INITS = {
     "thesis": (
         nn.initializers.truncated_normal(0.01),
@@ -122,7 +125,8 @@ def alexnet(
       stem_kernel: side of conv1's kernel.
       stem_stride: stride of conv1.
       fc_features: width of the first two dense layers.
-      padding: of conv1 and of the pools: "SAME" for small images, "VALID" for 227.
+      padding: of conv1 and of the pools: "SAME" for small images, "VALID" for 227
+        pixels.
       pool5: max pooling between conv5 and the dense layers; the thesis leaves it out
         for small images. The endpoint ``conv5`` lies before it.
       init: "thesis" (truncated normal, 0.01 for convolutions, 0.005 for dense layers)
@@ -168,7 +172,8 @@ def alexnet(
             init_scheme=init,
             bn_momentum=bn_momentum,
             bn_epsilon=bn_epsilon,
-        )
+        ),
+        head=HEAD,
     )
 
 
@@ -259,4 +264,5 @@ def original_alexnet(
             f"width is {width}: the channels {channels} must be even, as three "
             "convolutions have two groups. Change width."
         )
-    return from_linen(OriginalAlexNet(num_classes, channels, fc_features, dropout))
+    module = OriginalAlexNet(num_classes, channels, fc_features, dropout)
+    return from_linen(module, head=HEAD)

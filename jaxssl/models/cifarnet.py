@@ -11,10 +11,10 @@ from jaxssl.models.network import from_linen
 from jaxssl.types import Array, Float, Network
 
 CHANNELS = 64
-"""Of both convolutions."""
+"""Channels of both convolutions."""
 
 FEATURES = (384, 192)
-"""Of the two dense layers before the logits."""
+"""Widths of the two dense layers before the logits."""
 
 _conv_init = nn.initializers.truncated_normal(0.05)
 _dense_init = nn.initializers.truncated_normal(0.04)
@@ -102,4 +102,5 @@ def cifarnet(
     checks.fraction(dropout=dropout)
     channels, *features = (math.floor(width * c + 0.5) for c in (CHANNELS, *FEATURES))
     checks.at_least_one(num_classes=num_classes, channels=channels)
-    return from_linen(CifarNet(num_classes, channels, tuple(features), dropout))
+    module = CifarNet(num_classes, channels, tuple(features), dropout)
+    return from_linen(module, head=("fc1", "fc2", "logits"))

@@ -1,4 +1,4 @@
-"""Three convolutions and a dense layer: a CPU's network for chapter 8."""
+"""Three convolutions and a dense layer: the CPU-sized network of chapter 8."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -52,8 +52,9 @@ def convnet(
     dense layer with batch norm, and the logits.
 
     Args:
-      num_classes: width of the logits; None leaves them and the dense layer out.
-      channels: of the stages.
+      num_classes: width of the logits; ``None`` leaves the logits and the dense layer
+        out.
+      channels: of each stage.
       features: width of the dense layer.
       bn_momentum: see `jaxssl.models.mlp.mlp`.
 
@@ -70,4 +71,4 @@ def convnet(
     if num_classes is not None:
         checks.at_least_one(num_classes=num_classes)
     module = ConvNet(num_classes, tuple(channels), features, bn_momentum)
-    return from_linen(module)
+    return from_linen(module, head=("fc1", "logits"))

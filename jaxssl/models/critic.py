@@ -19,7 +19,7 @@ class Critic(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], *, train: bool):
-        """Return one score an input."""
+        """Return one score for each input."""
         for i in range(self.num_stages):
             features = min(self.depth * 2**i, MAX_CHANNELS)
             x = layers.SpectralConv(features, (3, 3), name=f"stage{i + 1}_conv")(

@@ -37,7 +37,7 @@ class Inception(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool):
-        """Return the endpoints conv1, stage1 .. stage3, pool and, with classes, logits."""
+        """Return the endpoints conv1, stage1 .. stage3, pool and perhaps logits."""
         x = self._conv(x, STEM, 3, "conv1", train, padding="VALID")
         endpoints = {"conv1": x}
         for stage, blocks in enumerate(STAGES, 1):
@@ -124,4 +124,5 @@ def inception(
     if not width > 0:
         raise UserError(f"width is {width}; it must be above 0.")
     checks.fraction(dropout=dropout)
-    return from_linen(Inception(num_classes, width, dropout, bn_momentum, bn_epsilon))
+    module = Inception(num_classes, width, dropout, bn_momentum, bn_epsilon)
+    return from_linen(module, head=("logits",))

@@ -57,7 +57,7 @@ def mlp(
     """Make dense layers with ReLU over all pixels of an image.
 
     Args:
-      num_classes: width of the logits; None leaves them out.
+      num_classes: width of the logits; ``None`` leaves the logits out.
       features: widths of the layers.
       norm: batch norm after each, and no bias.
       bn_momentum: weight of the old value in the running averages; with k mini-batches
@@ -76,4 +76,4 @@ def mlp(
     if num_classes is not None:
         checks.at_least_one(num_classes=num_classes)
     module = Mlp(num_classes, tuple(features), norm, bn_momentum, dropout)
-    return from_linen(module)
+    return from_linen(module, head=("logits",))

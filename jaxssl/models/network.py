@@ -1,6 +1,7 @@
 """From a linen module to a ``Network``: two pure functions over plain dicts.
 
-And around any ``Network``: in which type it computes, and what it keeps in memory.
+`compute_in` and `rematerialized` change in which type any ``Network`` computes, and
+what it keeps in memory for the gradient.
 """
 
 from typing import Any
@@ -15,21 +16,24 @@ from jaxssl.ops.primitive import convolution_p
 from jaxssl.types import Array, Float, Key, Network, Outputs, Params, Shaped, Stats
 
 
-def from_linen(module: nn.Module) -> Network:
+def from_linen(module: nn.Module, *, head: tuple[str, ...] = ()) -> Network:
     """Wrap a linen module as a ``Network``.
 
-    The module is called as ``module(x, train=...)`` and returns a dict of feature endpoints.
+    The module is called as ``module(x, train=...)`` and returns a dict of endpoints.
     Its ``params`` collection becomes the parameters, its ``batch_stats`` collection the
-    statistics (empty where it has none).
+    statistics (an empty dict for a module without one).
 
     ``init(key, x)`` reads only the shape and the type of ``x``, which may be a
     ``jax.ShapeDtypeStruct``, and runs no forward pass. ``apply`` draws dropout from
-    ``key``, where there is one; without ``train`` it hands back the very ``stats`` it
-    was given. Parameters
-    of a larger network are accepted: a trunk runs on those of the whole.
+    ``key``, where a key is given; without ``train`` it returns the ``stats`` that it
+    was given, the same object. ``apply`` accepts the parameters of a larger network: a
+    trunk runs on the parameters of the whole network.
 
     Args:
       module: an unbound linen module.
+      head: see `jaxssl.types.Network`. A trunk names the head of the whole network,
+        although it lacks these layers: a run that trained the whole network stored
+        them, and a trunk leaves them behind.
 
     Returns:
       The network.
@@ -59,23 +63,23 @@ def from_linen(module: nn.Module) -> Network:
         )
         return outputs, moved.get("batch_stats", {})
 
-    return Network(init, apply)
+    return Network(init, apply, head)
 
 
 KEPT = (convolution_p, lax.conv_general_dilated_p, lax.dot_general_p)
-"""What `rematerialized` does not compute twice."""
+"""Primitives whose results `rematerialized` keeps: they take most of the time."""
 
 
 def compute_in(network: Network, dtype: Any) -> Network:
     """Compute a network in another floating point type.
 
     Parameters, statistics, outputs and gradients stay float32: parameters and images
-    are converted at the door, which also converts the gradient back. Batch norm takes
-    means and variances in float32, pooled features are summed in it, and a dense layer
-    on them computes in it.
+    are converted before the first layer, and the transpose of that conversion brings
+    the gradients back. Batch norm takes means and variances in float32; features are
+    pooled in float32, and a dense layer on pooled features computes in float32.
 
     Args:
-      network: any; its layers compute in the type of what they are given.
+      network: its layers compute in the type of what they are given.
       dtype: of the maps in between, as ``bfloat16``.
 
     Returns:
@@ -90,7 +94,7 @@ def compute_in(network: Network, dtype: Any) -> Network:
         outputs, stats = network.apply(params, stats, x, train=train, key=key)
         return convert(outputs, jnp.float32), stats
 
-    return Network(network.init, apply)
+    return network._replace(apply=apply)
 
 
 def rematerialized(network: Network) -> Network:
@@ -100,7 +104,7 @@ def rematerialized(network: Network) -> Network:
     and dropout are computed again from them. The values are the same.
 
     Args:
-      network: any.
+      network: whose cheap layers are computed twice in training.
 
     Returns:
       The network.
@@ -118,7 +122,7 @@ def rematerialized(network: Network) -> Network:
 
         return jax.checkpoint(pass_through, policy=keep)(params, stats, x, key)
 
-    return Network(network.init, apply)
+    return network._replace(apply=apply)
 
 
 def from_pixels(

@@ -76,7 +76,7 @@ class PreActResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool):
-        """Return the endpoints conv1, stage1 .. stage4, pool and, with classes, logits."""
+        """Return the endpoints conv1, stage1 .. stage4, pool and perhaps logits."""
         norm: dict[str, Any] = {
             "bn_momentum": self.bn_momentum,
             "bn_epsilon": self.bn_epsilon,
@@ -130,4 +130,5 @@ def preact_resnet18(
       "mixup: Beyond Empirical Risk Minimization", 2018; thesis section 8.4.
     """
     checks.at_least_one(width=width)
-    return from_linen(PreActResNet(num_classes, width, bn_momentum, bn_epsilon))
+    module = PreActResNet(num_classes, width, bn_momentum, bn_epsilon)
+    return from_linen(module, head=("logits",))

@@ -88,7 +88,7 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool):
-        """Return the endpoints conv1, stage1 .. stage4, pool and, with classes, logits."""
+        """Return the endpoints conv1, stage1 .. stage4, pool and perhaps logits."""
         kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
         norm: dict[str, Any] = {
             "bn_momentum": self.bn_momentum,
@@ -157,4 +157,5 @@ def resnet(
         raise UserError(f"depth is {depth}; allowed: {', '.join(map(str, BLOCKS))}.")
     checks.choice("stem", stem, STEMS)
     checks.at_least_one(width=width)
-    return from_linen(ResNet(depth, num_classes, stem, width, bn_momentum, bn_epsilon))
+    module = ResNet(depth, num_classes, stem, width, bn_momentum, bn_epsilon)
+    return from_linen(module, head=("logits",))

@@ -10,8 +10,7 @@ import dataclasses
 
 import optax
 
-from jaxssl.config import checks
-from jaxssl.errors import UserError
+from jaxssl.config import fields
 from jaxssl.optim import masks
 
 
@@ -30,24 +29,14 @@ class AdamWConfig:
         says "weight decay of 1e-4" and no more.
     """
 
-    learning_rate: float = 3e-4
-    final_rate: float = 1e-3
-    b1: float = 0.5
-    b2: float = 0.99
-    weight_decay: float = 1e-4
+    learning_rate: float = fields.number(3e-4, above=0)
+    final_rate: float = fields.number(1e-3, at_least=0, at_most=1)
+    b1: float = fields.number(0.5, at_least=0, below=1)
+    b2: float = fields.number(0.99, at_least=0, below=1)
+    weight_decay: float = fields.number(1e-4, at_least=0)
     decay_times_rate: bool = False
 
-    def __post_init__(self):
-        """Raise UserError where no training is possible."""
-        checks.positive(self, "learning_rate")
-        _check_moments(self, "b1", "b2")
-        if not 0 <= self.final_rate <= 1:
-            raise UserError(
-                f"final_rate is {self.final_rate}; it is a share of learning_rate and "
-                "must be in [0, 1]."
-            )
-        if self.weight_decay < 0:
-            raise UserError(f"weight_decay is {self.weight_decay}; it must be >= 0.")
+    __post_init__ = fields.validate
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,17 +49,14 @@ class AdamConfig:
       b2: decay of the second moment.
     """
 
-    learning_rate: float = 2e-4
-    b1: float = 0.5
-    b2: float = 0.999
+    learning_rate: float = fields.number(2e-4, above=0)
+    b1: float = fields.number(0.5, at_least=0, below=1)
+    b2: float = fields.number(0.999, at_least=0, below=1)
 
-    def __post_init__(self):
-        """Raise UserError where no training is possible."""
-        checks.positive(self, "learning_rate")
-        _check_moments(self, "b1", "b2")
+    __post_init__ = fields.validate
 
 
-def adamw(config: AdamWConfig, *, num_steps: int) -> optax.GradientTransformation:
+def adamw(config: AdamWConfig, num_steps: int) -> optax.GradientTransformation:
     """Return AdamW with a cosine over ``num_steps``.
 
     Args:
@@ -92,10 +78,3 @@ def adamw(config: AdamWConfig, *, num_steps: int) -> optax.GradientTransformatio
 def adam(config: AdamConfig) -> optax.GradientTransformation:
     """Return Adam at a constant rate."""
     return optax.adam(config.learning_rate, b1=config.b1, b2=config.b2)
-
-
-def _check_moments(config, *fields: str) -> None:
-    for field in fields:
-        value = getattr(config, field)
-        if not 0 <= value < 1:
-            raise UserError(f"{field} is {value}; it must be in [0, 1).")

@@ -5,7 +5,7 @@ import itertools
 
 import optax
 
-from jaxssl.config import checks
+from jaxssl.config import fields
 from jaxssl.errors import UserError
 from jaxssl.optim import masks
 
@@ -33,38 +33,24 @@ class SGDConfig:
         before the momentum. Released code: 5e-4; the thesis gives none.
     """
 
-    learning_rate: float = 0.1
-    schedule: str = "staircase"
-    factor: float = 0.95
-    interval: int = 781
-    boundaries: tuple[float, ...] = (0.5, 0.75)
-    final_rate: float = 0.0
-    momentum: float = 0.9
+    learning_rate: float = fields.number(0.1, above=0)
+    schedule: str = fields.choice("staircase", SCHEDULES)
+    factor: float = fields.number(0.95, above=0)
+    interval: int = fields.number(781, at_least=1)
+    boundaries: tuple[float, ...] = fields.number((0.5, 0.75), above=0, below=1)
+    final_rate: float = fields.number(0.0, at_least=0, at_most=1)
+    momentum: float = fields.number(0.9, at_least=0, below=1)
     nesterov: bool = False
-    weight_decay: float = 5e-4
+    weight_decay: float = fields.number(5e-4, at_least=0)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         """Raise UserError where no training is possible."""
-        checks.choice("schedule", self.schedule, SCHEDULES)
-        checks.positive(self, "learning_rate", "factor")
-        checks.at_least_one(interval=self.interval)
-        if not 0 <= self.momentum < 1:
-            raise UserError(f"momentum is {self.momentum}; it must be in [0, 1).")
-        if not 0 <= self.final_rate <= 1:
-            raise UserError(
-                f"final_rate is {self.final_rate}; it is a share of learning_rate and "
-                "must be in [0, 1]."
-            )
-        if self.weight_decay < 0:
-            raise UserError(f"weight_decay is {self.weight_decay}; it must be >= 0.")
-        edges = (0.0, *self.boundaries, 1.0)
-        if not all(a < b for a, b in itertools.pairwise(edges)):
-            raise UserError(
-                f"boundaries is {self.boundaries}; it must rise strictly inside (0, 1)."
-            )
+        fields.validate(self)
+        if not all(a < b for a, b in itertools.pairwise(self.boundaries)):
+            raise UserError(f"boundaries is {self.boundaries}; it must rise strictly.")
 
 
-def sgd(config: SGDConfig, *, num_steps: int) -> optax.GradientTransformation:
+def sgd(config: SGDConfig, num_steps: int) -> optax.GradientTransformation:
     """Return SGD whose rate falls over ``num_steps``.
 
     Args:

@@ -7,10 +7,11 @@ then serves the light and the dark page. Text stays text, to be read out and cop
 
 import base64
 import io
+import itertools
 import re
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -20,6 +21,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
+from jaxssl.report.numbers import signed
+from jaxssl.report.stored import Row
 from jaxssl.run.read import Series
 from jaxssl.types import SHARE
 
@@ -41,22 +44,6 @@ _SMALL = 80
 
 MIDDLE = (5.8, 3.4)
 """Width and height in inches of a chart that stands alone and fits a phone."""
-
-
-class Line(NamedTuple):
-    """One line of a chart.
-
-    Attributes:
-      name: the label at its right end.
-      x: abscissae.
-      y: ordinates; NaN leaves a hole.
-      error: half-length of error bars, or None.
-    """
-
-    name: str
-    x: Sequence[float]
-    y: Sequence[float]
-    error: Sequence[float] | None = None
 
 
 def training(
@@ -91,8 +78,7 @@ def training(
         marker = "o" if len(steps) == 1 else ""
         axes.plot(steps, values, color=colour, ls=style, lw=1.4, marker=marker, ms=4)
         ends.append((line, values, colour))
-    axes.set_xlabel("training step", fontsize=9, color=MUTED)
-    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
+    label_steps(axes)
     _unit(axes, label)
     if top is not None:
         axes.set_ylim(0.0, max(top, axes.get_ylim()[1]))
@@ -101,65 +87,48 @@ def training(
     return svg(figure, name=name, title=f"{', '.join(series)} over training steps")
 
 
-def by_layer(
-    lines: Sequence[Line], *, layers: Sequence[str], reference: int | None
+def compare(
+    rows: Sequence[Row], columns: Mapping[Any, str], *, name: str, title: str
 ) -> Markup:
-    """Draw probe accuracy by layer; the first line is this run's.
+    """Draw the accuracies of several rows over the columns of their table.
 
     Args:
-      lines: accuracies in %, one line a set of features.
-      layers: names of the layers, the common abscissae.
-      reference: index of the line the gap of the first one is measured from and
-        shaded; None for none.
+      rows: this run's first, then what it is compared with, in grey: the gap between
+        the two is shaded. A row without numbers is left out.
+      columns: labels of the horizontal axis by the names of the accuracies.
+      name: unique name of the drawing in the page.
+      title: accessible name.
 
     Returns:
       An ``<svg>`` element.
     """
     figure, axes = canvas(7.4, 3.9)
-    ends = []
-    for i, line in enumerate(lines):
-        colour = MUTED if i == reference else COLOURS[_skip(i, reference)]
-        style = _DASHES[2] if i == reference else _DASHES[0 if i == 0 else 1]
+    x, colours, ends = np.arange(len(columns)), itertools.cycle(COLOURS), []
+    heights = [_percents(row.accuracies, columns) for row in rows]
+    for i, (row, y) in enumerate(zip(rows, heights, strict=True)):
+        known = np.isfinite(y)
+        if not known.any():
+            continue
+        error = np.nan_to_num(_percents(row.spread, columns))[known]
+        colour = MUTED if i == 1 else next(colours)
         width, size = (2.4, 7.0) if i == 0 else (1.5, 5.5)
         axes.errorbar(
-            line.x, line.y, yerr=line.error, color=colour, ls=style, lw=width,
-            marker=_MARKERS[i % len(_MARKERS)], ms=size, capsize=3, mec=PAPER,
-            zorder=5 if i == 0 else 3,
+            x[known], y[known], yerr=error if row.spread else None, color=colour,
+            ls=_DASHES[(0, 2, 1)[min(i, 2)]], lw=width, ms=size, capsize=3, mec=PAPER,
+            marker=_MARKERS[i % len(_MARKERS)], zorder=5 if i == 0 else 3,
         )  # fmt: skip
-        ends.append((line.name, np.asarray(line.y, float), colour))
-    if reference is not None and lines:
-        _gaps(axes, lines[0], lines[reference])
-    axes.set_xticks(range(len(layers)), layers)
-    axes.set_xlim(-0.3, len(layers) - 0.7)
-    _unit(axes, "% right on held-out images")
-    _end_labels(axes, ends)
-    return svg(figure, name="probe", title="Linear probe accuracy by layer")
-
-
-def neighbours(lines: Sequence[Line]) -> Markup:
-    """Draw accuracy over the number of neighbours.
-
-    Args:
-      lines: accuracies in % over k, two a colour: the first pair is this run's.
-
-    Returns:
-      An ``<svg>`` element.
-    """
-    figure, axes = canvas(7.4, 3.2)
-    ends = []
-    values = sorted({int(x) for line in lines for x in line.x})
-    for i, line in enumerate(lines):
-        colour = (COLOURS[0], MUTED)[(i // 2) % 2]
-        axes.plot(
-            [values.index(int(x)) for x in line.x], line.y, color=colour,
-            ls=_DASHES[2 * (i % 2)], lw=1.8, marker=_MARKERS[i % 2], ms=6, mec=PAPER,
-        )  # fmt: skip
-        ends.append((line.name, np.asarray(line.y, float), colour))
-    axes.set_xticks(range(len(values)), [str(value) for value in values])
-    axes.set_xlabel("neighbours k", fontsize=9, color=MUTED)
+        ends.append((row.name, y, colour))
+    if len(rows) > 1:
+        _shade_gap(axes, x, *heights[:2])
+    axes.set_xticks(x, list(columns.values()))
+    axes.set_xlim(-0.3, len(columns) - 0.7)
     _unit(axes, "% right")
     _end_labels(axes, ends)
-    return svg(figure, name="knn", title="Nearest-neighbour accuracy over k")
+    return svg(figure, name=name, title=title)
+
+
+def _percents(shares: Mapping[Any, float], columns: Iterable[Any]) -> np.ndarray:
+    return np.array([100.0 * shares.get(column, np.nan) for column in columns])
 
 
 def canvas(width: float, height: float) -> tuple[Figure, Axes]:
@@ -179,6 +148,12 @@ def plain(axes: Axes) -> Axes:
     axes.tick_params(length=0, labelsize=9, labelcolor=MUTED, pad=5)
     axes.margins(x=0.02, y=0.1)
     return axes
+
+
+def label_steps(axes: Axes) -> None:
+    """Let training steps be the horizontal axis."""
+    axes.set_xlabel("training step", fontsize=9, color=MUTED)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
 
 
 def svg(figure: Figure, *, name: str, title: str) -> Markup:
@@ -303,33 +278,22 @@ def _unit(axes: Axes, unit: str) -> None:
     axes.set_title(unit, loc="left", fontsize=9, color=MUTED, pad=8)
 
 
-def _skip(i: int, reference: int | None) -> int:
-    """Count the coloured lines before line ``i``; the reference is grey."""
-    coloured = i - (reference is not None and i > reference)
-    return coloured % len(COLOURS)
-
-
 def _thin(steps: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if len(steps) <= _POINTS:
         return steps, values
-    parts = zip(
-        np.array_split(steps, _POINTS), np.array_split(values, _POINTS), strict=True
-    )
-    means = np.array([(s.mean(), v.mean()) for s, v in parts])
-    return means[:, 0], means[:, 1]
+    means = [
+        [part.mean() for part in np.array_split(x, _POINTS)] for x in (steps, values)
+    ]
+    return np.array(means[0]), np.array(means[1])
 
 
-def _gaps(axes: Axes, ours: Line, base: Line) -> None:
+def _shade_gap(axes: Axes, x: np.ndarray, ours: np.ndarray, base: np.ndarray) -> None:
     """Shade what was learned and write the gap over each point."""
-    under = dict(zip(base.x, base.y, strict=True))
-    pairs = [(x, y) for x, y in zip(ours.x, ours.y, strict=True) if x in under]
-    xs = [x for x, _ in pairs]
-    ys, bases = [y for _, y in pairs], [under[x] for x in xs]
-    axes.fill_between(xs, bases, ys, color=COLOURS[0], alpha=0.12, lw=0, zorder=1)
-    for x, y, b in zip(xs, ys, bases, strict=True):
+    axes.fill_between(x, base, ours, color=COLOURS[0], alpha=0.12, lw=0, zorder=1)
+    for i in np.flatnonzero(np.isfinite(ours - base)):
         axes.annotate(
-            f"{y - b:+.1f}".replace("-", "\N{MINUS SIGN}"), (x, (y + b) / 2),
-            ha="center", va="center", fontsize=9.5, color=COLOURS[0], zorder=6,
+            signed(ours[i] - base[i]), (x[i], (ours[i] + base[i]) / 2), ha="center",
+            va="center", fontsize=9.5, color=COLOURS[0], zorder=6,
         )  # fmt: skip
 
 
@@ -345,10 +309,10 @@ def _end_labels(axes: Axes, ends: Sequence[tuple[str, np.ndarray, str]]) -> None
     axes.set_ylim(low, high)
     inches = axes.figure.get_figheight() * 0.72  # type: ignore[union-attr]
     step = 13.0 / 72.0 / inches
-    places = _spread([(value - low) / (high - low) for value, _, _ in last], step)
-    for place, (_, name, colour) in zip(places, last, strict=True):
+    heights = _spread([(value - low) / (high - low) for value, _, _ in last], step)
+    for height, (_, name, colour) in zip(heights, last, strict=True):
         axes.annotate(
-            name, (1.02, place), xycoords="axes fraction", fontsize=9.5, color=colour,
+            name, (1.02, height), xycoords="axes fraction", fontsize=9.5, color=colour,
             ha="left", va="center", annotation_clip=False,
         )  # fmt: skip
 
@@ -357,9 +321,9 @@ def _short(name: str) -> str:
     return name if len(name) <= 28 else name[:27] + "\N{HORIZONTAL ELLIPSIS}"
 
 
-def _spread(places: Sequence[float], step: float) -> list[float]:
-    """Move sorted places apart to at least ``step``, keeping them near 0..1."""
-    moved = list(places)
+def _spread(heights: Sequence[float], step: float) -> list[float]:
+    """Move sorted heights apart to at least ``step``, keeping them near 0..1."""
+    moved = list(heights)
     for i in range(1, len(moved)):
         moved[i] = max(moved[i], moved[i - 1] + step)
     excess = moved[-1] - 1.0 if moved else 0.0

@@ -35,9 +35,9 @@ def number(value: float, unit: str) -> str:
     return NBSP.join(filter(None, split(value, unit)))
 
 
-def metric(found: Metric) -> str:
+def metric(shown: Metric) -> str:
     """Write a metric, with its spread where there is one: ``31.2 ± 1.6 %``."""
-    value, unit = split(found.value, found.unit)
-    if found.spread is not None:
-        value += f" ± {split(found.spread, found.unit)[0]}"
+    value, unit = split(shown.value, shown.unit)
+    if shown.spread is not None:
+        value += f" ± {split(shown.spread, shown.unit)[0]}"
     return NBSP.join(filter(None, (value, unit)))

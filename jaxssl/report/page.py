@@ -5,6 +5,7 @@ sections: `jaxssl.report.sections` has one a kind of evaluation, and any other
 evaluation is shown as a table and grids of its images.
 """
 
+import functools
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,9 +16,9 @@ from markupsafe import Markup
 
 from jaxssl import atomic_write
 from jaxssl.errors import UserError
+from jaxssl.report import numbers
 from jaxssl.report import stored as stored_results
-from jaxssl.report.numbers import signed
-from jaxssl.report.section import Section, command, is_asked
+from jaxssl.report.section import Inputs, Section, command
 from jaxssl.report.sections import SECTIONS, curves, facts, generic
 from jaxssl.run import read
 from jaxssl.run.read import Run
@@ -52,7 +53,8 @@ def write(
     """
     run = read.read(workdir)
     others = {name: read.read(path) for name, path in baselines.items()}
-    sections = list(_make_sections(run, others, stored_results.read(stored)))
+    inputs = Inputs(run, others, stored_results.read(stored))
+    sections = list(_make_sections(inputs))
     target = workdir / FILE_NAME
     try:
         atomic_write.write(target, _render(run, sections).encode())
@@ -61,24 +63,20 @@ def write(
     return target
 
 
-def _make_sections(
-    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
-) -> Iterator[Section]:
+def _make_sections(inputs: Inputs) -> Iterator[Section]:
     """Yield what the page shows, in order."""
+    run = inputs.run
     evaluations, groups = set(), set()
     for module in SECTIONS:
-        section = module.make(run, others, stored)
+        section = module.make(inputs)
         missing = [
             name
             for name in module.EVALUATIONS
-            if name not in run.evals and is_asked(run, name)
+            if name not in run.evals and run.setting(f"eval.{name}") is not None
         ]
         if section is None and missing:
             name = module.__name__.rpartition(".")[2]
-            context = {
-                "title": module.TITLE,
-                "command": command(run, "evaluate", *missing),
-            }
+            context = {"title": module.TITLE, "evaluations": missing}
             section = Section(name, module.TITLE, context, template="missing.html")
         if section is not None:
             evaluations |= {*section.evaluations}
@@ -86,9 +84,9 @@ def _make_sections(
             yield section
     for name in run.evals:
         if name not in evaluations:
-            yield generic.make(run, name, others)
+            yield generic.make(run, name, inputs.others)
     yield curves.make(run, leave_out=groups)
-    yield facts.make(run, others, stored)
+    yield facts.make(inputs)
 
 
 def _render(run: Run, sections: Sequence[Section]) -> str:
@@ -100,8 +98,9 @@ def _render(run: Run, sections: Sequence[Section]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = _percent
-    environment.filters["signed"] = signed
+    environment.filters |= {"percent": _percent, "signed": numbers.signed}
+    environment.filters |= {"metric": numbers.metric, "number": numbers.number}
+    environment.globals["command"] = functools.partial(command, run)
     environment.globals["figure_number"] = itertools.count(1).__next__
     environment.globals["table_number"] = itertools.count(1).__next__
     bodies = [

@@ -8,6 +8,20 @@ from jaxssl.run.read import Run
 from jaxssl.types import SHARE
 
 
+class Inputs(NamedTuple):
+    """What a page is made from.
+
+    Attributes:
+      run: the run that the page is about.
+      others: further runs to stand beside it, by the name of their row.
+      stored: rows that were measured elsewhere, see `jaxssl.report.stored.read`.
+    """
+
+    run: Run
+    others: Mapping[str, Run]
+    stored: Sequence[Mapping[str, Any]]
+
+
 class Summary(NamedTuple):
     """The head of the page: what the run reached.
 
@@ -56,18 +70,12 @@ def command(run: Run, verb: str, *evals: str) -> str:
       verb: "train", "evaluate" or "report".
       *evals: the evaluations that are missing; none for all.
     """
-    words = ["jaxssl", verb]
+    parts = ["jaxssl", verb]
     if verb == "train":
         variant = f":{run.variant}" if run.variant else ""
-        words.append(f"--config={run.config_file or 'CONFIG'}{variant}")
-    words.append(f"--workdir={run.path}")
-    return shlex.join([*words, f"--evals={','.join(evals)}"] if evals else words)
-
-
-def is_asked(run: Run, evaluation: str) -> bool:
-    """Whether the config of a run has a section for an evaluation."""
-    sections = run.config.get("eval")
-    return isinstance(sections, Mapping) and evaluation in sections
+        parts.append(f"--config={run.config_file or 'CONFIG'}{variant}")
+    parts.append(f"--workdir={run.path}")
+    return shlex.join([*parts, f"--evals={','.join(evals)}"] if evals else parts)
 
 
 def shares(run: Run, name: str, *, random_init: bool = False) -> dict[str, float]:

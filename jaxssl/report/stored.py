@@ -1,27 +1,42 @@
-"""Results that were measured elsewhere, to stand beside those of a run."""
+"""The rows of a comparison: this run, other runs and results measured elsewhere."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jaxssl.errors import UserError
-from jaxssl.run.read import is_number, load_json
+from jaxssl.run.read import is_number, load_object
 
 
-class Baseline(NamedTuple):
-    """Accuracies to compare with: another run, or a stored measurement.
+class Row(NamedTuple):
+    """Accuracies to compare with: those of a run, or a stored measurement.
 
     Attributes:
       name: how the row is called.
       source: where the numbers come from, in words.
       accuracies: in [0, 1], by layer or by what was measured.
       spread: standard deviation over seeds, by the same names; empty for one seed.
+      config: settings that a stored row was measured with; empty if unknown.
     """
 
     name: str
     source: str
-    accuracies: Mapping[str, float]
-    spread: Mapping[str, float] = {}
+    accuracies: Mapping[Any, float]
+    spread: Mapping[Any, float] = {}
+    config: Mapping[str, Any] = {}
+
+
+def measured(
+    name: str, accuracies: Mapping[Any, float], *, source: str, command: str
+) -> Row:
+    """Return the row of a run; it says what is to do where nothing was measured.
+
+    Args:
+      name: how the row is called.
+      accuracies: what was measured; empty if nothing was.
+      source: where the numbers come from.
+      command: what measures them.
+    """
+    return Row(name, source if accuracies else f"not run: {command}", accuracies)
 
 
 def read(files: Sequence[Path]) -> list[dict[str, Any]]:
@@ -37,63 +52,60 @@ def read(files: Sequence[Path]) -> list[dict[str, Any]]:
       files: JSON files.
 
     Returns:
-      The rows, with ``source``: "stored, measured on ...".
+      The rows; each has a ``name``, and its ``file`` is the name of its file.
 
     Raises:
       UserError: a file is missing or is not such a JSON file.
     """
-    found = []
+    rows = []
     for path in files:
-        body = load_json(path)
-        if not isinstance(body, dict):
-            wrong = "is not a readable JSON object" if path.exists() else "is missing"
-            raise UserError(
-                f"stored result {path} {wrong}; give a file of experiments/results."
-            )
-        rows = body.get("rows", [body])
-        for row in rows if isinstance(rows, list) else []:
+        body = load_object(path, "give a file of experiments/results")
+        own = body.get("rows", [body])
+        for row in own if isinstance(own, list) else []:
             if isinstance(row, dict):
-                whole = {**body, **row}
-                name = str(whole.get("name") or path.stem)
-                found.append({**whole, "name": name, "source": _source(whole, path)})
-    return found
+                rows.append({"name": path.stem, **body, **row, "file": path.name})
+    return rows
 
 
-def with_key(rows: Sequence[Mapping[str, Any]], key: str) -> list[Mapping[str, Any]]:
-    """Keep the rows that have measurements under ``key``."""
-    return [row for row in rows if isinstance(row.get(key), Mapping)]
-
-
-def baseline(row: Mapping[str, Any], key: str) -> Baseline:
-    """Take the measurements under ``key`` from a row that has them.
+def select(stored: Sequence[Mapping[str, Any]], key: str) -> list[Row]:
+    """Return the stored rows that have measurements under ``key``.
 
     Args:
-      row: from `with_key`.
-      key: the same key.
+      stored: from `read`.
+      key: what was measured, such as ``linear_probe``.
 
     Returns:
-      Means, and their standard deviations unless the row has one seed.
+      Means, and their standard deviations unless a row has one seed.
     """
+    return [
+        _make_row(row, row[key]) for row in stored if isinstance(row.get(key), Mapping)
+    ]
+
+
+def _make_row(stored: Mapping[str, Any], measurements: Mapping[str, Any]) -> Row:
     means, spread = {}, {}
-    for name, value in row[key].items():
+    seeds = stored.get("seeds")
+    num_seeds = len(seeds) if isinstance(seeds, list) else 0
+    for name, value in measurements.items():
         pair = value if isinstance(value, list) else [value]
         if pair and all(is_number(v) for v in pair):
             means[name] = float(pair[0])
-            if len(pair) > 1 and _num_seeds(row) != 1:
+            if len(pair) > 1 and num_seeds != 1:
                 spread[name] = float(pair[1])
-    return Baseline(row["name"], row["source"], means, spread)
-
-
-def _num_seeds(row: Mapping[str, Any]) -> int:
-    """Count the seeds of a stored row; 0 if it does not tell."""
-    seeds = row.get("seeds")
-    return len(seeds) if isinstance(seeds, list) else 0
-
-
-def _source(row: Mapping[str, Any], path: Path) -> str:
-    where = row.get("measured_on") or ", ".join(
-        str(row[key]) for key in ("hardware", "date") if row.get(key)
+    config = stored.get("config")
+    settings = config.get("seed0") if isinstance(config, Mapping) else None
+    return Row(
+        str(stored["name"]),
+        _describe_source(stored, num_seeds),
+        means,
+        spread,
+        settings if isinstance(settings, Mapping) else {},
     )
-    source = f"stored, measured on {where}" if where else f"stored in {path.name}"
-    seeds = _num_seeds(row)
-    return source + (f", {seeds} seed{'s' if seeds > 1 else ''}" if seeds else "")
+
+
+def _describe_source(stored: Mapping[str, Any], num_seeds: int) -> str:
+    machine = [str(stored[key]) for key in ("hardware", "date") if stored.get(key)]
+    origin = stored.get("measured_on") or ", ".join(machine)
+    origin_text = f", measured on {origin}" if origin else f" in {stored['file']}"
+    seeds = f", {num_seeds} seed{'s' if num_seeds > 1 else ''}" if num_seeds else ""
+    return f"stored{origin_text}{seeds}"

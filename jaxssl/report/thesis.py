@@ -86,15 +86,14 @@ def rows(measured: Mapping[str, Measured]) -> list[Row]:
     References:
       Thesis, Table 4.2.
     """
-    found = []
+    table = []
     for name, numbers in TABLE_4_2.items():
         layers, protocol = measured.get(name, Measured({}, ""))
         ours = tuple(
             100.0 * layers[layer] if layer in layers else None for layer in LAYERS
         )
-        status = _status(numbers, ours)
-        found.append(Row(name, numbers, ours, status, protocol))
-    return found
+        table.append(Row(name, numbers, ours, _status(numbers, ours), protocol))
+    return table
 
 
 def _status(thesis: tuple[float, ...], ours: tuple[float | None, ...]) -> str:

@@ -25,16 +25,6 @@ MAY_CHANGE = (
 ROUNDS = ("compute.remat",)
 """What a restart may change as well, though it may move roundings."""
 
-LATER = {
-    "compute.dtype": "float32",
-    "compute.remat": False,
-    "compute.micro_batches": 1,
-    "mesh.model": 1,
-    "mesh.params": "replicated",
-    "mesh.rules": [],
-}
-"""Settings that came later, and the values of runs and config files without them."""
-
 TOPOLOGY = "mesh"
 """The section that says where a run computes: sums are taken in another order there."""
 
@@ -54,28 +44,43 @@ class Changes(NamedTuple):
     allowed: list[str]
 
 
-def compare(old: Recipe, new: Recipe) -> Changes:
+def compare(
+    old: Recipe, new: Recipe, defaults: Mapping[str, Any] | None = None
+) -> Changes:
     """Sort the differences of two recipes by class.
+
+    A setting that only one of the two has is taken to be at its default in the other,
+    since an experiment is built that way.
 
     Args:
       old: what the run was started with.
       new: what is asked for now.
+      defaults: of the settings, by their path (`jaxssl.config.section.recorded`). None
+        where they are not known yet: then only settings that both have are compared.
 
     Returns:
       The differences; each line names the setting, its old and its new value.
     """
-    before, after = (
-        LATER | trees.flatten(config_file.to_plain(r.config)) for r in (old, new)
-    )
+    before, after = (trees.flatten(config_file.to_plain(r.config)) for r in (old, new))
     changes = Changes([], [])
     if old.file.name != new.file.name:
         changes.refused.append(f"--config was {old.file.name}, now {new.file.name}")
-    for name, told in differ(before, after).items():
+    for name in sorted(before.keys() ^ after.keys()):
+        side = after if name in before else before  # The one that lacks the setting.
+        if defaults is None:
+            side[name] = before[name] if name in before else after[name]
+        elif name in defaults:
+            side[name] = config_file.to_plain(defaults[name])
+            if side is before and before[name] == after[name]:
+                changes.allowed.append(
+                    f"{name} is new, the run goes on with its default {after[name]!r}"
+                )
+    for name, message in differ(before, after).items():
         if name.split(".")[0] == TOPOLOGY or name in ROUNDS:
-            changes.allowed.append(f"{told} ({ROUNDING})")
+            changes.allowed.append(f"{message} ({ROUNDING})")
         else:
-            place = changes.allowed if name in MAY_CHANGE else changes.refused
-            place.append(told)
+            lines = changes.allowed if name in MAY_CHANGE else changes.refused
+            lines.append(message)
     return changes
 
 

@@ -19,9 +19,13 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxssl.config.checks import nearest
+from jaxssl.config.section import RENAMED
 from jaxssl.errors import UserError
 
 OVERRIDE = re.compile(r"--?(?:no)?config\.(?P<path>[^=]+)(?:=.*)?$", re.S)
+
+KINDS = {"sgd": "schedule", "adamw": "final_rate", "adam": "b1"}
+"""Kind of an optimizer, and the setting that tells it from those after it in 0.1."""
 
 
 class Recipe(NamedTuple):
@@ -150,6 +154,11 @@ def _check_path(config: ConfigDict, path: str) -> None:
     for part in path.split("."):
         if not isinstance(here, ConfigDict):
             raise UserError(f"config.{'.'.join(done)} is a value; it has no {part!r}.")
+        if part not in here and path in RENAMED:
+            raise UserError(
+                f"config.{path} is now called config.{RENAMED[path]}; write "
+                f"--config.{RENAMED[path]}=VALUE."
+            )
         if part not in here:
             where = f"config.{'.'.join(done)}" if done else "the config"
             raise UserError(
@@ -228,8 +237,33 @@ def dumps(recipe: Recipe) -> bytes:
 
 
 def loads(data: bytes) -> Recipe:
-    """Read what ``dumps`` wrote."""
+    """Read what ``dumps`` wrote, now or in an earlier version."""
     body = json.loads(data)
-    return Recipe(
-        Path(body["config_file"]), body["variant"], from_plain(body["config"])
-    )
+    config = _upgrade(body["config"])
+    return Recipe(Path(body["config_file"]), body["variant"], from_plain(config))
+
+
+def _upgrade(config: dict[str, Any]) -> dict[str, Any]:
+    """Give stored settings their names of today, and optimizers their kind.
+
+    In version 0.1 the name of a player chose its optimizer.
+    """
+    for old, new in RENAMED.items():
+        path, _, name = old.rpartition(".")
+        settings = _at(config, path)
+        if name in settings:
+            settings[new.rpartition(".")[2]] = settings.pop(name)
+    for player in _at(config, "optim"):
+        settings = _at(config, f"optim.{player}")
+        for kind, name in KINDS.items():
+            if name in settings:
+                settings.setdefault("kind", kind)
+    return config
+
+
+def _at(config: dict[str, Any], path: str) -> dict[str, Any]:
+    """Return the section at a path; an empty one if there is none."""
+    here: Any = config
+    for name in path.split("."):
+        here = here.get(name) if isinstance(here, dict) else None
+    return here if isinstance(here, dict) else {}

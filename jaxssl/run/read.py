@@ -17,8 +17,6 @@ from jaxssl.errors import UserError
 from jaxssl.run import evaluation, metrics, workdir
 from jaxssl.types import SHARE, Metric
 
-UNITS = "metric_units.json"
-
 OLD_SHARES = frozenset(
     {
         "accuracy", "attributes", "few_shot", "knn", "linear_classifiers",
@@ -96,6 +94,17 @@ class Run(NamedTuple):
     random_init: dict[str, Evaluation]
     notes: tuple[str, ...]
 
+    def setting(self, path: str) -> Any:
+        """Return what the config has at a dotted path; None if it has nothing there."""
+        value: Any = self.config
+        for key in path.split("."):
+            value = value.get(key) if isinstance(value, Mapping) else None
+        return value
+
+    def last_step(self) -> int:
+        """Return the last step of the log; 0 if there is no log."""
+        return max((int(s.steps[-1]) for s in self.series.values()), default=0)
+
 
 def read(folder: Path) -> Run:
     """Read a finished or partial workdir.
@@ -113,35 +122,50 @@ def read(folder: Path) -> Run:
         raise UserError(
             f"workdir {folder} is not a folder; give the --workdir of jaxssl train."
         )
-    saved = _read_saved_config(folder / workdir.CONFIG)
+    saved = load_object(
+        folder / workdir.CONFIG, f"is {folder} a workdir? `jaxssl train` writes it"
+    )
     config = saved.get("config")
     notes: list[str] = []
-    series = _read_series(folder, notes)
-    info = _read_object(folder / workdir.RUN, notes)
-    evals_folder = folder / evaluation.FOLDER
-    evals = _read_evaluations(evals_folder, "", notes)
-    random_init = _read_evaluations(
-        evals_folder / evaluation.RANDOM_INIT, f"{evaluation.RANDOM_INIT}/", notes
-    )
+    evals = folder / evaluation.FOLDER
+    untrained = evals / evaluation.RANDOM_INIT
     return Run(
         path=folder,
         config_file=str(saved.get("config_file") or ""),
         variant=str(saved.get("variant") or ""),
         config=config if isinstance(config, dict) else {},
-        info=info,
-        series=series,
-        evals=evals,
-        random_init=random_init,
+        series=_read_series(folder, notes),
+        info=_read_object(folder / workdir.RUN, notes),
+        evals=_read_evaluations(evals, "", notes),
+        random_init=_read_evaluations(untrained, f"{untrained.name}/", notes),
         notes=tuple(notes),
     )
 
 
-def load_json(path: Path) -> Any:
-    """Return the parsed file; None if it is missing or broken."""
+def load_object(path: Path, advice: str) -> dict[str, Any]:
+    """Return the JSON object of a file that must be there.
+
+    Args:
+      path: the file.
+      advice: what to do if the file is missing or broken.
+
+    Raises:
+      UserError: the file is missing or holds no JSON object.
+    """
+    value = _load(path)
+    if value is None:
+        reason = "is not a readable JSON object" if path.exists() else "is missing"
+        raise UserError(f"{path} {reason}; {advice}.")
+    return value
+
+
+def _load(path: Path) -> dict[str, Any] | None:
+    """Return the JSON object of a file; None if the file is missing or broken."""
     try:
-        return json.loads(path.read_bytes())
+        value = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return None
+    return value if isinstance(value, dict) else None
 
 
 def is_number(value: Any) -> TypeGuard[int | float]:
@@ -149,38 +173,27 @@ def is_number(value: Any) -> TypeGuard[int | float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _read_saved_config(path: Path) -> Mapping[str, Any]:
-    saved = load_json(path)
-    if isinstance(saved, dict):
-        return saved
-    reason = "is not a readable JSON object" if path.exists() else "is missing"
-    raise UserError(
-        f"{path} {reason}; is {path.parent} a workdir? `jaxssl train` writes it."
-    )
-
-
 def _read_object(path: Path, notes: list[str]) -> Mapping[str, Any]:
     """Return a JSON object that may be missing."""
-    value = load_json(path)
-    if isinstance(value, dict):
-        return value
-    if path.exists():
+    value = _load(path)
+    if value is None and path.exists():
         notes.append(f"{path.name} is unreadable")
-    return {}
+    return value or {}
 
 
 def _read_series(folder: Path, notes: list[str]) -> dict[str, Series]:
     """Read the log; a step that was logged twice (after a resume) counts once."""
-    records = metrics.read(folder)
-    bad_lines = _count_lines(folder / metrics.JSONL) - len(records)
-    if bad_lines:
-        notes.append(f"{metrics.JSONL}: {bad_lines} unreadable line(s) left out")
+    records, path = metrics.read(folder), folder / metrics.JSONL
+    num_lines = len(path.read_bytes().splitlines()) if path.exists() else 0
+    if num_lines > len(records):
+        bad_lines = num_lines - len(records)
+        notes.append(f"{path.name}: {bad_lines} unreadable line(s) left out")
     values: dict[str, dict[int, float]] = {}
     for record in records:
         for name, value in record.items():
             if name != "step" and is_number(value):
                 values.setdefault(name, {})[int(record["step"] or 0)] = float(value)
-    units = _read_units(folder / UNITS, values, notes)
+    units = _read_units(folder / metrics.UNITS, values, notes)
     return {
         name: Series(
             np.array(sorted(points)),
@@ -189,10 +202,6 @@ def _read_series(folder: Path, notes: list[str]) -> dict[str, Series]:
         )
         for name, points in values.items()
     }
-
-
-def _count_lines(path: Path) -> int:
-    return len(path.read_bytes().splitlines()) if path.exists() else 0
 
 
 def _read_units(path: Path, names: Iterable[str], notes: list[str]) -> dict[str, str]:
@@ -207,12 +216,12 @@ def _read_evaluations(
     folder: Path, prefix: str, notes: list[str]
 ) -> dict[str, Evaluation]:
     paths = [*folder.glob("*.json"), *folder.glob("*.npz")]
-    found = {}
-    for name in sorted({path.stem for path in paths}):
-        found[name] = _read_evaluation(folder, name)
-        if found[name].problem:
-            notes.append(f"{prefix}{name}: {found[name].problem}")
-    return found
+    names = sorted({path.stem for path in paths})
+    evaluations = {name: _read_evaluation(folder, name) for name in names}
+    for name, stored in evaluations.items():
+        if stored.problem:
+            notes.append(f"{prefix}{name}: {stored.problem}")
+    return evaluations
 
 
 def _read_evaluation(folder: Path, name: str) -> Evaluation:
@@ -237,16 +246,14 @@ def _read_metrics(
 ) -> dict[str, Metric]:
     if "metrics" not in body:
         return _read_old_metrics(name, body.get("scalars"))
-    found, stored = {}, body["metrics"]
+    numbers, stored = {}, body["metrics"]
     for key, fields in stored.items() if isinstance(stored, dict) else ():
         if isinstance(fields, dict) and is_number(fields.get("value")):
-            known = {
-                field: fields[field] for field in Metric._fields if field in fields
-            }
-            found[key] = Metric(**known)
+            known = {name: fields[name] for name in Metric._fields if name in fields}
+            numbers[key] = Metric(**known)
         else:
             problems.append(f"{key} has no number")
-    return found
+    return numbers
 
 
 def _read_old_metrics(name: str, scalars: Any) -> dict[str, Metric]:

@@ -50,6 +50,7 @@ def check(
     *,
     has_checkpoint: bool,
     fingerprint: str = "",
+    defaults: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Raise if a run may not use ``workdir``; nothing is written.
 
@@ -61,6 +62,7 @@ def check(
       wanted: what is about to be trained.
       has_checkpoint: whether the folder has a checkpoint; a damaged one counts.
       fingerprint: of the training set; empty if it is not known yet.
+      defaults: see `compatibility.compare`; None if they are not known yet.
 
     Returns:
       One line for each setting that differs from the last start and may differ.
@@ -74,7 +76,7 @@ def check(
     if not (workdir / CONFIG).exists():
         _check_empty(workdir)
         return []
-    changes = compatibility.compare(read(workdir), wanted)
+    changes = compatibility.compare(read(workdir), wanted, defaults)
     recorded = _read_launch(workdir).get("data_fingerprint")
     other_data = []
     if fingerprint and recorded and fingerprint != recorded:
@@ -98,7 +100,12 @@ def check(
 
 
 def check_all(
-    workdir: Path, wanted: Recipe | None, *, has_checkpoint: bool, fingerprint: str
+    workdir: Path,
+    wanted: Recipe | None,
+    *,
+    has_checkpoint: bool,
+    fingerprint: str,
+    defaults: Mapping[str, Any],
 ) -> None:
     """Raise on every process if `check` raises, or if the processes differ.
 
@@ -107,6 +114,7 @@ def check_all(
       wanted: what this process is about to train; None if the run records no config.
       has_checkpoint: see `check`.
       fingerprint: of this process's training set.
+      defaults: see `check`.
 
     Raises:
       UserError: see `check`.
@@ -116,7 +124,10 @@ def check_all(
         coordination.compare(_describe_setup(wanted, fingerprint))
     if wanted is not None:
         check_here = functools.partial(
-            check, has_checkpoint=has_checkpoint, fingerprint=fingerprint
+            check,
+            has_checkpoint=has_checkpoint,
+            fingerprint=fingerprint,
+            defaults=defaults,
         )
         coordination.decide("check", lambda: check_here(workdir, wanted))
 
@@ -230,6 +241,7 @@ def write(
     *,
     has_checkpoint: bool,
     fingerprint: str = "",
+    defaults: Mapping[str, Any] | None = None,
 ) -> list[str]:
     """Write ``config.json`` and ``run.json``.
 
@@ -239,6 +251,7 @@ def write(
       command: the command line that started the run.
       has_checkpoint: see `check`.
       fingerprint: of the training set.
+      defaults: see `check`.
 
     Returns:
       One line for each setting, package version or device that differs from the last
@@ -248,7 +261,11 @@ def write(
       DriftError: see `check`.
     """
     changes = check(
-        workdir, wanted, has_checkpoint=has_checkpoint, fingerprint=fingerprint
+        workdir,
+        wanted,
+        has_checkpoint=has_checkpoint,
+        fingerprint=fingerprint,
+        defaults=defaults,
     )
     launch = {**describe_launch(command), "data_fingerprint": fingerprint}
     if last := _read_launch(workdir):

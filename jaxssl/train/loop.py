@@ -37,8 +37,10 @@ def train(
     workdir: Path,
     evals: Mapping[str, Eval] | None = None,
     init_from: Mapping[str, str] | None = None,
+    heads: Mapping[str, Sequence[str]] | None = None,
     layout: meshes.MeshConfig | None = None,
     recipe: Recipe | None = None,
+    defaults: Mapping[str, Any] = {},
     command: Sequence[str] = (),
     batches: pipeline.Pipeline = pipeline.batches,
     stream: metrics.Stream | None = None,
@@ -54,8 +56,11 @@ def train(
       workdir: the run's folder; made if it is missing.
       evals: cheap evaluations; their scalars are logged as ``name/scalar``.
       init_from: player to the workdir of a run that gives its first arrays.
+      heads: player to the layers of its network that may differ in that run.
       layout: the section ``mesh``; by default every device holds the whole state.
       recipe: the config; written to the workdir, and compared with the one there.
+      defaults: of the recipe's settings by their path, for settings that the stored
+        recipe lacks.
       command: the words that started the run; written to the workdir.
       batches: the input pipeline.
       stream: takes lines for a person; standard output by default.
@@ -82,6 +87,7 @@ def train(
         recipe,
         has_checkpoint=checkpoints.exists(workdir),
         fingerprint=source.fingerprint,
+        defaults=defaults,
     )
     # The pipeline refuses a batch that is larger than the data set.
     batches(source, batch_size=config.batch_size, seed=seed).close()
@@ -113,7 +119,7 @@ def train(
         restored = state is not None
         if state is None:
             state = state_init.init(task, spec, abstract, seed=seed)
-            state = state_init.graft_players(state, init_from or {}, say)
+            state = state_init.graft_players(state, init_from or {}, heads or {}, say)
         del abstract
         first = int(state.step)
         if first >= config.num_steps:
@@ -122,7 +128,15 @@ def train(
 
         # --- The workdir: config and launch, checkpoints, metrics
         if recipe is not None:
-            _write_recipe(workdir, recipe, command, source.fingerprint, say)
+            write = functools.partial(
+                workdirs.write,
+                *(workdir, recipe, command),
+                has_checkpoint=checkpoints.exists(workdir),
+                fingerprint=source.fingerprint,
+                defaults=defaults,
+            )
+            for change in coordination.decide("write", write):
+                say(f"changed since the last start: {change}")
         store = stack.enter_context(
             checkpoints.open_store(workdir, keep=config.keep_checkpoints)
         )
@@ -191,24 +205,6 @@ def train(
                 checkpoints.finish(store)
                 raise errors.PreemptedError(step, stopped)
     return state
-
-
-def _write_recipe(
-    workdir: Path,
-    recipe: Recipe,
-    command: Sequence[str],
-    fingerprint: str,
-    say: text.Say,
-) -> None:
-    """Write the config and how the run was started; say what changed since then."""
-    write = functools.partial(
-        workdirs.write,
-        *(workdir, recipe, command),
-        has_checkpoint=checkpoints.exists(workdir),
-        fingerprint=fingerprint,
-    )
-    for change in coordination.decide("write", write):
-        say(f"changed since the last start: {change}")
 
 
 def _introduce(

@@ -1,9 +1,8 @@
 """From a recipe to something that can run: its settings checked, its objects built."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any, NamedTuple
-
-from ml_collections import ConfigDict
 
 from jaxssl import trees
 from jaxssl.config import checks, section
@@ -26,6 +25,8 @@ class Setup(NamedTuple):
       mesh: the section ``mesh``.
       experiment: what the file's ``build`` returned.
       batches: the input pipeline, in the experiment's order.
+      defaults: of the settings that were read, by their path. A stored run that lacks
+        one of them was trained with its default.
     """
 
     seed: int
@@ -33,6 +34,7 @@ class Setup(NamedTuple):
     mesh: meshes.MeshConfig
     experiment: Experiment
     batches: pipeline.Pipeline
+    defaults: Mapping[str, Any]
 
     def spec(self) -> Batch:
         """Return the shapes of a global batch; reads one record.
@@ -54,26 +56,21 @@ def set_up(chosen: config_file.Recipe) -> Setup:
       UserError: a section is missing or wrong, or ``build`` refuses the values.
     """
     config = chosen.config
-    for name, kind in (("seed", int), ("train", ConfigDict), ("mesh", ConfigDict)):
-        if not isinstance(config.get(name), kind):
-            what = "an integer" if kind is int else "a section"
-            raise UserError(f"config.{name} is missing or not {what} in {chosen.file}.")
+    seed = config.get("seed")
+    if not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise UserError(f"config.seed is {seed!r}; give an integer, 0 to 2**32 - 1.")
     for name, value in trees.flatten(config.to_dict()).items():
         path = name.startswith("init_from.") or name.endswith("data_dir")
         if path and isinstance(value, str):
             checks.local_path(f"config.{name}", value)
-    if not 0 <= config.seed < 2**32:
-        raise UserError(f"config.seed is {config.seed!r}; give 0 to 2**32 - 1.")
-    given: Any = config
-    train = section.from_config(
-        train_config.TrainConfig, given.train, where="config.train"
-    )
-    mesh = section.from_config(meshes.MeshConfig, given.mesh, where="config.mesh")
-    built = config_file.build(chosen)
+    with section.recorded() as defaults:
+        train = section.read(train_config.TrainConfig, config, "train")
+        mesh = section.read(meshes.MeshConfig, config, "mesh")
+        built = config_file.build(chosen)
     if not isinstance(built, Experiment):
         raise UserError(
             f"build() of {chosen.file} returned {type(built).__name__}; "
             "it must return a jaxssl.experiment.Experiment."
         )
     batches = functools.partial(pipeline.batches, order=built.order)
-    return Setup(config.seed, train, mesh, built, batches)
+    return Setup(seed, train, mesh, built, batches, defaults)

@@ -1,7 +1,7 @@
 """The first state of a run, and the shapes that are known before there is one."""
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -109,13 +109,18 @@ def init(task: Task, spec: Batch, abstract: TrainState, *, seed: int) -> TrainSt
 
 
 def graft_players(
-    state: TrainState, init_from: Mapping[str, str], say: text.Say
+    state: TrainState,
+    init_from: Mapping[str, str],
+    heads: Mapping[str, Sequence[str]],
+    say: text.Say,
 ) -> TrainState:
     """Give players the arrays that they have in other runs.
 
     Args:
       state: a fresh state.
       init_from: player to the workdir of another run.
+      heads: player to the layers of its network that may differ there; see
+        `jaxssl.checkpoint.init_from.restore_players`.
       say: hears what was taken from where.
 
     Returns:
@@ -126,8 +131,8 @@ def graft_players(
       NoValidCheckpointError: all checkpoints of a run are damaged.
     """
     for workdir in sorted(set(init_from.values())):
-        players = [player for player, place in init_from.items() if place == workdir]
-        state = init_from_lib.restore_players(Path(workdir), players, state, say)
+        players = [player for player, run in init_from.items() if run == workdir]
+        state = init_from_lib.restore_players(Path(workdir), players, state, heads, say)
     return state
 
 

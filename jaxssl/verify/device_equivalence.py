@@ -266,7 +266,10 @@ def first_state(setup: Setup, mesh: Mesh) -> TrainState:
     task, spec = setup.experiment.task, setup.spec()
     abstract = state_init.make_abstract(task, spec, mesh)
     state = state_init.init(task, spec, abstract, seed=setup.seed)
-    return state_init.graft_players(state, setup.experiment.init_from, lambda _: None)
+    experiment = setup.experiment
+    return state_init.graft_players(
+        state, experiment.init_from, experiment.heads, lambda _: None
+    )
 
 
 def fetch(state: TrainState) -> list[np.ndarray]:

@@ -9,7 +9,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jaxssl import text
 from jaxssl.checkpoint import store as checkpoints
@@ -98,8 +98,8 @@ def verify(
       UserError: the config cannot be read, or the run is too short to be killed.
       ChildFailedError: a start ended with an exit code that is not that of a kill.
     """
-    given: Any = config_file.load(spec, overrides).config.get("train", {})
-    train = section.from_config(train_config.TrainConfig, given, where="config.train")
+    config = config_file.load(spec, overrides).config
+    train = section.read(train_config.TrainConfig, config, "train")
     if train.num_steps < 3:
         raise UserError(
             f"train.num_steps is {train.num_steps}; a run needs 3 steps to be killed "

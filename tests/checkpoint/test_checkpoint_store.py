@@ -389,9 +389,14 @@ def test_another_set_of_leaves_is_named(copy, missing):
         checkpoints.restore_newest(copy, _abstract(wanted), _quiet)
 
 
+HEADS = {"classifier": ("logits",)}
+
+
 def test_players_come_from_another_run(copy, bits):
     fresh, lines = _state(50), []
-    state = init_from_lib.restore_players(copy, ["classifier"], fresh, lines.append)
+    state = init_from_lib.restore_players(
+        copy, ["classifier"], fresh, HEADS, lines.append
+    )
     theirs = _state(3)
     assert bits(state.params["classifier"]) == bits(theirs.params["classifier"])
     assert bits(state.stats["classifier"]) == bits(theirs.stats["classifier"])
@@ -403,7 +408,9 @@ def test_players_come_from_another_run(copy, bits):
 
 def test_a_head_of_another_size_stays_fresh(copy, bits):
     fresh, lines = _state(50, classes=9), []
-    state = init_from_lib.restore_players(copy, ["classifier"], fresh, lines.append)
+    state = init_from_lib.restore_players(
+        copy, ["classifier"], fresh, HEADS, lines.append
+    )
     params = state.params["classifier"]
     assert bits(params["conv"]) == bits(_state(3).params["classifier"]["conv"])
     assert bits(params["logits"]) == bits(fresh.params["classifier"]["logits"])
@@ -413,7 +420,7 @@ def test_a_head_of_another_size_stays_fresh(copy, bits):
 def test_a_trunk_without_head_is_filled(copy, bits):
     fresh = _state(50)
     del fresh.params["classifier"]["logits"]
-    state = init_from_lib.restore_players(copy, ["classifier"], fresh, _quiet)
+    state = init_from_lib.restore_players(copy, ["classifier"], fresh, HEADS, _quiet)
     assert list(state.params["classifier"]) == ["conv"]
     theirs = _state(3).params["classifier"]["conv"]
     assert bits(state.params["classifier"]["conv"]) == bits(theirs)
@@ -423,17 +430,21 @@ def test_players_that_do_not_fit_are_refused(copy, tmp_path):
     with pytest.raises(
         UserError, match=r"conv/kernel is float32\[300, 7\] in .*\[4, 7"
     ):
-        init_from_lib.restore_players(copy, ["classifier"], _state(1, width=4), _quiet)
+        init_from_lib.restore_players(
+            copy, ["classifier"], _state(1, width=4), HEADS, _quiet
+        )
     with pytest.raises(
         UserError, match="no player 'painter'; it has classifier, critic"
     ):
-        init_from_lib.restore_players(copy, ["painter"], _state(1), _quiet)
+        init_from_lib.restore_players(copy, ["painter"], _state(1), HEADS, _quiet)
     other = _state(1)
     other.params["painter"] = other.params["critic"]
     with pytest.raises(UserError, match=r"3 has no player 'painter'"):
-        init_from_lib.restore_players(copy, ["painter"], other, _quiet)
+        init_from_lib.restore_players(copy, ["painter"], other, HEADS, _quiet)
     with pytest.raises(UserError, match="has no checkpoint; train that run first"):
-        init_from_lib.restore_players(tmp_path / "none", ["critic"], _state(1), _quiet)
+        init_from_lib.restore_players(
+            tmp_path / "none", ["critic"], _state(1), HEADS, _quiet
+        )
 
 
 def test_tables_for_people(copy, tmp_path):

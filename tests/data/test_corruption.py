@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from jaxssl.config.section import from_config
+from jaxssl.config import section
 from jaxssl.data import ArraySource, corruption, image_source, images, load, pipeline
 from jaxssl.data.corruption import (
     CIFAR10_PAIRS,
@@ -283,7 +283,7 @@ def test_labels_of_arrays_are_a_copy():
 )
 def test_impossible_settings_are_named(values, words):
     with pytest.raises(UserError, match=words) as caught:
-        from_config(NoiseConfig, values, where="noise")
+        section.read(NoiseConfig, {"noise": values}, "noise")
     assert "\n" not in str(caught.value)
 
 

@@ -25,8 +25,8 @@ def test_ridge_solves_the_normal_equations():
 def test_few_labels_go_a_long_way_on_good_features():
     train, test = clusters(150, seed=0), clusters(200, seed=1)
     got = few_shot.few_shot(train, test, config=FewShotConfig(shots=10))
-    assert got["conv5"].mean > 0.7 > 0.5 > got["noise"].mean
-    assert got["conv5"].deviation > 0  # The draws differ.
+    assert got["conv5"].value > 0.7 > 0.5 > got["noise"].value
+    assert got["conv5"].spread > 0  # The draws differ.
     again = few_shot.few_shot(train, test, config=FewShotConfig(shots=10))
     assert again == got
 

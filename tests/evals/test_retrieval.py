@@ -25,26 +25,27 @@ def gallery() -> tuple[ArraySource, Features]:
 def test_neighbors_on_a_circle_are_the_next_ones(gallery):
     source, features = gallery
     config = RetrievalConfig(num_queries=12, num_neighbors=2)
-    found = retrieve(source, features, source, features, config=config)
-    np.testing.assert_array_equal(found.queries, source.arrays["image"])
+    result = retrieve(source, features, source, features, config=config)
+    found = result.arrays
+    np.testing.assert_array_equal(found["query_images"], source.arrays["image"])
     for i in range(12):
-        shown = {int(image[0, 0, 0]) for image in found.neighbors[i]}
+        shown = {int(image[0, 0, 0]) for image in found["neighbor_images"][i]}
         assert shown == {(i - 1) % 12, (i + 1) % 12}
-    assert found.neighbor_labels.shape == found.similarities.shape == (12, 2)
-    np.testing.assert_allclose(found.similarities, np.cos(np.pi / 6), atol=1e-5)
+    assert found["neighbor_labels"].shape == found["similarities"].shape == (12, 2)
+    np.testing.assert_allclose(found["similarities"], np.cos(np.pi / 6), atol=1e-5)
     # Four of the twelve have one neighbour of the other class.
-    assert found.precision == pytest.approx(20 / 24)
+    assert result.metrics["precision"].value == pytest.approx(20 / 24)
 
 
 def test_another_source_may_hold_the_query(gallery):
     source, features = gallery
     other = image_source(source.arrays["image"], source.arrays["label"])
     config = RetrievalConfig(num_queries=3, num_neighbors=1)
-    found = retrieve(source, features, other, features, config=config)
-    np.testing.assert_array_equal(found.neighbors[:, 0], found.queries)
-    np.testing.assert_array_equal(found.query_labels, found.neighbor_labels[:, 0])
-    again = retrieve(source, features, other, features, config=config)
-    np.testing.assert_array_equal(again.queries, found.queries)
+    found = retrieve(source, features, other, features, config=config).arrays
+    np.testing.assert_array_equal(found["neighbor_images"][:, 0], found["query_images"])
+    np.testing.assert_array_equal(found["query_labels"], found["neighbor_labels"][:, 0])
+    again = retrieve(source, features, other, features, config=config).arrays
+    np.testing.assert_array_equal(again["query_images"], found["query_images"])
 
 
 def test_rows_that_were_left_out_do_not_shift_the_images(gallery):
@@ -60,9 +61,9 @@ def test_rows_that_were_left_out_do_not_shift_the_images(gallery):
         image_source(source.arrays["image"], source.arrays["label"]),
         fewer,
         config=config,
-    )
-    np.testing.assert_array_equal(found.queries[:, 0, 0, 0], keep)
-    np.testing.assert_array_equal(found.neighbors[:, 0, 0, 0, 0], keep)
+    ).arrays
+    np.testing.assert_array_equal(found["query_images"][:, 0, 0, 0], keep)
+    np.testing.assert_array_equal(found["neighbor_images"][:, 0, 0, 0, 0], keep)
 
 
 def test_too_many_queries(gallery):

@@ -8,8 +8,9 @@ import pytest
 
 from jaxssl.errors import UserError
 from jaxssl.methods import classify, probe, transformations
+from jaxssl.methods import task as task_lib
 from jaxssl.models.mlp import mlp
-from jaxssl.types import Network
+from jaxssl.types import Network, TrainState
 from tests.tasks import images
 
 KEY = jax.random.key(5)
@@ -120,6 +121,53 @@ def test_without_batch_norm_the_step_is_that_of_the_whole_batch(make, options):
     assert max(moved) > 1e-4
 
 
+def regression(micro_batches):
+    """A linear fit whose ``extra`` has averaged weights and a count of updates."""
+
+    def init(key, batch):
+        params = {"net": jax.random.normal(key, (4,))}
+        extra = {"average": params["net"] + 1, "updates": jnp.zeros((), jnp.int32)}
+        opt_state = {"net": txs["net"].init(params["net"])}
+        return TrainState(jnp.zeros((), jnp.int32), params, {}, opt_state, extra)
+
+    def differentiate(state, batch, key, number):
+        def loss(w):
+            return jnp.square(batch["x"] @ w - batch["y"]).mean()
+
+        value, grad = jax.value_and_grad(loss)(state.params["net"])
+        return task_lib.Gradients({"net": grad}, {}, {"loss/net": value})
+
+    def update_extra(state):
+        average = 0.9 * state.extra["average"] + 0.1 * state.params["net"]
+        return {"average": average, "updates": state.extra["updates"] + 1}
+
+    txs = {"net": optax.sgd(0.1)}
+    gradients = task_lib.make_gradients(differentiate, micro_batches=micro_batches)
+    return task_lib.make_task(init, gradients, txs, {}, update_extra=update_extra)
+
+
+@pytest.mark.parametrize("micro_batches", [1, 3])
+def test_extra_is_updated_once_a_step_from_the_new_weights(micro_batches):
+    rng = np.random.default_rng(0)
+    x, y = (rng.normal(size=shape).astype(np.float32) for shape in ((12, 4), (12,)))
+    batch = {"x": x, "y": y, "id": np.arange(12)}
+    task = regression(micro_batches)
+    state = task.init(KEY, batch)
+    weights, average = (
+        np.float64(state.params["net"]),
+        np.float64(state.extra["average"]),
+    )
+    step = jax.jit(task.step)
+    for count in (1, 2):
+        state, _ = step(state, batch, KEY)
+        weights = weights - 0.1 * 2 / 12 * x.T @ (x @ weights - y)
+        average = 0.9 * average + 0.1 * weights
+        np.testing.assert_allclose(state.params["net"], weights, rtol=1e-5)
+        np.testing.assert_allclose(state.extra["average"], average, rtol=1e-5)
+        assert state.extra["updates"].dtype == jnp.int32
+        assert int(state.extra["updates"]) == count
+
+
 def test_running_averages_move_once_and_means_exactly():
     stats = {}
     for micro_batches in (1, 4):
@@ -148,12 +196,12 @@ def test_dropout_differs_between_the_micro_batches():
     assert bool(jnp.any(jnp.abs(a - b) > 1e-3))
 
 
-def test_the_readout_is_the_gradient_that_the_step_takes():
+def test_the_first_half_gives_the_gradient_that_the_step_takes():
     task, batch = classification(2)
     state = jax.jit(task.init)(jax.random.key(0), batch)
-    found = jax.jit(task.halves.gradients)(state, batch, KEY)
+    computed = jax.jit(task.halves.gradients)(state, batch, KEY)
     after, metrics = jax.jit(task.step)(state, batch, KEY)
-    for player, grads in found.grads.items():
+    for player, grads in computed.grads.items():
         moved = jax.tree.map(
             lambda new, old: (old - new) / 0.1,
             after.params[player],
@@ -161,11 +209,11 @@ def test_the_readout_is_the_gradient_that_the_step_takes():
         )
         for a, b in zip(*map(jax.tree.leaves, (grads, moved)), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
-    assert metrics.keys() == found.metrics.keys()
+    assert metrics.keys() == computed.metrics.keys()
 
 
 @pytest.mark.parametrize(
-    ("make", "micro_batches", "words"),
+    ("make", "micro_batches", "message"),
     [
         (
             classification,
@@ -176,13 +224,13 @@ def test_the_readout_is_the_gradient_that_the_step_takes():
         (recognition, 8, r"evenly in groups of 2 rows; give a divisor of 12"),
     ],
 )
-def test_what_does_not_divide_is_told(make, micro_batches, words):
+def test_micro_batches_that_do_not_fit_are_refused(make, micro_batches, message):
     def trace():
         task, batch = make(micro_batches)
         state = jax.eval_shape(task.init, KEY, batch)
         jax.eval_shape(task.step, state, batch, KEY)
 
-    with pytest.raises(UserError, match=words):
+    with pytest.raises(UserError, match=message):
         trace()
 
 

@@ -118,8 +118,6 @@ def test_a_samples_views_depend_on_its_id_alone():
 
 
 @pytest.mark.parametrize("warp_points", ["grid", "free"])
-@pytest.mark.parametrize("warp_points", ["grid", "free"])
-@pytest.mark.parametrize("warp_points", ["grid", "free"])
 def test_warped_view_is_the_warp_of_the_transform_library(warp_points):
     cfg = config("none", "warp", tilt=0.0, crop_size=24, warp_points=warp_points)
     keys, canvases, _ = drawn(cfg)

@@ -72,8 +72,14 @@ def test_the_two_conventions_differ_by_the_learning_rate():
         (adam.AdamWConfig, {"learning_rate": 0.0}, "learning_rate is 0.0"),
         (adam.AdamWConfig, {"b2": 1.0}, "b2 is 1.0"),
         (adam.AdamWConfig, {"weight_decay": -1.0}, "weight_decay is -1.0"),
-        (adam.AdamWConfig, {"final_rate": 1.5}, "final_rate is 1.5; it is a share"),
+        (
+            adam.AdamWConfig,
+            {"final_rate": 1.5},
+            "final_rate is 1.5; it must be at least 0 and at",
+        ),
         (adam.AdamConfig, {"b1": -0.1}, "b1 is -0.1"),
+        (adam.AdamConfig, {"learning_rate": float("nan")}, "rate is nan; .* finite"),
+        (adam.AdamConfig, {"learning_rate": float("inf")}, "rate is inf; .* finite"),
     ],
 )
 def test_impossible_values_are_refused(cls, change, words):

@@ -234,7 +234,7 @@ def test_what_a_config_does_not_ask_for_is_not_named(tmp_path):
         ("evals/pretext.npz", "pretext: pretext.npz is missing"),
         ("evals/random_init/retrieval.npz", "The same queries with random init - not"),
         ("evals/random_init/filters.npz", "The filters before training - not run:"),
-        ("evals/random_init/knn.*", "The same for random init - not run:"),
+        ("evals/random_init/knn.*", "random init, held-out not run: jaxssl evaluate"),
         ("evals/random_init/linear_probe.*", "Random init not run: jaxssl evaluate"),
         ("metrics.jsonl", "The training log (metrics.jsonl) - not run:"),
         ("run.json", "The record of the run (run.json) - not run:"),

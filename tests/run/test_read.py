@@ -32,10 +32,10 @@ def test_metrics_come_back_with_all_that_was_stored(folder):
     body = {"step": 7, "seconds": 1.5, "metrics": {"a": full, "b": {"value": 3}}}
     store(folder, "pose", body, x=np.arange(3))
     run = read.read(folder)
-    found = run.evals["pose"]
-    assert found.metrics == {"a": Metric(0.5, "m", False, 2.0, 0.25), "b": Metric(3.0)}
-    assert (found.step, found.seconds, found.problem) == (7, 1.5, "")
-    np.testing.assert_array_equal(found.arrays["x"], [0, 1, 2])
+    pose = run.evals["pose"]
+    assert pose.metrics == {"a": Metric(0.5, "m", False, 2.0, 0.25), "b": Metric(3.0)}
+    assert (pose.step, pose.seconds, pose.problem) == (7, 1.5, "")
+    np.testing.assert_array_equal(pose.arrays["x"], [0, 1, 2])
     assert run.config == {"seed": 3}
     assert (run.random_init, run.variant, run.notes) == ({}, "", ())
 
@@ -58,7 +58,7 @@ def test_units_of_the_log_are_stored_or_those_of_the_contract(folder, stored):
     row |= {"speed/images_per_second": 0.5, "speed/input_wait_share": 0.5}
     log(folder, {"step": 1, **row})
     if stored is not None:
-        (folder / read.UNITS).write_text(json.dumps(stored))
+        (folder / metrics.UNITS).write_text(json.dumps(stored))
     units = {name: series.unit for name, series in read.read(folder).series.items()}
     assert units == {
         "acc/a": "share",
@@ -89,7 +89,7 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_there(folder):
     with (folder / metrics.JSONL).open("ab") as file:
         file.write(b'\xff\xfe\n{"step": 9, "loss/a')
     (folder / "run.json").write_text("[]")
-    (folder / read.UNITS).write_text("{")
+    (folder / metrics.UNITS).write_text("{")
     store(folder, "knn", {"metrics": {"k1": {"value": None}, "k5": {"value": 0.5}}})
     store(folder, "test", {})
     (folder / "evals" / "test.json").write_text("{")
@@ -111,8 +111,8 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_there(folder):
 
 def test_pickled_arrays_are_not_loaded(folder):
     store(folder, "pose", {}, x=np.array([{"a": 1}], object))
-    found = read.read(folder).evals["pose"]
-    assert (found.arrays, found.problem) == ({}, "pose.npz is unreadable")
+    pose = read.read(folder).evals["pose"]
+    assert (pose.arrays, pose.problem) == ({}, "pose.npz is unreadable")
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,12 @@ from jaxssl.checkpoint import store as checkpoints
 from jaxssl.errors import UserError
 from jaxssl.run import compatibility, config_file
 from jaxssl.run import workdir as workdirs
+from jaxssl.train.setup import set_up
 
 TINY = str(Path(__file__).parent.parent / "train" / "tiny.py")
-CONFIGS = sorted(map(str, Path(__file__).parent.parent.parent.glob("configs/*.py")))
+GOLDEN = Path(__file__).parent.parent / "golden"
+CONFIG_FOLDER = Path(__file__).parent.parent.parent / "configs"
+CONFIGS = sorted(map(str, CONFIG_FOLDER.glob("*.py")))
 
 
 def check(workdir, wanted, **options):
@@ -192,16 +195,68 @@ def test_every_setting_has_its_class(tmp_path, spec, faults):
     faults.record("F7", injected=len(others), survived=len(others))
 
 
-def test_a_run_from_before_the_section_compute_goes_on(tmp_path):
-    wanted = _load(spec=CONFIGS[0])
-    plain = config_file.to_plain(wanted.config)
-    del plain["compute"]
-    _begin(tmp_path, wanted._replace(config=config_file.from_plain(plain)))
+def _without(recipe, *names):
+    """Return a recipe that lacks some settings."""
+    plain = config_file.to_plain(recipe.config)
+    for name in names:
+        *sections, key = name.split(".")
+        del functools.reduce(dict.__getitem__, sections, plain)[key]
+    return recipe._replace(config=config_file.from_plain(plain))
+
+
+def test_a_setting_that_came_later_is_compared_by_its_default(tmp_path):
+    wanted = _load()
+    defaults = {"model.noise": 0.1, "data.labels": (0, 1, 2), "model.width": 8}
+    _begin(tmp_path, _without(wanted, *defaults))
+    assert check(tmp_path, wanted, defaults=defaults) == [
+        "data.labels is new, the run goes on with its default [0, 1, 2]",
+        "model.noise is new, the run goes on with its default 0.1",
+        "model.width is new, the run goes on with its default 8",
+    ]
+    # Before the experiment is built, its defaults are not known.
     assert check(tmp_path, wanted) == []
-    plain["compute"] = {"dtype": "bfloat16"}
-    low = wanted._replace(config=config_file.from_plain(plain))
-    with pytest.raises(errors.DriftError, match=r"dtype was 'float32', now 'bfloat16'"):
-        check(tmp_path, low)
+    other = _load("--config.model.noise=0.5")
+    with pytest.raises(errors.DriftError, match=r"noise was 0\.1, now 0\.5"):
+        check(tmp_path, other, defaults=defaults)
+    with pytest.raises(errors.DriftError, match=r"noise was 'absent', now 0\.1"):
+        check(tmp_path, wanted, defaults={})
+
+
+def test_a_config_file_may_leave_out_what_has_its_default(tmp_path):
+    wanted = _load()
+    _begin(tmp_path, wanted)
+    fewer = _without(wanted, "model.noise")
+    assert check(tmp_path, fewer, defaults={"model.noise": 0.1}) == []
+    with pytest.raises(errors.DriftError, match=r"noise was 0\.1, now 0\.2"):
+        check(tmp_path, fewer, defaults={"model.noise": 0.2})
+
+
+@pytest.mark.parametrize(
+    ("stored", "words"),
+    [
+        ("demo", ()),
+        ("mlp", ("--config.train.num_steps=300", "--config.train.save_every=100")),
+    ],
+)
+def test_configs_of_version_0_1_are_those_of_today(tmp_path, stored, words):
+    """Written by version 0.1: no ``kind``, and ``tap`` for ``endpoint``."""
+    old = config_file.loads((GOLDEN / f"config_0_1_{stored}.json").read_bytes())
+    spec = f"{CONFIG_FOLDER / old.file.name}:{old.variant}".removesuffix(":None")
+    new = config_file.load(spec, words)
+    changes = compatibility.compare(old, new, set_up(new).defaults)
+    assert changes.refused == []
+    assert [line for line in changes.allowed if " is new, " not in line] == []
+    assert old.config.optim.classifier.kind == {"demo": "adamw", "mlp": "sgd"}[stored]
+    other = config_file.load(spec, [*words, "--config.seed=7"])
+    assert compatibility.compare(old, other).refused == ["seed was 0, now 7"]
+
+
+def test_settings_have_kept_their_old_names_in_stored_configs_alone():
+    old = config_file.loads((GOLDEN / "config_0_1_demo.json").read_bytes())
+    assert old.config.eval.knn.endpoint == "conv5"
+    assert "tap" not in old.config.eval.knn
+    with pytest.raises(UserError, match=r"knn.tap is now called config.eval.knn.endp"):
+        _load("--config.eval.knn.tap=conv4", spec=f"{CONFIG_FOLDER / old.file.name}")
 
 
 def test_many_differences_are_counted(tmp_path):
@@ -209,7 +264,7 @@ def test_many_differences_are_counted(tmp_path):
     plain = {"other": {str(i): i for i in range(20)}}
     other = _load()._replace(config=config_file.from_plain(plain))
     with pytest.raises(errors.DriftError) as caught:
-        check(tmp_path, other)
+        check(tmp_path, other, defaults={})
     assert str(caught.value).count(" was ") == text.SHOWN
     assert re.search(r" and \d\d more\. Give the old values back", str(caught.value))
 
@@ -270,7 +325,7 @@ def test_keys_that_come_or_go_and_other_files_are_differences(tmp_path):
     plain["model"]["depth"] = 2
     new = old._replace(config=config_file.from_plain(plain), file=Path("other.py"))
     with pytest.raises(errors.DriftError) as caught:
-        check(tmp_path, new)
+        check(tmp_path, new, defaults={})
     for line in (
         "--config was tiny.py, now other.py",
         "model.noise was 0.1, now 'absent'",

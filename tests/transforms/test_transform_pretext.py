@@ -86,6 +86,22 @@ def test_crops_and_flips_of_views_are_uniform_and_their_own() -> None:
     assert stats.kstest(offsets, stats.uniform(-0.1, 0.2).cdf).pvalue > 1e-4
 
 
+def test_views_take_another_base_image_an_angle_and_free_control_points() -> None:
+    image, other = (jnp.array(_pixels(i, 9, 9, 3)) for i in (10, 11))
+    still = T.ViewParams(jnp.zeros(2, jnp.int32), jnp.array(False))
+    turned = still._replace(angle=jnp.pi / 2)
+    warp = T.free_warp_params(jax.random.key(12), num_points=4, magnitude=0.1)
+    params = T.TransformationParams(turned, still, turned, warp)
+    classes = ("rot90", "warp", "lci", "none")
+    make = functools.partial(T.transformation_views, size=9, classes=classes)
+    views = np.int32(make(image, image, params, base=other))
+    # The rotation by interpolation may miss the exact quarter turn by one rounding.
+    for k, source, turns in ((0, other, 2), (2, image, 1), (3, other, 1)):
+        assert np.abs(views[k] - np.rot90(source, turns)).max() <= 1
+    warped = np.int32(T.free_warp(image, warp, stride=1))
+    assert np.abs(views[1] - warped).max() <= 1
+
+
 # --- Chapter 5
 
 

@@ -2,7 +2,7 @@
 
 A section is a file here and a template of the same name. It is called after the
 evaluation that it shows, and has ``TITLE``, ``EVALUATIONS`` (the names that it shows)
-and ``make(run, others, stored)``, which returns None where the run has nothing for it.
+and ``make(inputs)``, which returns None where the run has nothing for it.
 An evaluation without a section is shown by `generic`.
 """
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxssl.report import figures
 from jaxssl.report.numbers import number
-from jaxssl.report.section import Section, command
+from jaxssl.report.section import Section
 from jaxssl.run.read import Run, Series
 from jaxssl.text import natural_order
 from jaxssl.types import SHARE
@@ -51,9 +51,7 @@ def make(run: Run, leave_out: Container[str]) -> Section:
             part = {name: series[name] for name in names[start : start + _PER_PANEL]}
             panels.append(_panel(group, part, len(panels)))
     thinned = any(len(series.steps) > 300 for series in run.series.values())
-    missing = "" if panels else command(run, "train")
-    context = {"panels": panels, "thinned": thinned, "missing": missing}
-    return Section("curves", "Training", context)
+    return Section("curves", "Training", {"panels": panels, "thinned": thinned})
 
 
 def panel(

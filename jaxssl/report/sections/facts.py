@@ -2,28 +2,24 @@
 
 import json
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from jaxssl import trees
-from jaxssl.report.section import Section, command
+from jaxssl.report.section import Inputs, Section, command
 from jaxssl.run.read import Run
 from jaxssl.text import format_seconds
 
-_ELSEWHERE = ("command", "config", "config_file", "host", "earlier", "devices", "git")
+_ELSEWHERE = ("command", "config", "config_file", "host", "earlier", "git")
 """Keys of ``run.json`` that have a row of their own, or no place on a public page."""
 
 
-def make(run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]) -> Section:
-    """Gather the facts of a run; the other arguments are not needed."""
-    del others, stored
-    words = run.info.get("command")
-    if isinstance(words, list) and words:
-        again = shlex.join(str(word) for word in words)
-    else:
-        again = str(words) if words else command(run, "train")
+def make(inputs: Inputs) -> Section:
+    """Gather the facts of a run."""
+    run = inputs.run
+    given = run.info.get("command") or command(run, "train")
     variant = f", variant {run.variant}" if run.variant else ""
     rows = [("Config", (run.config_file or "unknown") + variant)]
     rows += _settings(run) + _durations(run) + _circumstances(run.info)
@@ -32,32 +28,23 @@ def make(run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]) -> Sect
         for key, value in run.info.items()
         if key not in _ELSEWHERE and value is not None
     ]
+    devices = run.info.get("devices")
     context = {
-        "command": again,
-        "processes": _num_processes(run),
+        "again": shlex.join(map(str, given)) if isinstance(given, list) else given,
+        "processes": devices.get("processes", 1) if isinstance(devices, dict) else 1,
         "rows": rows,
-        "missing": "" if run.info else command(run, "train"),
-        "config": [
-            (name, value if isinstance(value, str) else json.dumps(value))
+        "run": run,
+        "config": {
+            name: value if isinstance(value, str) else json.dumps(value)
             for name, value in trees.flatten(run.config).items()
-        ],
-        "notes": run.notes,
-        "evaluate": command(run, "evaluate"),
+        },
     }
     return Section("facts", "What was run", context)
 
 
-def _num_processes(run: Run) -> int:
-    devices = run.info.get("devices")
-    found = devices.get("processes", 1) if isinstance(devices, dict) else 1
-    return found if isinstance(found, int) else 1
-
-
 def _circumstances(info: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows = []
-    devices, git = info.get("devices"), info.get("git")
-    if isinstance(devices, dict):
-        rows.append(("Hardware", _hardware(devices)))
+    git = info.get("git")
     if isinstance(git, dict):
         edited = " with uncommitted changes" if git.get("dirty") else ""
         rows.append(("Source", f"git {str(git.get('commit'))[:12]}{edited}"))
@@ -66,37 +53,24 @@ def _circumstances(info: Mapping[str, Any]) -> list[tuple[str, str]]:
     return rows
 
 
-def _hardware(devices: Mapping[str, Any]) -> str:
-    if not {"kind", "platform", "count", "cpus"} <= set(devices):
-        return _plain(devices)
-    kind, platform = str(devices["kind"]), str(devices["platform"])
-    device = kind if kind == platform else f"{kind} ({platform})"
-    times = "\N{MULTIPLICATION SIGN}"
-    return (
-        f"{devices['count']} {times} {device}; {devices['cpus']} CPU cores on the host"
-    )
-
-
 def _settings(run: Run) -> list[tuple[str, str]]:
     """Pick the settings that a reader asks for first."""
     wanted = {"data.name": "Data set", "seed": "Seed", "train.batch_size": "Batch size"}
-    settings = trees.flatten(run.config)
-    rows = [(wanted[key], _plain(settings[key])) for key in wanted if key in settings]
+    settings = {name: run.setting(key) for key, name in wanted.items()}
+    rows = [(k, _plain(value)) for k, value in settings.items() if value is not None]
     if run.series:
-        last = max(int(series.steps[-1]) for series in run.series.values())
-        total = settings.get("train.num_steps")
-        of = f" of {total:,}" if isinstance(total, int) else ""
-        unfinished = ""
-        if isinstance(total, int) and last < total:
-            unfinished = ", unfinished"
-        rows.append(("Steps", f"{last:,}{of}{unfinished}"))
+        last, total = run.last_step(), run.setting("train.num_steps")
+        steps = f"{last:,}"
+        if isinstance(total, int):
+            steps += f" of {total:,}{', unfinished' if last < total else ''}"
+        rows.append(("Steps", steps))
     return rows
 
 
 def _durations(run: Run) -> list[tuple[str, str]]:
     rows = []
     speed = run.series.get("speed/images_per_second")
-    batch = trees.flatten(run.config).get("train.batch_size")
+    batch = run.setting("train.batch_size")
     if speed and isinstance(batch, int) and (speed.values > 0).all():
         intervals = np.diff(speed.steps, prepend=0)
         seconds = float((intervals * batch / speed.values).sum())

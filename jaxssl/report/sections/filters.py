@@ -1,43 +1,31 @@
 """The filters of the first layer before and after training."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
-
-import numpy as np
-
 from jaxssl.report import figures
-from jaxssl.report.section import Section, command
-from jaxssl.run.read import Run
+from jaxssl.report.section import Inputs, Section
 
 TITLE = "Filters"
 EVALUATIONS = ("filters",)
 
 
-def make(
-    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
-) -> Section | None:
+def make(inputs: Inputs) -> Section | None:
     """Show the first layer's filters before and after training."""
-    del others, stored
+    run = inputs.run
+    times = {"Before training": run.random_init, "After training": run.evals}
     kernels = {
-        title: next(iter(evals["filters"].arrays.items()))
-        for title, evals in (
-            ("Before training", run.random_init),
-            ("After training", run.evals),
-        )
-        if "filters" in evals and evals["filters"].arrays
+        time: kernel
+        for time, evals in times.items()
+        if "filters" in evals
+        for kernel in list(evals["filters"].arrays.values())[:1]
     }
     if "After training" not in kernels:
         return None
-    missing = command(run, "evaluate", "filters")
+    height, width, _, count = kernels["After training"].shape
     context = {
-        "layer": kernels["After training"][0],
-        "sides": [(title, _grid(kernel)) for title, (_, kernel) in kernels.items()],
-        "random_missing": "" if "Before training" in kernels else missing,
+        "layer": next(iter(run.evals["filters"].arrays)),
+        "filters": f"{count} of {height}\N{MULTIPLICATION SIGN}{width} pixels",
+        "images": {
+            time: figures.png(figures.filter_grid(kernel), longest=1024)
+            for time, kernel in kernels.items()
+        },
     }
     return Section("filters", TITLE, context, EVALUATIONS)
-
-
-def _grid(kernel: np.ndarray) -> dict[str, Any]:
-    size = "\N{MULTIPLICATION SIGN}".join(str(side) for side in kernel.shape[:2])
-    image = figures.png(figures.filter_grid(kernel), longest=1024)
-    return {"image": image, "count": kernel.shape[-1], "size": size}

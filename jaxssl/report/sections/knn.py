@@ -1,50 +1,41 @@
 """Classification by the k nearest neighbours in feature space."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
-from jaxssl.report import figures
-from jaxssl.report.section import Section, command, shares
-from jaxssl.run.read import Run
+from jaxssl.report import figures, stored
+from jaxssl.report.section import Inputs, Section, command, shares
 
 TITLE = "Neighbours"
 EVALUATIONS = ("knn",)
 
-_KINDS = {"": "held-out", "loo_": "leave-one-out"}
 
-
-def make(
-    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
-) -> Section | None:
+def make(inputs: Inputs) -> Section | None:
     """Show nearest-neighbour accuracy over k, held-out and leave-one-out."""
-    del others, stored
-    ours = shares(run, "knn")
-    base = shares(run, "knn", random_init=True)
-    if not _by_k(ours):
-        return None
+    run = inputs.run
+    ours, base = shares(run, "knn"), shares(run, "knn", random_init=True)
     rows = [
-        (f"{owner}, {_KINDS[kind]}", values)
+        stored.measured(
+            f"{owner}, {kind}",
+            _by_k(numbers, prefix),
+            source="",
+            command=command(run, "evaluate", "knn"),
+        )
+        for kind, prefix in (("held-out", "k"), ("leave-one-out", "loo_k"))
         for owner, numbers in (("this run", ours), ("random init", base))
-        for kind, values in _by_k(numbers).items()
+        if _by_k(ours, prefix)
     ]
-    lines = [
-        figures.Line(name, list(values), [100.0 * value for value in values.values()])
-        for name, values in rows
-    ]
-    context = {
-        "svg": figures.neighbours(lines),
-        "ks": sorted({k for _, values in rows for k in values}),
-        "rows": rows,
-        "random_missing": "" if _by_k(base) else command(run, "evaluate", "knn"),
-    }
+    if not rows:
+        return None
+    columns = {k: f"k = {k}" for k in sorted({k for r in rows for k in r.accuracies})}
+    drawing = figures.compare(
+        rows, columns, name="knn", title="Nearest-neighbour accuracy over k"
+    )
+    context = {"svg": drawing, "columns": columns, "rows": rows}
     return Section("knn", TITLE, context, EVALUATIONS)
 
 
-def _by_k(numbers: Mapping[str, float]) -> dict[str, dict[int, float]]:
-    """Return accuracies by kind and k of ``k5``, ``loo_k5`` and the like."""
-    found: dict[str, dict[int, float]] = {}
-    for kind in _KINDS:
-        for name, value in numbers.items():
-            if match := re.fullmatch(rf"{kind}k(\d+)", name):
-                found.setdefault(kind, {})[int(match[1])] = value
-    return {kind: dict(sorted(values.items())) for kind, values in found.items()}
+def _by_k(numbers: Mapping[str, float], prefix: str) -> dict[int, float]:
+    """Return accuracies by k of names such as ``k5`` or ``loo_k5``."""
+    matches = {name: re.fullmatch(rf"{prefix}(\d+)", name) for name in numbers}
+    return {int(match[1]): numbers[name] for name, match in matches.items() if match}

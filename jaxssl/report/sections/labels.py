@@ -4,17 +4,14 @@ The section tells the last epoch *and* the best one: nobody should take a stop a
 right moment for a method that resists noise, nor the other way round.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from jaxssl import trees
-from jaxssl.report import figures
-from jaxssl.report import stored as stored_results
+from jaxssl.report import figures, stored
 from jaxssl.report.numbers import NBSP, share, signed
-from jaxssl.report.section import Section, Summary, command, shares
-from jaxssl.report.stored import Baseline
+from jaxssl.report.section import Inputs, Section, Summary, command, shares
+from jaxssl.report.stored import Row
 from jaxssl.run.read import Run, Series
 from jaxssl.types import SHARE
 
@@ -48,14 +45,14 @@ _SHOWN = 0.05
 """Points that a number with one decimal place can show."""
 
 
-def make(
-    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
-) -> Section | None:
+def make(inputs: Inputs) -> Section | None:
     """Show test and fit over steps, and beside other learners."""
-    if not isinstance(run.config.get("learner"), Mapping):
+    run = inputs.run
+    if run.setting("learner.name") is None:
         return None
-    context = {**_curves(run, others), "table": _table(run, others, stored)}
-    summary = summarize(run)
+    rates = answers(run)
+    context = {**_draw(run, inputs.others), "gap": _gap(rates), **_compare(inputs)}
+    summary = _summarize(run, rates)
     return Section(
         "labels", TITLE, context, EVALUATIONS, groups=EVALUATIONS, summary=summary
     )
@@ -67,14 +64,15 @@ def answers(run: Run) -> dict[str, float]:
     Where the evaluations have not been run, the last values logged during training,
     of fewer images, stand in.
     """
-    found = {}
     test, train = _last(run, "test"), _last(run, "train")
-    if _measure(run) in test:
-        found["last"] = test[_measure(run)]
-        found["best"] = best(run)[1]
-    fit = {"labels": train.get("labels", train.get("precision"))}
-    fit |= {name: train.get(name) for name in ("true_labels", "memorized")}
-    return found | {name: value for name, value in fit.items() if value is not None}
+    rates = {
+        "last": test.get(_measure(run)),
+        "best": best(run)[1] if _measure(run) in test else None,
+        "labels": train.get("labels", train.get("precision")),
+        "true_labels": train.get("true_labels"),
+        "memorized": train.get("memorized"),
+    }
+    return {name: value for name, value in rates.items() if value is not None}
 
 
 def best(run: Run) -> tuple[int, float]:
@@ -83,107 +81,93 @@ def best(run: Run) -> tuple[int, float]:
     The evaluation after training counts only where there is no curve: the curve ends
     with the same step, and may be of fewer images.
     """
-    steps, values, _ = _curve(run)
-    if not len(values):
-        step = run.evals["test"].step
-        return _end(run) if step is None else step, _last(run, "test")[_measure(run)]
-    index = int(values.argmax())
-    return int(steps[index]), float(values[index])
+    curve = _curve(run)
+    if curve is None:
+        return _tested_step(run), _last(run, "test")[_measure(run)]
+    index = int(curve.values.argmax())
+    return int(curve.steps[index]), float(curve.values[index])
 
 
-def summarize(run: Run) -> Summary:
+def _summarize(run: Run, rates: Mapping[str, float]) -> Summary:
     """Say what the network learned of its labels, and what of the wrong ones."""
-    found = answers(run)
     unmeasured = [name for name in EVALUATIONS if name not in run.evals]
-    repeats = ", and what it repeats" if "memorized" in found else ""
+    repeats = ", and what it repeats" if "memorized" in rates else ""
+    texts = dict(QUANTITIES)
+    if "best" in rates:
+        texts["best"] += f" (step{NBSP}{best(run)[0]:,})"
+    tiles = [(f"{100.0 * rates[key]:.1f}", "%", texts[key]) for key in rates]
+    if "memorized" not in rates and {"labels", "last"} <= set(rates):
+        text = "the fit of training labels over the test, last epoch"
+        tiles.append((_gap(rates), "points", text))
     return Summary(
         title=f"What the network learned{repeats}",
-        claim=_claim(run, found),
-        tiles=list(_tiles(run, found)),
+        claim=_claim(run, rates),
+        tiles=tiles,
         lacks="The evaluation of the trained network on all images",
         command=_evaluate(run, unmeasured) if unmeasured else "",
     )
 
 
-def _evaluate(run: Run, names: Sequence[str]) -> str:
+def _evaluate(run: Run, names: Sequence[str] = EVALUATIONS) -> str:
     return f"{command(run, 'evaluate', *names)} --norandom_init"
 
 
-def _curves(run: Run, others: Mapping[str, Run]) -> dict[str, Any]:
+def _draw(run: Run, others: Mapping[str, Run]) -> dict[str, Any]:
     """Draw the test and the fit of labels over steps, and the tests of several runs."""
-    measure = _measure(run)
-    names = {
-        f"test/{measure}": "test",
-        f"train/{measure}": "fit of the labels",
-        **{f"train/{key}": QUANTITIES[key] for key in list(QUANTITIES)[2:]},
-    }
+    precision = _measure(run) == "precision"
+    names = {f"test/{_measure(run)}": "test", "train/precision": QUANTITIES["labels"]}
+    fit = ("labels", "true_labels", "memorized")
+    names |= {f"train/{key}": QUANTITIES[key] for key in fit}
     own = {name: run.series[key] for key, name in names.items() if key in run.series}
-    beside = {
-        name: _curve(one)
-        for name, one in {"this run": run, **others}.items()
-        if len(_curve(one).steps)
-    }
+    curves = {name: _curve(one) for name, one in {"this run": run, **others}.items()}
+    beside = {name: curve for name, curve in curves.items() if curve is not None}
     drawings = {
-        key: figures.training(
+        name: figures.training(
             series,
-            label="mean average precision, %"
-            if measure == "precision"
-            else "% of images",
-            name=f"labels-{key}",
+            label="mean average precision, %" if precision else "% of images",
+            name=f"labels-{name}",
             size=figures.MIDDLE,
         )
-        for key, series in (
-            ("own", own),
-            ("beside", beside if beside.keys() > {"this run"} else {}),
-        )
+        for name, series in (("own", own), ("beside", beside))
         if series
     }
-    online = trees.flatten(run.config).get("eval.online.num_images")
+    online = run.setting("eval.online.num_images")
     whole = all(name in run.evals for name in EVALUATIONS)
     return {
-        **drawings,
+        "own": drawings.get("own"),
+        "beside": drawings.get("beside") if beside.keys() > {"this run"} else None,
         "online": f"{online:,}" if whole and isinstance(online, int) else "",
-        "gap": _gap(answers(run)),
     }
 
 
-def _table(
-    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
-) -> dict[str, Any]:
+def _compare(inputs: Inputs) -> dict[str, Any]:
     """Put the run beside others, and beside stored rows of the same task.
 
     Stored rows have the form of ``experiments/table_8_1.py``; they are shown if their
     data, noise, views and network are this run's.
     """
-    rows = [Baseline("This run", "measured in this workdir", answers(run))]
-    for name, other in others.items():
-        source = f"not run: {_evaluate(other, EVALUATIONS)}"
-        if answers(other):
-            source = _describe_source(run, other)
-        rows.append(Baseline(name, source, answers(other)))
-    offered = stored_results.with_key(stored, "accuracy")
-    same = [row for row in offered if _is_same_task(run.config, _config(row))]
+    run = inputs.run
+    rows = [Row("This run", "measured in this workdir", answers(run))]
+    for name, other in inputs.others.items():
+        logged = any(evaluation not in other.evals for evaluation in EVALUATIONS)
+        source = f"measured in {other.path}"
+        source += ", as logged during training" if logged else ""
+        source += _describe_difference(run.config, other.config)
+        rates = answers(other)
+        rows.append(
+            stored.measured(name, rates, source=source, command=_evaluate(other))
+        )
+    offered = stored.select(inputs.stored, "accuracy")
+    same = [row for row in offered if _is_same_task(run.config, row.config)]
     for row in same:
-        found = stored_results.baseline(row, "accuracy")
-        source = found.source + _other_length(run, _config(row))
-        rows.append(found._replace(source=source))
+        source = row.source + _describe_difference(run.config, row.config)
+        rows.append(row._replace(source=source))
     shown = [key for key in QUANTITIES if any(key in row.accuracies for row in rows)]
     return {
         "columns": {key: QUANTITIES[key] for key in shown},
         "rows": rows,
         "left_out": len(offered) - len(same),
-        "command": f"{command(run, 'report')} --baselines=NAME=WORKDIR",
     }
-
-
-def _describe_source(run: Run, other: Run) -> str:
-    """Say where a run's numbers are from, and how it differs from this run."""
-    words = f"measured in {other.path}"
-    if any(name not in other.evals for name in EVALUATIONS):
-        words += ", as logged during training"
-    if not _is_same_task(run.config, other.config):
-        words += "; other data, noise, views or network"
-    return words + _other_length(run, other.config)
 
 
 def _measure(run: Run) -> str:
@@ -201,46 +185,28 @@ def _last(run: Run, name: str) -> dict[str, float]:
     return shares(run, name) or logged
 
 
-def _curve(run: Run) -> Series:
-    empty = Series(np.array([], int), np.array([]))
-    return run.series.get(f"test/{_measure(run)}", empty)
+def _curve(run: Run) -> Series | None:
+    return run.series.get(f"test/{_measure(run)}")
 
 
-def _end(run: Run) -> int:
-    return max((int(series.steps[-1]) for series in run.series.values()), default=0)
+def _tested_step(run: Run) -> int:
+    step = run.evals["test"].step if "test" in run.evals else None
+    return run.last_step() if step is None else step
 
 
-def _tiles(run: Run, found: Mapping[str, float]) -> Iterator[tuple[str, str, str]]:
-    texts = {
-        "last": QUANTITIES["last"],
-        "best": QUANTITIES["best"],
-        "labels": "of the training labels are fitted",
-        "true_labels": "of the true labels of the same images",
-        "memorized": "of the wrong labels are repeated",
-    }
-    if "best" in found:
-        texts["best"] += f" (step{NBSP}{best(run)[0]:,})"
-    for name, text in texts.items():
-        if name in found:
-            yield f"{100.0 * found[name]:.1f}", "%", text
-    if "memorized" not in found and {"labels", "last"} <= set(found):
-        text = "the fit of training labels over the test, last epoch"
-        yield signed(100.0 * (found["labels"] - found["last"])), "points", text
-
-
-def _gap(found: Mapping[str, float]) -> str:
+def _gap(rates: Mapping[str, float]) -> str:
     """Return how far the right answers on training images are above the test's."""
-    right = found.get("true_labels", found.get("labels"))
-    if right is None or "last" not in found:
+    right = rates.get("true_labels", rates.get("labels"))
+    if right is None or "last" not in rates:
         return ""
-    return signed(100.0 * (right - found["last"]))
+    return signed(100.0 * (right - rates["last"]))
 
 
-def _claim(run: Run, found: Mapping[str, float]) -> str:
-    if "last" not in found:
+def _claim(run: Run, rates: Mapping[str, float]) -> str:
+    if "last" not in rates:
         return "What this run learned from its labels has not been measured yet."
     step, top = best(run)
-    lost = 100.0 * (top - found["last"])
+    lost = 100.0 * (top - rates["last"])
     beside = f"{share(top)} at step{NBSP}{step:,}"
     if lost >= _DROP:
         beside = f", {lost:.1f} points below its best ({beside})"
@@ -249,77 +215,61 @@ def _claim(run: Run, found: Mapping[str, float]) -> str:
     else:
         # A curve of fewer images may end below the evaluation of all.
         beside = ", its best" if lost > -_SHOWN else ""
-    said = f"{_begin(run)} {_right(run, found['last'])} {_when(run)}{beside}."
-    if "memorized" in found:
-        return f"{said} {_meaning(found)}"
-    if "labels" in found:
-        return f"{said} It fits {share(found['labels'])} of its training labels."
-    return said
+    right = f"gets {share(rates['last'])} of held-out images right"
+    if _measure(run) == "precision":
+        precision = f"a mean average precision of {share(rates['last'])}"
+        right = f"reaches {precision} on held-out images"
+    claim = f"{_begin(run)}, the network {right} {_when(run)}{beside}."
+    if "memorized" in rates:
+        return f"{claim} {_meaning(rates)}"
+    if "labels" in rates:
+        return f"{claim} It fits {share(rates['labels'])} of its training labels."
+    return claim
 
 
 def _when(run: Run) -> str:
     """Say when the last test was; a run that goes on has no last epoch yet."""
-    step = run.evals["test"].step if "test" in run.evals else None
-    step = _end(run) if step is None else step
-    total = trees.flatten(run.config).get("train.num_steps")
+    step, total = _tested_step(run), run.setting("train.num_steps")
     if isinstance(total, int) and step < total:
         return f"at step{NBSP}{step:,} of {total:,}"
     return "after the last epoch"
 
 
-def _right(run: Run, value: float) -> str:
-    if _measure(run) == "precision":
-        return f"reaches a mean average precision of {share(value)} on held-out images"
-    return f"gets {share(value)} of held-out images right"
-
-
-def _meaning(found: Mapping[str, float]) -> str:
+def _meaning(rates: Mapping[str, float]) -> str:
     """Say what the fit of wrong labels means.
 
     With a share r of wrong labels, fit(true) - fit(given) is r times the difference of
     how often a wrongly labelled image gets its true label and how often the wrong one.
     """
-    said = f"It repeats {share(found['memorized'])} of the wrong labels: such an image"
-    if found["true_labels"] > found["labels"]:
-        return (
-            f"{said} gets its true label more often than the wrong one, so the network "
-            "learned the classes rather than the noise."
-        )
-    return (
-        f"{said} gets the wrong label at least as often as its true one, so the "
-        "network memorised the noise."
+    meaning = (
+        "gets the wrong label at least as often as its true one, so the network "
+        "memorised the noise"
     )
+    if rates["true_labels"] > rates["labels"]:
+        meaning = (
+            "gets its true label more often than the wrong one, so the network learned "
+            "the classes rather than the noise"
+        )
+    repeated = share(rates["memorized"])
+    return f"It repeats {repeated} of the wrong labels: such an image {meaning}."
 
 
 def _begin(run: Run) -> str:
-    """Begin the claim with the learner and what was made wrong."""
-    learner = run.config["learner"].get("name")
-    words = f"Trained by {_LEARNERS.get(learner, learner)}"
-    harm = _harm(run.config.get("noise"))
-    return f"{words}{f' with {harm}' if harm else ''}, the network"
-
-
-def _harm(noise: Any) -> str:
-    """Say what was made wrong on purpose; "" if nothing was."""
-    noise = noise if isinstance(noise, Mapping) else {}
-    rate = f"{100.0 * noise.get('rate', 0.0):.0f}{NBSP}%"
-    classes = "other" if noise.get("replacement") == "other" else "random"
+    """Begin the claim with the learner and what was made wrong on purpose."""
+    learner = run.setting("learner.name")
+    rate = f"{100.0 * (run.setting('noise.rate') or 0.0):.0f}{NBSP}%"
+    other = "other" if run.setting("noise.replacement") == "other" else "random"
     by_kind = {
-        "symmetric": f"{rate} of the labels replaced by {classes} classes",
+        "symmetric": f"{rate} of the labels replaced by {other} classes",
         "asymmetric": f"{rate} of the labels of confused classes replaced",
         "predicted": "labels that another network predicted",
     }
-    harms = [by_kind[noise["kind"]]] if noise.get("kind") in by_kind else []
-    if noise.get("permuted_pixels"):
+    harms = [by_kind.get(run.setting("noise.kind"), "")]
+    if run.setting("noise.permuted_pixels"):
         harms.append("the pixels of each image permuted")
-    return " and ".join(harms)
-
-
-def _config(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return the settings that a stored row was measured with."""
-    config = row.get("config")
-    settings = config.get("seed0") if isinstance(config, Mapping) else None
-    return settings if isinstance(settings, Mapping) else {}
+    harm = " and ".join(filter(None, harms))
+    trained = f"Trained by {_LEARNERS.get(learner, learner)}"
+    return f"{trained} with {harm}" if harm else trained
 
 
 def _is_same_task(ours: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
@@ -335,12 +285,13 @@ def _is_same_task(ours: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return ours == other
 
 
-def _other_length(run: Run, config: Mapping[str, Any]) -> str:
-    """Tell the length of a run where it is not this one's."""
-    ours, other = trees.flatten(run.config), trees.flatten(config)
+def _describe_difference(ours: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """Say in what another run differs from this one besides its learner."""
+    kind = "" if _is_same_task(ours, other) else "; other data, noise, views or network"
+    ours, other = trees.flatten(ours), trees.flatten(other)
     keys = ("train.num_steps", "train.batch_size")
     if all(ours.get(key) == other.get(key) for key in keys):
-        return ""
+        return kind
     steps, batch = (other.get(key, "unknown") for key in keys)
     steps = f"{steps:,}" if isinstance(steps, int) else steps
-    return f"; another length: {steps} steps of {batch} images"
+    return f"{kind}; another length: {steps} steps of {batch} images"

@@ -1,12 +1,11 @@
 """The task of chapter 4: which transformation was applied to an image?"""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxssl.report import align, figures
-from jaxssl.report.section import Section
+from jaxssl.report.section import Inputs, Section
 from jaxssl.run.read import Run
 
 TITLE = "The task"
@@ -16,11 +15,9 @@ _EXAMPLES = 4
 _ARRAYS = ("gallery", "gallery_original", "confusion", "names")
 
 
-def make(
-    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
-) -> Section | None:
+def make(inputs: Inputs) -> Section | None:
     """Show the transformations, and which one is taken for which."""
-    del others, stored
+    run = inputs.run
     evaluation = run.evals.get("pretext")
     if evaluation is None or any(name not in evaluation.arrays for name in _ARRAYS):
         return None
@@ -39,8 +36,7 @@ def classes(run: Run) -> list[str]:
     evaluation = run.evals.get("pretext")
     if evaluation is not None and "names" in evaluation.arrays:
         return [str(name) for name in evaluation.arrays["names"]]
-    method = run.config.get("method")
-    for value in method.values() if isinstance(method, Mapping) else ():
+    for value in (run.setting("method") or {}).values():
         if isinstance(value, list) and {"rot90", "warp", "lci"} & set(map(str, value)):
             return [str(name) for name in value]
     return []
@@ -50,16 +46,21 @@ def _gallery(
     originals: np.ndarray, views: np.ndarray, names: np.ndarray
 ) -> list[dict[str, Any]]:
     """Show originals, each transformation of them and the absolute difference."""
-    rows = []
-    for original, transformed in zip(originals, views, strict=False):
-        cells = []
-        for view, name in zip(transformed, names, strict=False):
-            changed = ""
-            if align.fits(original, view):
-                changed = figures.png(align.difference(original, view, str(name)))
-            cells.append((figures.png(view), changed))
-        rows.append({"original": figures.png(original), "cells": cells})
-    return rows
+    return [
+        {
+            "original": figures.png(original),
+            "cells": [
+                (figures.png(view), _difference(original, view, str(name)))
+                for view, name in zip(transformed, names, strict=False)
+            ],
+        }
+        for original, transformed in zip(originals, views, strict=False)
+    ]
+
+
+def _difference(original: np.ndarray, view: np.ndarray, name: str) -> str:
+    fits = align.fits(original, view)
+    return figures.png(align.difference(original, view, name)) if fits else ""
 
 
 def _confusion(counts: np.ndarray, names: np.ndarray) -> dict[str, Any]:

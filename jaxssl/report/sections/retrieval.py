@@ -1,13 +1,13 @@
 """Queries with their nearest neighbours, of the trained and the untrained network."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxssl.report import figures
-from jaxssl.report.section import Section, command
-from jaxssl.run.read import Evaluation, Run
+from jaxssl.report.section import Inputs, Section
+from jaxssl.run.read import Evaluation
 
 TITLE = "Examples of neighbours"
 EVALUATIONS = ("retrieval",)
@@ -16,53 +16,44 @@ _QUERIES, _NEIGHBOURS = 8, 6
 _ARRAYS = ("query_images", "neighbor_images", "query_labels", "neighbor_labels")
 
 
-def make(
-    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
-) -> Section | None:
+def make(inputs: Inputs) -> Section | None:
     """Show queries with their nearest neighbours, trained beside untrained."""
-    del others, stored
-    found = {"This run": run.evals, "Random init": run.random_init}
-    sides = [
-        {"name": name, **_strips(evals["retrieval"])}
-        for name, evals in found.items()
-        if "retrieval" in evals
-        and all(array in evals["retrieval"].arrays for array in _ARRAYS)
-    ]
-    if not sides or sides[0]["name"] != "This run":
-        return None
-    context = {
-        "sides": sides,
-        "random_missing": "" if sides[1:] else command(run, "evaluate", "retrieval"),
-        "small": figures.is_small(run.evals["retrieval"].arrays["query_images"]),
+    run = inputs.run
+    owners = {"This run": run.evals, "Random init": run.random_init}
+    sides = {
+        owner: _strips(evals["retrieval"])
+        for owner, evals in owners.items()
+        if "retrieval" in evals and set(_ARRAYS) <= set(evals["retrieval"].arrays)
     }
+    if "This run" not in sides:
+        return None
+    small = figures.is_small(run.evals["retrieval"].arrays["query_images"])
+    context = {"sides": sides, "small": small}
     return Section("retrieval", TITLE, context, EVALUATIONS)
 
 
 def _strips(evaluation: Evaluation) -> dict[str, Any]:
-    arrays = evaluation.arrays
-    names = arrays.get("class_names")
-    right, total, rows = 0, 0, []
-    labels, neighbors = arrays["query_labels"], arrays["neighbor_labels"]
-    for i in range(min(_QUERIES, len(labels))):
-        strip = []
-        for j in range(min(_NEIGHBOURS, neighbors.shape[1])):
-            same = int(neighbors[i, j]) == int(labels[i])
-            image = figures.png(arrays["neighbor_images"][i, j])
-            strip.append((image, _name(names, neighbors[i, j]), same))
-            right, total = right + same, total + 1
-        query = figures.png(arrays["query_images"][i])
-        rows.append({"query": query, "label": _name(names, labels[i]), "strip": strip})
+    """Return a row for each query: its image, its label and its neighbours."""
+    images, neighbors, labels, neighbor_labels = (
+        evaluation.arrays[name][:_QUERIES] for name in _ARRAYS
+    )
+    neighbor_labels = neighbor_labels[:, :_NEIGHBOURS]
+    same = neighbor_labels == labels[:, None]
+    names = evaluation.arrays.get("class_names", ())
+    rows = [
+        {
+            "query": figures.png(image),
+            "label": _class_name(names, labels[i]),
+            "strip": [
+                (figures.png(neighbors[i, j]), _class_name(names, label), same[i, j])
+                for j, label in enumerate(neighbor_labels[i])
+            ],
+        }
+        for i, image in enumerate(images)
+    ]
     precision = evaluation.metrics.get("precision")
-    return {
-        "rows": rows,
-        "right": right,
-        "total": total,
-        "precision": precision.value if precision else None,
-    }
+    return {"rows": rows, "same": same, "precision": precision}
 
 
-def _name(names: np.ndarray | None, label: Any) -> str:
-    index = int(label)
-    if names is None or not 0 <= index < len(names):
-        return f"class {index}"
-    return str(names[index])
+def _class_name(names: Sequence[str] | np.ndarray, label: int | np.integer) -> str:
+    return str(names[int(label)]) if 0 <= label < len(names) else f"class {label}"

@@ -1,9 +1,6 @@
 """Is a rotation read off the object, or off the background?"""
 
-from collections.abc import Mapping, Sequence
-
-from jaxssl.report.section import Section, shares
-from jaxssl.run.read import Run
+from jaxssl.report.section import Inputs, Section, shares
 
 TITLE = "Shortcut check"
 EVALUATIONS = ("shortcut",)
@@ -16,16 +13,14 @@ _BARS = {
 """Images by name: what they show, and the limit of the share named right."""
 
 
-def make(
-    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
-) -> Section | None:
+def make(inputs: Inputs) -> Section | None:
     """Show the accuracy where one of object and background is taken away."""
-    del others, stored
+    run = inputs.run
     right = shares(run, "shortcut")
     if not right:
         return None
-    bars = []
-    for name in sorted(right, key=[*_BARS, *right].index):
-        label, sense, limit = _BARS.get(name, (name, "", None))
-        bars.append((label, right[name], sense, limit))
+    bars = [
+        (right[name], *_BARS.get(name, (name, "", None)))
+        for name in sorted(right, key=[*_BARS, *right].index)
+    ]
     return Section("shortcut", TITLE, {"bars": bars}, EVALUATIONS)

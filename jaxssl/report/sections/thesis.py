@@ -1,10 +1,10 @@
 """Linear classifiers beside Table 4.2 of the thesis, for runs of chapter 4."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from jaxssl.report import thesis
-from jaxssl.report.section import Section, shares
+from jaxssl.report.section import Inputs, Section, shares
 from jaxssl.report.sections import pretext
 from jaxssl.run import read
 from jaxssl.run.read import Run
@@ -15,26 +15,23 @@ EVALUATIONS = ()
 _COMMAND = "jaxssl train --config=configs/transformations_stl10.py --workdir=DIR"
 
 
-def make(
-    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
-) -> Section | None:
+def make(inputs: Inputs) -> Section | None:
     """Put what was run on STL-10 beside Table 4.2; all else there is "not run".
 
     The table belongs to runs that recognise transformations, and to classifiers on
     STL-10. Runs of the thesis' own protocol (``configs/probe_stl10.py``) count before
     the cached probe; their row is that of the run whose features they read.
     """
-    del stored
+    run, others, _ = inputs
     classes = pretext.classes(run)
     if not classes and not any(numbers for _, numbers, _ in _rows(run)):
         return None
-    measured: dict[str, thesis.Measured] = {}
-    for one in (*others.values(), run):
-        for name, numbers, protocol in _rows(one):
-            settled = name in measured and measured[name].protocol == thesis.PROTOCOL
-            if name in thesis.TABLE_4_2 and numbers:
-                if protocol == thesis.PROTOCOL or not settled:
-                    measured[name] = thesis.Measured(numbers, protocol)
+    offered = [row for one in (*others.values(), run) for row in _rows(one) if row[1]]
+    # The last one counts, so the thesis' own protocol stands behind the cached probe.
+    offered.sort(key=lambda row: row[2] == thesis.PROTOCOL)
+    measured = {
+        name: thesis.Measured(numbers, protocol) for name, numbers, protocol in offered
+    }
     context = {
         "rows": thesis.rows(measured),
         "layers": thesis.LAYERS,
@@ -61,8 +58,7 @@ def _rows(run: Run) -> Iterator[tuple[str, Mapping[str, float], str]]:
 
 def _probed_row(run: Run) -> str:
     """Name the row whose features a run of the thesis' protocol reads, if known."""
-    init_from = run.config.get("init_from")
-    source = init_from.get("classifier") if isinstance(init_from, Mapping) else None
+    source = run.setting("init_from.classifier")
     if source == "random":
         return "Random"
     if not source or not (Path(source) / "config.json").exists():
@@ -72,7 +68,7 @@ def _probed_row(run: Run) -> str:
 
 def _is_stl10(run: Run) -> bool:
     """Whether the data set is STL-10, by its name or that of <method>_<data>.py."""
-    data = run.config.get("data")
-    name = data.get("name") if isinstance(data, Mapping) else data
+    data = run.setting("data")
+    name = run.setting("data.name") if isinstance(data, Mapping) else data
     name = str(name or Path(run.config_file).stem)
     return "stl10" in name.lower().replace("-", "").replace("_", "")

@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,11 +10,11 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jaxssl.report import figures
-from jaxssl.report.numbers import share
-from jaxssl.report.section import Section
+from jaxssl.report.section import Inputs, Section
 from jaxssl.report.sections.curves import panel
 from jaxssl.run.read import Run, Series
 from jaxssl.types import SHARE
@@ -25,15 +25,24 @@ EVALUATIONS = ()
 _BIN = re.compile(r"weights/bin\d\d")
 _COLUMNS = 80
 
+_PANELS = {
+    "negative": ("Negative weights", "Their gradients are ascended.", SHARE),
+    "cosine": (
+        "Agreement with the validation gradient",
+        "Cosine, the mean over mini-batches; 0 where they have nothing in common.",
+        "",
+    ),
+    "skipped": ("Steps without weights", "All gradients were orthogonal.", SHARE),
+}
+"""Title, text and unit of the chart of each metric ``bilevel/<name>``."""
+
 LEAST = 2e-3
 """Share of the weights below which a cell stays empty."""
 
 
-def make(
-    run: Run, others: Mapping[str, Run], stored: Sequence[Mapping]
-) -> Section | None:
+def make(inputs: Inputs) -> Section | None:
     """Show the weights of a run; None where its learner logs none."""
-    del others, stored
+    run = inputs.run
     steps, fractions = _histograms(run.series)
     if not len(steps):
         return None
@@ -44,15 +53,9 @@ def make(
         "least": LEAST,
         "mean": mean,
         "panels": _panels(run.series, mean),
-        "by_layer": _learner(run).get("weights") == "layer",
-        "text": _describe_end(run.series),
+        "by_layer": run.setting("learner.weights") == "layer",
     }
     return Section("weights", TITLE, context, groups=("bilevel", "weights"))
-
-
-def _learner(run: Run) -> Mapping[str, Any]:
-    learner = run.config.get("learner")
-    return learner if isinstance(learner, Mapping) else {}
 
 
 def heat_map(steps: np.ndarray, shares: np.ndarray, *, level: float | None) -> Markup:
@@ -71,29 +74,26 @@ def heat_map(steps: np.ndarray, shares: np.ndarray, *, level: float | None) -> M
     """
     heights = np.linspace(-1.0, 1.0, len(shares) + 1)
     edges, columns = _merge(steps, shares)
-    figure, axes = figures.canvas(*figures.MIDDLE)
-    figure.delaxes(axes)
+    figure = Figure(figsize=figures.MIDDLE, layout="constrained")
     grid = figure.add_gridspec(1, 2, width_ratios=(4.5, 1.0))
     heat, bars = figure.add_subplot(grid[0]), figure.add_subplot(grid[1])
-    for part in (heat, bars):
+    for part, title in ((heat, "weight"), (bars, "last, %")):
         figures.plain(part)
         part.grid(visible=False)
         part.set_ylim(*_visible(heights, columns))
+        part.set_title(title, loc="left", fontsize=9, color=figures.MUTED, pad=8)
+        part.axhline(0.0, color=figures.MUTED, lw=1.0, zorder=4)
         if level is not None:
             part.axhline(level, color=figures.INK, lw=1.0, ls=(0, (1, 2)), zorder=5)
-        part.axhline(0.0, color=figures.MUTED, lw=1.0, zorder=4)
     _cells(heat, edges, heights, columns)
     heat.set_xlim(0.0, edges[-1])
-    heat.xaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
-    heat.set_xlabel("training step", fontsize=9, color=figures.MUTED)
-    heat.set_title("weight", loc="left", fontsize=9, color=figures.MUTED, pad=8)
+    figures.label_steps(heat)
     bars.barh(
         heights[:-1], 100.0 * shares[:, -1], height=np.diff(heights), align="edge",
         color=[_hue(low) for low in heights[:-1]], alpha=0.75,
     )  # fmt: skip
     bars.tick_params(labelleft=False)
     bars.xaxis.set_major_locator(MaxNLocator(2))
-    bars.set_title("last, %", loc="left", fontsize=9, color=figures.MUTED, pad=8)
     return figures.svg(figure, name="weights", title="Histogram of weights over steps")
 
 
@@ -147,24 +147,13 @@ def _hue(low: float) -> str:
 
 def _plain_mean(run: Run) -> float | None:
     """Return what equal weights would be; None where no norm bounds them."""
-    learner = _learner(run)
-    if learner.get("normalize") != "l1" or not isinstance(learner.get("k"), int):
-        return None
-    return 1.0 / (learner["k"] - 1)
+    norm, k = run.setting("learner.normalize"), run.setting("learner.k")
+    return 1.0 / (k - 1) if norm == "l1" and isinstance(k, int) else None
 
 
 def _panels(metrics: Mapping[str, Series], mean: float | None) -> list[dict[str, Any]]:
     panels = []
-    for key, title, text, unit in (
-        ("negative", "Negative weights", "Their gradients are ascended.", SHARE),
-        (
-            "cosine",
-            "Agreement with the validation gradient",
-            "Cosine, the mean over mini-batches; 0 where they have nothing in common.",
-            "",
-        ),
-        ("skipped", "Steps without weights", "All gradients were orthogonal.", SHARE),
-    ):
+    for key, (title, text, unit) in _PANELS.items():
         series = metrics.get(f"bilevel/{key}")
         if series and (key != "skipped" or np.nanmax(series.values) > 0.0):
             one = {key: series._replace(unit=unit)}
@@ -181,10 +170,10 @@ def _by_label(metrics: Mapping[str, Series], mean: float | None) -> dict[str, Se
     right, wrong = _mean_weight(metrics, "clean"), _mean_weight(metrics, "corrupted")
     if right is None or wrong is None or not np.nansum(abs(wrong.values)):
         return {}
-    found = {"right label": right, "wrong label": wrong}
+    curves = {"right label": right, "wrong label": wrong}
     if mean is not None:
-        found["plain mean"] = Series(right.steps, np.full(len(right.steps), mean))
-    return found
+        curves["plain mean"] = Series(right.steps, np.full(len(right.steps), mean))
+    return curves
 
 
 def _mean_weight(metrics: Mapping[str, Series], name: str) -> Series | None:
@@ -195,19 +184,3 @@ def _mean_weight(metrics: Mapping[str, Series], name: str) -> Series | None:
     some = counts.values > 0
     means = np.where(some, sums.values / np.where(some, counts.values, 1), np.nan)
     return Series(sums.steps, means)
-
-
-def _describe_end(metrics: Mapping[str, Series]) -> str:
-    """Say in a sentence what the last interval of the log shows."""
-    parts = []
-    if "bilevel/negative" in metrics:
-        negative = share(float(metrics["bilevel/negative"].values[-1]))
-        parts.append(f"{negative} of the weights were negative")
-    by_label = _by_label(metrics, None)
-    if by_label:
-        right, wrong = (series.values[-1] for series in by_label.values())
-        parts.append(
-            f"an image with a right label had the mean weight {right:.3f}, one with a "
-            f"wrong label {wrong:.3f}"
-        )
-    return f"At the end {', and '.join(parts)}." if parts else ""

@@ -1,0 +1,116 @@
+"""What all builders share: data, networks, and what is checked of them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jaxssl.config import section
+from jaxssl.config.checks import choice
+from jaxssl.config.compute import ComputeConfig
+from jaxssl.data import registry
+from jaxssl.data.source import Source
+from jaxssl.errors import UserError
+from jaxssl.evals.crops import CenterCrops
+from jaxssl.evals.logits import LogitsConfig
+from jaxssl.models.network import compute_in, rematerialized
+from jaxssl.types import Network
+
+RootConfig = Any
+"""The whole ``ml_collections.ConfigDict``; its fields are known at run time only."""
+
+
+MakeNetwork = Callable[..., Network]
+"""Called with ``num_classes=n``; with None it makes the trunk on the same parameters.
+
+`jaxssl.config.section.bind` makes one from a function of `jaxssl.models`.
+"""
+
+
+def load_splits(config: RootConfig, *splits: str, **changes: Any) -> list[Source]:
+    """Load splits of one data set.
+
+    Args:
+      config: the section ``data`` is read: ``name``, ``data_dir`` (empty: where its
+        files usually are) and the data set's own options.
+      *splits: names of the splits, as ``train``.
+      **changes: options of the data set that replace those of the section.
+
+    Returns:
+      One source for each split.
+    """
+    options = section.find(config, "data") | changes
+    name = options.pop("name", "")
+    known = section.default_options(registry.find_loader(name))
+    section.record("data", known | {"data_dir": ""})
+    if not options.get("data_dir"):
+        options.pop("data_dir", None)
+    return [registry.load(name, split=split, **options) for split in splits]
+
+
+def computed(network: Network, compute: ComputeConfig) -> Network:
+    """Return the network as the section ``compute`` asks for it."""
+    if compute.dtype != "float32":
+        network = compute_in(network, compute.dtype)
+    return rematerialized(network) if compute.remat else network
+
+
+def read_prediction(config: RootConfig, path: str, *sources: Source) -> dict[str, Any]:
+    """Read how a classifier's own predictions are asked for.
+
+    Args:
+      config: the section at ``path`` is read.
+      path: of a `LogitsConfig`, as ``eval.test``.
+      *sources: the images, whose size is checked.
+
+    Returns:
+      The arguments ``prepare`` and ``batch_size`` of an evaluation.
+
+    Raises:
+      UserError: the crops are larger than the images.
+    """
+    logits = section.read(LogitsConfig, config, path)
+    check_crop(path, logits.crop_size, *sources)
+    prepare = CenterCrops(logits.crop_size, logits.views)
+    return {"prepare": prepare, "batch_size": logits.batch_size}
+
+
+def read_init_from(config: RootConfig, players: Sequence[str]) -> dict[str, str]:
+    """Read the section ``init_from``.
+
+    Args:
+      config: each key of the section is a player; its value is a workdir, or empty or
+        ``random`` for fresh parameters.
+      players: those that the experiment has.
+
+    Returns:
+      Player to workdir, of the players that start from another run.
+
+    Raises:
+      UserError: a workdir is given for a player that the experiment lacks.
+    """
+    section.record("init_from", dict.fromkeys(players, ""))
+    given = section.find(config, "init_from")
+    runs = {player: run for player, run in given.items() if run not in ("", "random")}
+    for player in runs:
+        choice("init_from", player, players)
+    return runs
+
+
+def check_classes(train: Source, test: Source) -> None:
+    """Raise a UserError if one label means two classes."""
+    pairs = zip(train.class_names, test.class_names, strict=False)
+    if clash := [f"{a!r} and {b!r}" for a, b in pairs if a != b]:
+        raise UserError(
+            f"{train.name} and {test.name} need the same classes in the same order; "
+            f"one label means {clash[0]}."
+        )
+
+
+def check_crop(path: str, crop_size: int, *sources: Source) -> None:
+    """Raise a UserError if crops are larger than the images."""
+    for source in sources:
+        height, width, _ = source.spec["image"].shape
+        if crop_size > min(height, width):
+            raise UserError(
+                f"{path}.crop_size is {crop_size} but the images of {source.name} are "
+                f"{height}x{width}; it must be at most {min(height, width)}."
+            )

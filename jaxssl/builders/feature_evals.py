@@ -1,0 +1,144 @@
+"""The evaluations of frozen features that experiments with images share."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from jaxssl.builders.common import RootConfig, check_classes, check_crop
+from jaxssl.config import fields, section
+from jaxssl.data import source as source_lib
+from jaxssl.data.source import Source
+from jaxssl.data.subset import Part, subset
+from jaxssl.evals.attributes import attributes_eval
+from jaxssl.evals.crops import CenterCrops
+from jaxssl.evals.feature_bank import FeatureBank, FeatureConfig, bounded_pools
+from jaxssl.evals.few_shot import FewShotConfig, few_shot_eval
+from jaxssl.evals.filters import filters_eval
+from jaxssl.evals.knn import KnnConfig, knn_eval
+from jaxssl.evals.linear_probe import LinearProbeConfig, linear_probe_eval
+from jaxssl.evals.retrieval import RetrievalConfig, retrieval_eval
+from jaxssl.types import Eval, Task
+
+FILTERS = ("classifier", "conv1", "conv", "kernel")
+"""Path of the parameter that the evaluation ``filters`` shows."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OnlineConfig:
+    """The few-shot probe that runs during training.
+
+    Attributes:
+      num_images: evenly spaced images of each labelled set that are used.
+      shots: labelled images a class; fewer where a class has fewer among them.
+    """
+
+    num_images: int = fields.number(1000, at_least=1)
+    shots: int = fields.number(50, at_least=1)
+
+    __post_init__ = fields.validate
+
+
+def default_sections(*, crop_size: int) -> dict[str, Any]:
+    """Return the sections of ``eval`` that are read here, every default spelled out.
+
+    Args:
+      crop_size: side of the crops that features are taken from, in pixels.
+    """
+    return {
+        "features": section.defaults(FeatureConfig, crop_size=crop_size),
+        "linear_probe": section.defaults(LinearProbeConfig),
+        "few_shot": section.defaults(FewShotConfig),
+        "knn": section.defaults(KnnConfig),
+        "retrieval": section.defaults(RetrievalConfig),
+        "online": section.defaults(OnlineConfig),
+    }
+
+
+def feature_evals(
+    task: Task, train: Source, test: Source, config: RootConfig
+) -> dict[str, Eval]:
+    """Return the evaluations on frozen features, and the first layer's filters.
+
+    Args:
+      task: its predict_fn ``features`` is asked.
+      train: labelled images to learn from.
+      test: labelled images to test on.
+      config: ``eval.features`` and one section for each evaluation are read.
+
+    Returns:
+      ``linear_probe``, ``few_shot``, ``knn``, ``retrieval`` and ``filters``; for images
+      with several labels ``attributes`` and ``filters``; without labels ``filters``.
+
+    Raises:
+      UserError: label j means another class in ``test``.
+    """
+    check_classes(train, test)
+    crops = section.read(FeatureConfig, config, "eval.features")
+    fit = section.read(LinearProbeConfig, config, "eval.linear_probe")
+    few = section.read(FewShotConfig, config, "eval.few_shot")
+    vote = section.read(KnnConfig, config, "eval.knn")
+    search = section.read(RetrievalConfig, config, "eval.retrieval")
+    check_crop("eval.features", crops.crop_size, train, test)
+    if crops.train_images:
+        train = Part(train, crops.train_images)
+    bank = _make_bank(task, crops)
+    filters = filters_eval(FILTERS, name="conv1")
+    label = subset(test, 1).arrays["label"][0]
+    if label.ndim:
+        return {
+            "attributes": attributes_eval(bank, train, test, fit),
+            "filters": filters,
+        }
+    if label == source_lib.NO_LABEL:
+        return {"filters": filters}
+    return {
+        "linear_probe": linear_probe_eval(bank, train, test, fit),
+        "few_shot": few_shot_eval(bank, train, test, few),
+        "knn": knn_eval(
+            bank,
+            train,
+            test,
+            vote,
+            prepare=CenterCrops(crops.crop_size, vote.views),
+        ),
+        "retrieval": retrieval_eval(bank, train, test, search),
+        "filters": filters,
+    }
+
+
+def online_probe(
+    task: Task, train: Source, test: Source, config: RootConfig
+) -> dict[str, Eval]:
+    """Return the few-shot probe on a part of the data, cheap enough for training.
+
+    Args:
+      task: its predict_fn ``features`` is asked.
+      train: labelled images to learn from.
+      test: labelled images to test on.
+      config: ``eval.online``, ``eval.features`` and ``eval.few_shot`` are read.
+
+    Returns:
+      One evaluation, ``probe``; none for images with several labels or without any.
+    """
+    online = section.read(OnlineConfig, config, "eval.online")
+    crops = section.read(FeatureConfig, config, "eval.features")
+    few = section.read(FewShotConfig, config, "eval.few_shot")
+    label = subset(test, 1).arrays["label"][0]
+    if label.ndim or label == source_lib.NO_LABEL:
+        return {}
+    train, test = (subset(source, online.num_images) for source in (train, test))
+    counts = np.unique(train.arrays["label"], return_counts=True)[1]
+    shots = min(online.shots, *counts.tolist())
+    few = dataclasses.replace(few, shots=shots, num_draws=1)
+    return {"probe": few_shot_eval(_make_bank(task, crops), train, test, few)}
+
+
+def _make_bank(task: Task, config: FeatureConfig) -> FeatureBank:
+    """Return a bank of features of centre crops."""
+    return FeatureBank(
+        task.predict_fns["features"],
+        CenterCrops(config.crop_size),
+        batch_size=config.batch_size,
+        pools=bounded_pools(max_cells=config.max_cells, max_dims=config.max_dims),
+    )
