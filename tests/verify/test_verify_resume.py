@@ -152,15 +152,8 @@ def test_kills_leave_room_for_those_that_follow():
     assert list(resume._steps_to_kill(pair, 19, 3)) == []
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        pytest.param(
-            config, marks=() if "fashion_mnist" in config else pytest.mark.slow
-        )
-        for config in SMALL
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("config", SMALL)
 def test_every_config_resumes_exactly(verify, config, faults):
     words = ["--steps=8", "--kills=3", *SMALL[config]]
     done = verify(f"--config={CONFIGS / config}", *words)
