@@ -2,12 +2,12 @@
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from jaxssl.cli import main
 from jaxssl.errors import ExitCode
 from jaxssl.verify import recording, resume
 from tests.small import SMALL
@@ -29,17 +29,13 @@ def build(config):
 
 
 @pytest.fixture
-def verify():
-    """Run the command as a process of its own."""
+def verify(capsys):
+    """Run the command here; each start of the run is a process of its own."""
 
     def run(*words):
-        command = [sys.executable, "-m", "jaxssl.cli", "verify", "resume", *words]
-        return subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            timeout=1800,
-        )
+        code = main(["verify", "resume", *words])
+        out, err = capsys.readouterr()
+        return subprocess.CompletedProcess(words, code, out, err)
 
     return run
 
@@ -156,15 +152,8 @@ def test_kills_leave_room_for_those_that_follow():
     assert list(resume._steps_to_kill(pair, 19, 3)) == []
 
 
-@pytest.mark.parametrize(
-    "config",
-    [
-        pytest.param(
-            config, marks=() if "fashion_mnist" in config else pytest.mark.slow
-        )
-        for config in SMALL
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("config", SMALL)
 def test_every_config_resumes_exactly(verify, config, faults):
     words = ["--steps=8", "--kills=3", *SMALL[config]]
     done = verify(f"--config={CONFIGS / config}", *words)
