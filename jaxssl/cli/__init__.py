@@ -25,7 +25,7 @@ try:
         train,
         verify,
     )
-    from jaxssl.cli.verb import Verb, is_override
+    from jaxssl.cli.verb import Flag, Verb, define, is_override
     from jaxssl.config import checks
     from jaxssl.distributed import coordination
     from jaxssl.errors import ExitCode, ExpectedError, UserError
@@ -62,6 +62,10 @@ VERBS = {
     "aot": aot.VERB,
     "supervise": supervise.VERB,
 }
+
+# Flags of every verb.
+HELP = Flag("help", bool, False, "show this text")
+TRACEBACK = Flag("traceback", bool, False, "print the traceback of an error")
 
 # Flags whose value is a path, and what the path leads to.
 PATHS = {"workdir": "folder", "config": "file", "data_dir": "folder", "json": "file"}
@@ -121,14 +125,8 @@ def _dispatch(argv: Sequence[str], verbs: Mapping[str, Verb]) -> int:
     checks.choice("the verb", argv[0], verbs)
     verb = verbs[argv[0]]
     values = flags.FlagValues()
-    flags.DEFINE_bool("help", False, "show this text", flag_values=values)
-    flags.DEFINE_bool(
-        "traceback",
-        False,
-        "print the traceback of an error",
-        flag_values=values,
-    )
-    verb.define(values)
+    for flag in (HELP, TRACEBACK, *verb.flags):
+        define(values, flag)
     values.set_gnu_getopt(True)
     own, command = [*argv[1:]], []
     if argv[0] == "supervise":

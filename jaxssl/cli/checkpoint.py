@@ -5,7 +5,7 @@ from pathlib import Path
 from absl import flags
 
 from jaxssl.checkpoint import listing
-from jaxssl.cli.verb import Verb, define_workdir, refuse_words, require, split_action
+from jaxssl.cli.verb import WORKDIR, Verb, refuse_words, require, split_action
 from jaxssl.errors import ExitCode, UserError
 
 
@@ -25,7 +25,7 @@ def _checkpoint(values: flags.FlagValues, rest: list[str]) -> int:
 
 VERB = Verb(
     _checkpoint,
-    define_workdir,
+    (WORKDIR,),
     "checkpoint list | verify --workdir=DIR",
     """\
 list     steps, sizes and dates of the checkpoints of a run

@@ -5,9 +5,10 @@ from pathlib import Path
 from absl import flags
 
 from jaxssl.cli.verb import (
+    CONFIG,
+    WORKDIR,
+    Flag,
     Verb,
-    define_config,
-    define_workdir,
     get,
     refuse_words,
     require,
@@ -20,31 +21,17 @@ from jaxssl.verify import devices, resume
 STEPS = 3
 
 
-def _define_verify(values: flags.FlagValues) -> None:
-    define_workdir(values)
-    define_config(values)
-    flags.DEFINE_integer(
-        "steps",
-        None,
-        "number of steps; default: those of the config, or 3 for devices",
-        lower_bound=1,
-        flag_values=values,
-    )
-    flags.DEFINE_integer(
-        "kills", 3, "resume: number of kills", lower_bound=1, flag_values=values
-    )
-    flags.DEFINE_integer(
-        "seed", 0, "resume: decides the steps of the kills", flag_values=values
-    )
-    flags.DEFINE_list(
-        "devices",
-        ["1", "2", "4", "8"],
-        "devices: numbers of devices",
-        flag_values=values,
-    )
-    flags.DEFINE_list(
-        "processes", [], "devices: numbers of processes", flag_values=values
-    )
+FLAGS = (
+    WORKDIR,
+    CONFIG,
+    Flag(
+        "steps", int, None, "number of steps; default: the config's, 3 for devices", 1
+    ),
+    Flag("kills", int, 3, "resume: number of kills", 1),
+    Flag("seed", int, 0, "resume: decides the steps of the kills"),
+    Flag("devices", list, ["1", "2", "4", "8"], "devices: numbers of devices"),
+    Flag("processes", list, [], "devices: numbers of processes"),
+)
 
 
 def _verify(values: flags.FlagValues, rest: list[str]) -> int:
@@ -52,15 +39,11 @@ def _verify(values: flags.FlagValues, rest: list[str]) -> int:
     refuse_words(words)
     spec = require(values, "config", "configs/NAME.py")
     if action == "devices":
-        counts = {
-            name: devices.read_counts(get(values, name), name)
-            for name in ("devices", "processes")
-        }
         return devices.verify(
             spec,
             overrides,
-            devices=counts["devices"],
-            processes=counts["processes"],
+            devices=devices.read_counts(get(values, "devices"), "devices"),
+            processes=devices.read_counts(get(values, "processes"), "processes"),
             steps=get(values, "steps") or STEPS,
         )
     if steps := get(values, "steps"):
@@ -77,7 +60,7 @@ def _verify(values: flags.FlagValues, rest: list[str]) -> int:
 
 VERB = Verb(
     _verify,
-    _define_verify,
+    FLAGS,
     "verify resume | devices --config=FILE[:variant] [--steps=N] [flags]",
     """\
 resume   train the config twice: undisturbed, and killed (signal 9) at random steps and
