@@ -237,14 +237,15 @@ def batches(
     share = batch_size // process_count
     own = slice(process_index * share, (process_index + 1) * share)
 
-    def read(index: int) -> Rows:
-        step = start_step + index
-        ids = checked(order, step, source=source, batch_size=batch_size)
-        return fetch(source, ids[own], max_bad_records, seed=seed, step=step)
-
     # A wrong order is refused here, before a thread or worker meets it.
     ids = functools.partial(checked, order, source=source, batch_size=batch_size)
     ids(start_step)
+    read = functools.partial(
+        _read_step,
+        *(source, ids, own, max_bad_records),
+        seed=seed,
+        start_step=start_step,
+    )
     return Batches(
         _iterate(_Pages(ENDLESS, read), source, num_workers),
         step=start_step,
@@ -252,6 +253,21 @@ def batches(
         bad=BadRecords(source, max_bad_records),
         in_shared_memory=num_workers > 0,
     )
+
+
+def _read_step(
+    source: Source,
+    order: Order,
+    own: slice,
+    max_bad: int,
+    index: int,
+    *,
+    seed: int,
+    start_step: int,
+) -> Rows:
+    """Read this host's rows of the step that comes ``index`` steps after the first."""
+    step = start_step + index
+    return fetch(source, order(step)[own], max_bad, seed=seed, step=step)
 
 
 def _check_share(batch_size: int, process_index: int, process_count: int) -> None:
