@@ -1,4 +1,10 @@
-"""``jaxssl aot``."""
+"""Compile the training step of a config for TPUs or GPUs that are not here.
+
+This machine need not have them. Prints memory, arithmetic and traffic of a chip.
+Nothing is computed and only shapes of images matter, so generated ones do:
+--config.data.name=generated:imagenet2012.
+TPUs need pip install 'jaxssl[aot-tpu]', GPUs 'jaxssl[aot-gpu]'.
+"""
 
 import dataclasses
 import sys
@@ -62,10 +68,5 @@ VERB = Verb(
     _aot,
     FLAGS,
     "aot --config=FILE[:variant] --topology=KIND:SHAPE [--mesh=AXES] [...]",
-    """\
-Compile the training step of a config for TPUs or GPUs that this machine need not have,
-and print memory, arithmetic and traffic of a chip. Nothing is computed and only shapes
-of images matter, so generated ones do: --config.data.name=generated:imagenet2012.
-TPUs need pip install 'jaxssl[aot-tpu]', GPUs 'jaxssl[aot-gpu]'.
-""",
+    __doc__,
 )

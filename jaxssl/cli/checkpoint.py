@@ -1,4 +1,9 @@
-"""``jaxssl checkpoint``."""
+"""List or verify the checkpoints of a run.
+
+list     steps, sizes and dates of the checkpoints of a run
+verify   compare every file with its checksums; exit code 4 if a checkpoint is damaged,
+         or if only damaged checkpoints that were set aside are left
+"""
 
 from pathlib import Path
 
@@ -27,9 +32,5 @@ VERB = Verb(
     _checkpoint,
     (WORKDIR,),
     "checkpoint list | verify --workdir=DIR",
-    """\
-list     steps, sizes and dates of the checkpoints of a run
-verify   compare every file with its checksums; exit code 4 if a checkpoint is damaged,
-         or if only damaged checkpoints that were set aside are left
-""",
+    __doc__,
 )

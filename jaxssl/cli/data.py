@@ -1,4 +1,9 @@
-"""``jaxssl data``."""
+"""List, prepare or check data sets.
+
+list     the names of data sets, and the folder of each
+prepare  download a TFDS data set (tfds:NAME) and store it as array_record
+doctor   read a whole data set: counts, sizes, classes, damaged records by name
+"""
 
 from absl import flags
 
@@ -41,9 +46,5 @@ VERB = Verb(
     _data,
     FLAGS,
     "data list | prepare NAME | doctor NAME | doctor --config=FILE",
-    """\
-list     the names of data sets, and the folder of each
-prepare  download a TFDS data set (tfds:NAME) and store it as array_record
-doctor   read a whole data set: counts, sizes, classes, damaged records by name
-""",
+    __doc__,
 )

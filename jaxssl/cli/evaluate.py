@@ -1,4 +1,9 @@
-"""``jaxssl evaluate``."""
+"""Run the evaluations of the run's config on its newest good checkpoint.
+
+The untrained network of the same seed is evaluated, too. Results: DIR/evals/NAME.json
+and NAME.npz. --config.eval.KEY changes how they are done, as
+--config.eval.test.views=ten does; the results say so.
+"""
 
 from pathlib import Path
 
@@ -95,10 +100,5 @@ VERB = Verb(
     _evaluate,
     FLAGS,
     "evaluate --workdir=DIR [--evals=a,b] [--norandom_init] [--config.eval.K=V]",
-    """\
-Run the evaluations of the run's config on its newest good checkpoint, and on the
-untrained network of the same seed. Results: DIR/evals/NAME.json and NAME.npz.
---config.eval.KEY changes how they are done, as --config.eval.test.views=ten does;
-the results say so.
-""",
+    __doc__,
 )

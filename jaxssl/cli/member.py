@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
       The exit code.
     """
     run = functools.partial(_repeat, json.loads(argv[0]))
-    verb = Verb(run, (CONFIG,), "repeat", __doc__ or "")
+    verb = Verb(run, (CONFIG,), "repeat", __doc__)
     return cli.main(["repeat", *argv[1:]], verbs={"repeat": verb})
 
 

@@ -1,4 +1,4 @@
-"""``jaxssl report``."""
+"""Write DIR/report.html: one page that needs no network."""
 
 from pathlib import Path
 
@@ -35,5 +35,5 @@ VERB = Verb(
     _report,
     FLAGS,
     "report --workdir=DIR [--baselines=NAME=DIR,...] [--stored=FILE,...]",
-    "Write DIR/report.html: one page that needs no network.\n",
+    __doc__,
 )

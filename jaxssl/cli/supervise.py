@@ -1,4 +1,9 @@
-"""``jaxssl supervise``: run a command, and restart it after a fault that may pass."""
+"""Run a training command, and start it again after a fault that may pass.
+
+These are the exit codes 3, 5, 75, 134, 137 and 143: another process was lost, no
+progress, preempted, aborted, killed, stopped before it trained. SIGTERM and Ctrl-C are
+passed on and end the supervisor, too. The exit code is that of the command.
+"""
 
 import contextlib
 import os
@@ -172,10 +177,5 @@ VERB = Verb(
     _supervise,
     FLAGS,
     "supervise [--retries=3] -- jaxssl train --config=FILE --workdir=DIR [...]",
-    """\
-Run a training command, and start it again after codes 3, 5, 75, 134, 137 and 143:
-another process was lost, no progress, preempted, aborted, killed, stopped before it
-trained. SIGTERM and Ctrl-C are passed on and end the supervisor, too. The exit code is
-that of the command.
-""",
+    __doc__,
 )

@@ -1,4 +1,10 @@
-"""``jaxssl train``."""
+"""Train the experiment of a config file, and write everything about it to DIR.
+
+The same command again goes on from the newest good checkpoint, bit for bit.
+SIGTERM or Ctrl-C saves and exits with code 75. A second Ctrl-C or SIGTERM exits at
+once, but a second SIGTERM within 5 s of the first is taken for the same notice.
+`jaxssl train --config=FILE --help` lists the settings of FILE.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -121,11 +127,5 @@ VERB = Verb(
     run,
     FLAGS,
     "train --config=FILE[:variant] --workdir=DIR [--config.KEY=VALUE ...]",
-    """\
-Train the experiment of a config file, and write everything about it to DIR.
-The same command again goes on from the newest good checkpoint, bit for bit.
-SIGTERM or Ctrl-C saves and exits with code 75. A second Ctrl-C or SIGTERM exits at
-once, but a second SIGTERM within 5 s of the first is taken for the same notice.
-`jaxssl train --config=FILE --help` lists the settings of FILE.
-""",
+    __doc__,
 )

@@ -36,13 +36,13 @@ class Verb(NamedTuple):
         and returns the exit code.
       flags: the flags of the command.
       usage: the line after ``usage:``.
-      about: a description of a few lines.
+      about: the docstring of the verb's module, which ``--help`` shows.
     """
 
     run: Callable[[flags.FlagValues, list[str]], int]
     flags: Sequence[Flag]
     usage: str
-    about: str
+    about: str | None
 
 
 WORKDIR = Flag("workdir", str, None, "folder of the run")

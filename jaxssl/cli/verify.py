@@ -1,4 +1,18 @@
-"""``jaxssl verify``."""
+"""Show that a run depends neither on interruptions nor on its devices.
+
+resume   train the config twice: undisturbed, and killed (signal 9) at random steps and
+         inside of saves. Compare every leaf of the states, the data position, each
+         batch and the metrics bit for bit. Exit code 8 if something differs.
+
+devices  take each step on one simulated CPU device and, from the same state, on more;
+         with --processes=2,4 also on processes that talk to each other. Compare loss,
+         metrics, gradients, update, statistics and extra state (averaged weights)
+         within the tolerances shown. Exit code 8 if something differs by more.
+
+resume trains for as many steps as the config says. --steps=N makes its runs shorter: it
+sets train.num_steps, save_every, log_every and eval_every, and so shortens schedules
+that end with num_steps. --workdir keeps both runs; the folder must be new or empty.
+"""
 
 from pathlib import Path
 
@@ -62,18 +76,5 @@ VERB = Verb(
     _verify,
     FLAGS,
     "verify resume | devices --config=FILE[:variant] [--steps=N] [flags]",
-    """\
-resume   train the config twice: undisturbed, and killed (signal 9) at random steps and
-         inside of saves. Compare every leaf of the states, the data position, each
-         batch and the metrics bit for bit. Exit code 8 if something differs.
-
-devices  take each step on one simulated CPU device and, from the same state, on more;
-         with --processes=2,4 also on processes that talk to each other. Compare loss,
-         metrics, gradients, update, statistics and extra state (averaged weights)
-         within the tolerances shown. Exit code 8 if something differs by more.
-
-resume trains for as many steps as the config says. --steps=N makes its runs shorter: it
-sets train.num_steps, save_every, log_every and eval_every, and so shortens schedules
-that end with num_steps. --workdir keeps both runs; the folder must be new or empty.
-""",
+    __doc__,
 )
