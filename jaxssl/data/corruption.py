@@ -129,9 +129,9 @@ def labels_of(source: Source) -> Int[np.ndarray, " n"]:
         )
     if isinstance(source, ArraySource):
         return source.arrays["label"].copy()
-    read = functools.partial(label_of, source)
+    read, limit = functools.partial(label_of, source), f"in a row ({MAX_BAD + 1})"
     labels = [
-        pipeline.first_readable(source, read, i, MAX_BAD, {})[1]
+        pipeline.first_readable(source, read, i, MAX_BAD, {}, limit)[1]
         for i in range(len(source))
     ]
     return np.stack(labels)

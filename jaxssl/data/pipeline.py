@@ -385,7 +385,8 @@ def fetch(
         return Rows({**source.take(ids), "id": ids.astype(np.int32)}, {})
     bad: dict[int, str] = {}
     read = functools.partial(read_record, source, seed=seed, step=step)
-    pairs = [first_readable(source, read, int(i), max_bad, bad) for i in ids]
+    limit = f"(max_bad_records={max_bad})"
+    pairs = [first_readable(source, read, int(i), max_bad, bad, limit) for i in ids]
     indices, records = zip(*pairs, strict=True)
     batch = {n: np.stack([record[n] for record in records]) for n in records[0]}
     return Rows({**batch, "id": np.array(indices, np.int32)}, bad)
@@ -397,6 +398,7 @@ def first_readable(
     index: int,
     max_bad: int,
     bad: dict[int, str],
+    limit: str,
 ) -> tuple[int, T]:
     """Read the first record from ``index`` on that can be read.
 
@@ -406,6 +408,7 @@ def first_readable(
       index: of the record; after the last one comes the first.
       max_bad: how many in a row may be unreadable.
       bad: gets the reason of each that is.
+      limit: what the error says of the limit.
 
     Returns:
       The index of this record, and what ``read`` returned.
@@ -422,6 +425,6 @@ def first_readable(
             bad[candidate] = str(error)
             reason = f"{source.record_name(candidate)}: {error}"
     raise UserError(
-        f"Too many unreadable records in a row ({max_bad + 1}); the last is {reason}. "
+        f"Too many unreadable records {limit}; the last is {reason}. "
         "Run: jaxssl data doctor"
     )
