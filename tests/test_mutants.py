@@ -104,14 +104,14 @@ MUTANTS = {
     ),
     "the data begin anew after a restart": Mutant(
         "data/pipeline.py",
-        "step, size = self._first + index, self._batch_size",
-        "step, size = index, self._batch_size",
+        "step = start_step + index",
+        "step = index",
         "tests/data/test_pipeline.py::test_starting_at_any_step",
     ),
     "every host reads the same rows": Mutant(
         "data/pipeline.py",
-        "rows=slice(process_index * share, (process_index + 1) * share)",
-        "rows=slice(0, share)",
+        "own = slice(process_index * share, (process_index + 1) * share)",
+        "own = slice(0, share)",
         "tests/data/test_pipeline.py::test_hosts_share_each_epoch_exactly_once",
     ),
     "nobody watches": Mutant(

@@ -1,6 +1,7 @@
 """Accelerators for which a program can be compiled on a machine without them."""
 
 import re
+from pathlib import Path
 from typing import NamedTuple
 
 from jaxssl.config.checks import nearest
@@ -52,32 +53,7 @@ ACCELERATORS = {
 EXAMPLES = "v4:2x2x2, v5e:2x4, v5e:16x16, v5p:2x2x2, v6e:4x4, h100:8, h100:2x8"
 
 # XLA's description of a GPU that is not there, its ``GpuTargetConfigProto``.
-H100 = """\
-platform_name: "CUDA"
-device_description_str: "NVIDIA H100 80GB HBM3"
-runtime_version { major: 12 minor: 8 }
-dnn_version_info { major: 9 minor: 7 }
-gpu_device_info {
-  cuda_compute_capability { major: 9 }
-  core_count: 132
-  fpus_per_core: 128
-  clock_rate_ghz: 1.98
-  memory_bandwidth: 3352320000000
-  device_memory_size: 84929347584
-  l2_cache_size: 52428800
-  threads_per_warp: 32
-  threads_per_block_limit: 1024
-  threads_per_core_limit: 2048
-  shared_memory_per_block: 49152
-  shared_memory_per_block_optin: 232448
-  shared_memory_per_core: 233472
-  registers_per_block_limit: 65536
-  registers_per_core_limit: 65536
-  block_dim_limit_x: 2147483647
-  block_dim_limit_y: 65535
-  block_dim_limit_z: 65535
-}
-"""
+H100 = Path(__file__).with_name("h100.txtpb")
 
 
 class Topology(NamedTuple):

@@ -24,11 +24,8 @@ def run(command: Sequence[str], topology: Topology) -> int:
       UserError: the compiler crashed.
     """
     with deep_stack():
-        child = subprocess.Popen(command)
-    try:
-        code = child.wait()
-    finally:
-        child.kill()  # A compiler does not react to Ctrl-C.
+        # On Ctrl-C, to which a compiler does not react, `run` kills the process.
+        code = subprocess.run(command).returncode
     if code < 0:
         raise UserError(explain_crash(topology, -code))
     return code
@@ -52,12 +49,9 @@ def deep_stack() -> Iterator[None]:
 
 def explain_crash(topology: Topology, number: int) -> str:
     """Return why a compiler ended by signal ``number``, and what else to try."""
+    cause = "a fault of its own; try"
     if number == signal.SIGKILL:
-        cause = (
-            "which the system does where memory runs out; close other programs, or try"
-        )
-    else:
-        cause = "a fault of its own; try"
+        cause = "as happens where memory runs out; close other programs, or try"
     return (
         f"the compiler for {topology} was ended by signal {number}, {cause} another "
         "--config.train.batch_size or --mesh."

@@ -170,7 +170,7 @@ def find_devices(topology: Topology) -> list[Any]:
                 platform="cuda",
                 topology_name="",
                 topology=f"1x{shape}",
-                target_config=accelerators.H100,
+                target_config=accelerators.H100.read_text(),
             ).devices
         for name, value in TPU_SETTINGS.items():
             os.environ.setdefault(name, value)

@@ -1,6 +1,21 @@
-"""The command ``jaxssl``; ``jaxssl --help`` lists its verbs.
+"""Train, evaluate and check self-supervised networks from the command line.
 
-An expected error becomes one line on standard error and an exit code (`jaxssl.errors`).
+usage: jaxssl VERB [flags]
+
+  train       train a config, or resume the run in its workdir
+  evaluate    run the evaluations of a config on the newest checkpoint
+  report      write one offline HTML page about a run
+  data        list, prepare or check data sets
+  checkpoint  list or verify the checkpoints of a run
+  verify      show that a run depends neither on interruptions nor on its devices
+  aot         compile the training step for TPUs or GPUs that are not here
+  supervise   run a training command, and start it again after a fault that may pass
+
+jaxssl VERB --help lists the flags of a verb. The shortest start:
+
+  jaxssl train --config=configs/transformations_fashion_on_photos.py --workdir=runs/demo
+
+An expected error is one line on standard error and an exit code: docs/exit_codes.md.
 """
 
 import sys
@@ -25,7 +40,7 @@ try:
         train,
         verify,
     )
-    from jaxssl.cli.verb import Verb, is_override
+    from jaxssl.cli.verb import Flag, Verb, define, is_override
     from jaxssl.config import checks
     from jaxssl.distributed import coordination
     from jaxssl.errors import ExitCode, ExpectedError, UserError
@@ -34,23 +49,6 @@ except ModuleNotFoundError as error:
     if str(error.name).startswith("jaxssl"):
         raise
     sys.exit(f"jaxssl: {error.name} is missing; run: pip install 'jaxssl[train]'")
-
-OVERVIEW = """\
-usage: jaxssl VERB [flags]
-
-  train       train a config, or resume the run in its workdir
-  evaluate    run the evaluations of a config on the newest checkpoint
-  report      write one offline HTML page about a run
-  data        list, prepare or check data sets
-  checkpoint  list or verify the checkpoints of a run
-  verify      show that a run depends neither on interruptions nor on its devices
-  aot         compile the training step for TPUs or GPUs that are not here
-  supervise   run a training command, and start it again after a fault that may pass
-
-jaxssl VERB --help lists the flags of a verb. The shortest start:
-
-  jaxssl train --config=configs/transformations_fashion_on_photos.py --workdir=runs/demo
-"""
 
 VERBS = {
     "train": train.VERB,
@@ -62,6 +60,10 @@ VERBS = {
     "aot": aot.VERB,
     "supervise": supervise.VERB,
 }
+
+# Flags of every verb.
+HELP = Flag("help", bool, False, "show this text")
+TRACEBACK = Flag("traceback", bool, False, "print the traceback of an error")
 
 # Flags whose value is a path, and what the path leads to.
 PATHS = {"workdir": "folder", "config": "file", "data_dir": "folder", "json": "file"}
@@ -113,7 +115,7 @@ def _fail(message: object, code: int) -> int:
 
 def _dispatch(argv: Sequence[str], verbs: Mapping[str, Verb]) -> int:
     if not argv or argv[0] in ("help", "--help", "-h"):
-        print(OVERVIEW)
+        print(__doc__)
         return 0
     if argv[0] == "--version":
         print(jaxssl.__version__)
@@ -121,14 +123,8 @@ def _dispatch(argv: Sequence[str], verbs: Mapping[str, Verb]) -> int:
     checks.choice("the verb", argv[0], verbs)
     verb = verbs[argv[0]]
     values = flags.FlagValues()
-    flags.DEFINE_bool("help", False, "show this text", flag_values=values)
-    flags.DEFINE_bool(
-        "traceback",
-        False,
-        "print the traceback of an error",
-        flag_values=values,
-    )
-    verb.define(values)
+    for flag in (HELP, TRACEBACK, *verb.flags):
+        define(values, flag)
     values.set_gnu_getopt(True)
     own, command = [*argv[1:]], []
     if argv[0] == "supervise":

@@ -1,4 +1,10 @@
-"""``jaxssl aot``."""
+"""Compile the training step of a config for TPUs or GPUs that are not here.
+
+This machine need not have them. Prints memory, arithmetic and traffic of a chip.
+Nothing is computed and only shapes of images matter, so generated ones do:
+--config.data.name=generated:imagenet2012.
+TPUs need pip install 'jaxssl[aot-tpu]', GPUs 'jaxssl[aot-gpu]'.
+"""
 
 import dataclasses
 import sys
@@ -7,31 +13,19 @@ from pathlib import Path
 from absl import flags
 
 from jaxssl.aot import accelerators, child
-from jaxssl.cli.verb import Verb, define_config, get, given, require
+from jaxssl.cli.verb import CONFIG, Flag, Verb, get, given, require
 from jaxssl.config.checks import choice
 from jaxssl.distributed import mesh as meshes
 from jaxssl.errors import UserError
 
-
-def _define(values: flags.FlagValues) -> None:
-    define_config(values)
-    flags.DEFINE_string(
-        "topology", None, "what to compile for: v5e:16x16, h100:2x8", flag_values=values
-    )
-    flags.DEFINE_list(
-        "mesh",
-        [],
-        "short for --config.mesh: data=64,model=4,params=fsdp",
-        flag_values=values,
-    )
-    flags.DEFINE_integer("slices", 1, "TPU slices of that topology", flag_values=values)
-    flags.DEFINE_string("json", None, "file for the report", flag_values=values)
-    flags.DEFINE_bool(
-        "lower",
-        False,
-        "compile nothing; print the hash of the program",
-        flag_values=values,
-    )
+FLAGS = (
+    CONFIG,
+    Flag("topology", str, None, "what to compile for: v5e:16x16, h100:2x8"),
+    Flag("mesh", list, [], "short for --config.mesh: data=64,model=4,params=fsdp"),
+    Flag("slices", int, 1, "TPU slices of that topology"),
+    Flag("json", str, None, "file for the report"),
+    Flag("lower", bool, False, "compile nothing; print the hash of the program"),
+)
 
 
 def read_mesh(config: meshes.MeshConfig, settings: list[str]) -> meshes.MeshConfig:
@@ -72,12 +66,7 @@ def _aot(values: flags.FlagValues, rest: list[str]) -> int:
 
 VERB = Verb(
     _aot,
-    _define,
+    FLAGS,
     "aot --config=FILE[:variant] --topology=KIND:SHAPE [--mesh=AXES] [...]",
-    """\
-Compile the training step of a config for TPUs or GPUs that this machine need not have,
-and print memory, arithmetic and traffic of a chip. Nothing is computed and only shapes
-of images matter, so generated ones do: --config.data.name=generated:imagenet2012.
-TPUs need pip install 'jaxssl[aot-tpu]', GPUs 'jaxssl[aot-gpu]'.
-""",
+    __doc__,
 )

@@ -1,11 +1,16 @@
-"""``jaxssl checkpoint``."""
+"""List or verify the checkpoints of a run.
+
+list     steps, sizes and dates of the checkpoints of a run
+verify   compare every file with its checksums; exit code 4 if a checkpoint is damaged,
+         or if only damaged checkpoints that were set aside are left
+"""
 
 from pathlib import Path
 
 from absl import flags
 
 from jaxssl.checkpoint import listing
-from jaxssl.cli.verb import Verb, define_workdir, refuse_words, require, split_action
+from jaxssl.cli.verb import WORKDIR, Verb, refuse_words, require, split_action
 from jaxssl.errors import ExitCode, UserError
 
 
@@ -25,11 +30,7 @@ def _checkpoint(values: flags.FlagValues, rest: list[str]) -> int:
 
 VERB = Verb(
     _checkpoint,
-    define_workdir,
+    (WORKDIR,),
     "checkpoint list | verify --workdir=DIR",
-    """\
-list     steps, sizes and dates of the checkpoints of a run
-verify   compare every file with its checksums; exit code 4 if a checkpoint is damaged,
-         or if only damaged checkpoints that were set aside are left
-""",
+    __doc__,
 )

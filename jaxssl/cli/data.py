@@ -1,20 +1,23 @@
-"""``jaxssl data``."""
+"""List, prepare or check data sets.
+
+list     the names of data sets, and the folder of each
+prepare  download a TFDS data set (tfds:NAME) and store it as array_record
+doctor   read a whole data set: counts, sizes, classes, damaged records by name
+"""
 
 from absl import flags
 
-from jaxssl.cli.verb import Verb, define_config, get, refuse_words, split_action
-from jaxssl.data import doctor
+from jaxssl.cli.verb import Flag, Verb, get, refuse_words, split_action
+from jaxssl.data import doctor, registry
 from jaxssl.errors import UserError
 from jaxssl.run import config_file
 from jaxssl.train.setup import set_up
 
-
-def _define_data(values: flags.FlagValues) -> None:
-    flags.DEFINE_string("data_dir", None, "folder of the data", flag_values=values)
-    flags.DEFINE_string(
-        "split", "train", "the split that doctor reads", flag_values=values
-    )
-    define_config(values, "doctor reads the training set of this file")
+FLAGS = (
+    Flag("data_dir", str, None, "folder of the data"),
+    Flag("split", str, "train", "the split that doctor reads"),
+    Flag("config", str, None, "doctor reads the training set of this file"),
+)
 
 
 def _data(values: flags.FlagValues, rest: list[str]) -> int:
@@ -27,26 +30,21 @@ def _data(values: flags.FlagValues, rest: list[str]) -> int:
         return 0
     if action == "doctor" and config:
         refuse_words(names)
-        setup = set_up(config_file.load(config, overrides))
-        print(doctor.render(doctor.doctor(setup.experiment.train_set)))
-        return 0
-    if len(names) != 1:
+        source = set_up(config_file.load(config, overrides)).experiment.train_set
+    elif len(names) != 1:
         raise UserError(f"data {action} needs one name; see: jaxssl data list")
-    if action == "prepare":
+    elif action == "prepare":
         print(doctor.prepare(names[0], data_dir=data_dir))
+        return 0
     else:
-        split = get(values, "split")
-        print(doctor.doctor_text(names[0], split=split, data_dir=data_dir))
+        source = registry.load(names[0], split=get(values, "split"), data_dir=data_dir)
+    print(doctor.render(doctor.doctor(source)))
     return 0
 
 
 VERB = Verb(
     _data,
-    _define_data,
+    FLAGS,
     "data list | prepare NAME | doctor NAME | doctor --config=FILE",
-    """\
-list     the names of data sets, and the folder of each
-prepare  download a TFDS data set (tfds:NAME) and store it as array_record
-doctor   read a whole data set: counts, sizes, classes, damaged records by name
-""",
+    __doc__,
 )

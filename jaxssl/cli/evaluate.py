@@ -1,4 +1,9 @@
-"""``jaxssl evaluate``."""
+"""Run the evaluations of the run's config on its newest good checkpoint.
+
+The untrained network of the same seed is evaluated, too. Results: DIR/evals/NAME.json
+and NAME.npz. --config.eval.KEY changes how they are done, as
+--config.eval.test.views=ten does; the results say so.
+"""
 
 from pathlib import Path
 
@@ -6,7 +11,7 @@ from absl import flags
 
 from jaxssl.checkpoint import disk_errors
 from jaxssl.checkpoint import store as checkpoints
-from jaxssl.cli.verb import Verb, define_workdir, get, require
+from jaxssl.cli.verb import WORKDIR, Flag, Verb, get, require
 from jaxssl.config import checks
 from jaxssl.distributed import mesh as meshes
 from jaxssl.errors import UserError
@@ -17,19 +22,12 @@ from jaxssl.train.process_settings import keep_freed_memory, use_compilation_cac
 from jaxssl.train.setup import Setup, set_up
 from jaxssl.types import TrainState
 
-
-def _define_evaluate(values: flags.FlagValues) -> None:
-    define_workdir(values)
-    flags.DEFINE_list("evals", [], "which ones; all by default", flag_values=values)
-    flags.DEFINE_bool(
-        "random_init",
-        True,
-        "evaluate the untrained network as well",
-        flag_values=values,
-    )
-    flags.DEFINE_string(
-        "config", None, "where the config file is now, if it moved", flag_values=values
-    )
+FLAGS = (
+    WORKDIR,
+    Flag("evals", list, [], "which ones; all by default"),
+    Flag("random_init", bool, True, "evaluate the untrained network as well"),
+    Flag("config", str, None, "where the config file is now, if it moved"),
+)
 
 
 def _evaluate(values: flags.FlagValues, rest: list[str]) -> int:
@@ -100,12 +98,7 @@ def _make_untrained(setup: Setup) -> TrainState:
 
 VERB = Verb(
     _evaluate,
-    _define_evaluate,
+    FLAGS,
     "evaluate --workdir=DIR [--evals=a,b] [--norandom_init] [--config.eval.K=V]",
-    """\
-Run the evaluations of the run's config on its newest good checkpoint, and on the
-untrained network of the same seed. Results: DIR/evals/NAME.json and NAME.npz.
---config.eval.KEY changes how they are done, as --config.eval.test.views=ten does;
-the results say so.
-""",
+    __doc__,
 )

@@ -14,7 +14,7 @@ import jax
 from absl import flags
 
 from jaxssl import cli
-from jaxssl.cli.verb import Verb, define_config
+from jaxssl.cli.verb import CONFIG, Verb
 from jaxssl.distributed import address, coordination
 from jaxssl.run import config_file
 from jaxssl.train.process_settings import use_compilation_cache
@@ -34,7 +34,7 @@ def main(argv: Sequence[str]) -> int:
       The exit code.
     """
     run = functools.partial(_repeat, json.loads(argv[0]))
-    verb = Verb(run, define_config, "repeat", __doc__ or "")
+    verb = Verb(run, (CONFIG,), "repeat", __doc__)
     return cli.main(["repeat", *argv[1:]], verbs={"repeat": verb})
 
 

@@ -1,27 +1,17 @@
-"""``jaxssl report``."""
+"""Write DIR/report.html: one page that needs no network."""
 
 from pathlib import Path
 
 from absl import flags
 
-from jaxssl.cli.verb import Verb, define_workdir, get, refuse_words, require
+from jaxssl.cli.verb import WORKDIR, Flag, Verb, get, refuse_words, require
 from jaxssl.errors import UserError
 
-
-def _define_report(values: flags.FlagValues) -> None:
-    define_workdir(values)
-    flags.DEFINE_list(
-        "baselines",
-        [],
-        "runs to compare with: NAME=WORKDIR,NAME=WORKDIR",
-        flag_values=values,
-    )
-    flags.DEFINE_list(
-        "stored",
-        [],
-        "results to compare with: experiments/results/NAME.json",
-        flag_values=values,
-    )
+FLAGS = (
+    WORKDIR,
+    Flag("baselines", list, [], "runs to compare with: NAME=WORKDIR,NAME=WORKDIR"),
+    Flag("stored", list, [], "results to compare with: experiments/results/NAME.json"),
+)
 
 
 def _report(values: flags.FlagValues, rest: list[str]) -> int:
@@ -43,7 +33,7 @@ def _report(values: flags.FlagValues, rest: list[str]) -> int:
 
 VERB = Verb(
     _report,
-    _define_report,
+    FLAGS,
     "report --workdir=DIR [--baselines=NAME=DIR,...] [--stored=FILE,...]",
-    "Write DIR/report.html: one page that needs no network.\n",
+    __doc__,
 )

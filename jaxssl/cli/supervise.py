@@ -1,4 +1,9 @@
-"""``jaxssl supervise``: run a command, and restart it after a fault that may pass."""
+"""Run a training command, and start it again after a fault that may pass.
+
+These are the exit codes 3, 5, 75, 134, 137 and 143: another process was lost, no
+progress, preempted, aborted, killed, stopped before it trained. SIGTERM and Ctrl-C are
+passed on and end the supervisor, too. The exit code is that of the command.
+"""
 
 import contextlib
 import os
@@ -13,7 +18,7 @@ from pathlib import Path
 from absl import flags
 
 from jaxssl.checkpoint import store as checkpoints
-from jaxssl.cli.verb import Verb, get
+from jaxssl.cli.verb import Flag, Verb, get
 from jaxssl.errors import ExitCode, UserError
 
 # Exit codes after which the same command can go on. As in a shell, 128 + n stands for
@@ -43,21 +48,10 @@ os.execvp(sys.argv[1], sys.argv[1:])
 """
 
 
-def _define(values: flags.FlagValues) -> None:
-    flags.DEFINE_integer(
-        "retries",
-        3,
-        "give up after this many restarts without a new step",
-        lower_bound=0,
-        flag_values=values,
-    )
-    flags.DEFINE_integer(
-        "wait_seconds",
-        5,
-        "seconds before the first restart; doubled each time",
-        lower_bound=0,
-        flag_values=values,
-    )
+FLAGS = (
+    Flag("retries", int, 3, "give up after so many restarts without a new step", 0),
+    Flag("wait_seconds", int, 5, "wait before the first restart; doubled each time", 0),
+)
 
 
 def _supervise(values: flags.FlagValues, rest: list[str]) -> int:
@@ -174,21 +168,14 @@ def _run(command: list[str], child: list[subprocess.Popen], waiting: list[int]) 
     _deliver(child, waiting)  # Signals that came before the child was there.
     code = process.wait()
     child.remove(process)
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)  # Workers that the command left.
-    except ProcessLookupError:
-        pass
     return 128 - code if code < 0 else code
 
 
 VERB = Verb(
     _supervise,
-    _define,
+    FLAGS,
     "supervise [--retries=3] -- jaxssl train --config=FILE --workdir=DIR [...]",
-    """\
-Run a training command, and start it again after codes 3, 5, 75, 134, 137 and 143:
-another process was lost, no progress, preempted, aborted, killed, stopped before it
-trained. SIGTERM and Ctrl-C are passed on and end the supervisor, too. The exit code is
-that of the command.
-""",
+    __doc__,
 )

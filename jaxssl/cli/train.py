@@ -1,4 +1,10 @@
-"""``jaxssl train``."""
+"""Train the experiment of a config file, and write everything about it to DIR.
+
+The same command again goes on from the newest good checkpoint, bit for bit.
+SIGTERM or Ctrl-C saves and exits with code 75. A second Ctrl-C or SIGTERM exits at
+once, but a second SIGTERM within 5 s of the first is taken for the same notice.
+`jaxssl train --config=FILE --help` lists the settings of FILE.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,7 +12,7 @@ from pathlib import Path
 from absl import flags
 
 from jaxssl.checkpoint import store as checkpoints
-from jaxssl.cli.verb import Verb, define_config, define_workdir, get, given, require
+from jaxssl.cli.verb import CONFIG, WORKDIR, Flag, Verb, get, given, require
 from jaxssl.data.pipeline import Pipeline
 from jaxssl.distributed import address, coordination
 from jaxssl.distributed import mesh as meshes
@@ -17,31 +23,20 @@ from jaxssl.train import loop
 from jaxssl.train.process_settings import keep_freed_memory, use_compilation_cache
 from jaxssl.train.setup import set_up
 
-
-def _define_train(values: flags.FlagValues) -> None:
-    define_workdir(values)
-    define_config(values)
-    flags.DEFINE_string(
-        "coordinator", None, "HOST:PORT of process 0", flag_values=values
-    )
-    for name, meaning in (
-        ("num_processes", "number of processes that train together"),
-        ("process_id", "number of this process, from 0"),
-    ):
-        flags.DEFINE_integer(name, None, meaning, flag_values=values)
-    flags.DEFINE_bool(
-        "distributed",
-        False,
-        "find the other processes through TPU, Slurm, MPI or Kubernetes",
-        flag_values=values,
-    )
-    limits = coordination.Limits()
-    for name, seconds, meaning in (
-        ("join_seconds", limits.join, "how long to wait until all processes are there"),
-        ("peer_seconds", limits.peer, "silence after which a process counts as dead"),
-        ("hang_seconds", limits.hang, "limit of a step, or 20 times the median step"),
-    ):
-        flags.DEFINE_integer(name, seconds, meaning, lower_bound=1, flag_values=values)
+_LIMITS = coordination.Limits()
+FLAGS = (
+    WORKDIR,
+    CONFIG,
+    Flag("coordinator", str, None, "HOST:PORT of process 0"),
+    Flag("num_processes", int, None, "number of processes that train together"),
+    Flag("process_id", int, None, "number of this process, from 0"),
+    Flag(
+        "distributed", bool, False, "find the others by TPU, Slurm, MPI or Kubernetes"
+    ),
+    Flag("join_seconds", int, _LIMITS.join, "how long to wait for all processes", 1),
+    Flag("peer_seconds", int, _LIMITS.peer, "silence of a process that is dead", 1),
+    Flag("hang_seconds", int, _LIMITS.hang, "limit of a step, or 20 median steps", 1),
+)
 
 
 def _join(values: flags.FlagValues) -> None:
@@ -51,8 +46,8 @@ def _join(values: flags.FlagValues) -> None:
       UserError: flags are missing, contradict each other, or are impossible.
     """
     names = ("coordinator", "num_processes", "process_id")
-    place = address.ProcessAddress(*(get(values, name) for name in names))
-    missing = [f"--{n}" for n, value in place._asdict().items() if value is None]
+    member = address.ProcessAddress(*(get(values, name) for name in names))
+    missing = [f"--{n}" for n, value in member._asdict().items() if value is None]
     automatic = get(values, "distributed")
     if len(missing) == len(names) and not automatic:
         return
@@ -62,20 +57,20 @@ def _join(values: flags.FlagValues) -> None:
                 f"{' and '.join(missing)} missing; give --coordinator, "
                 "--num_processes and --process_id together."
             )
-        address.check(place)
+        address.check(member)
     elif len(missing) < len(names):
         raise UserError(
             "--distributed finds the other processes by itself; leave it out, or "
             "--coordinator, --num_processes and --process_id."
         )
     seconds = [get(values, f"{name}_seconds") for name in ("join", "peer")]
-    if place.coordinator:
+    if member.coordinator:
         print(
-            f"process {place.process_id} of {place.num_processes}: waiting for the "
-            f"others at {place.coordinator}, {seconds[0]} s at most",
+            f"process {member.process_id} of {member.num_processes}: waiting for the "
+            f"others at {member.coordinator}, {seconds[0]} s at most",
             flush=True,
         )
-    coordination.join(place, *seconds)
+    coordination.join(member, *seconds)
 
 
 def run(
@@ -99,11 +94,8 @@ def run(
     recipe = config_file.load(spec, rest)
     keep_freed_memory()
     _join(values)
-    has_checkpoint = checkpoints.exists(workdir)
-    coordination.decide(
-        "early",
-        lambda: workdirs.check(workdir, recipe, has_checkpoint=has_checkpoint),
-    )
+    known = workdirs.Known(checkpoints.exists(workdir))
+    coordination.decide("early", lambda: workdirs.check(workdir, recipe, known))
     use_compilation_cache()
     setup = coordination.each("set-up", lambda: set_up(recipe))
     mesh = meshes.make_mesh(setup.mesh)
@@ -133,13 +125,7 @@ def run(
 
 VERB = Verb(
     run,
-    _define_train,
+    FLAGS,
     "train --config=FILE[:variant] --workdir=DIR [--config.KEY=VALUE ...]",
-    """\
-Train the experiment of a config file, and write everything about it to DIR.
-The same command again goes on from the newest good checkpoint, bit for bit.
-SIGTERM or Ctrl-C saves and exits with code 75. A second Ctrl-C or SIGTERM exits at
-once, but a second SIGTERM within 5 s of the first is taken for the same notice.
-`jaxssl train --config=FILE --help` lists the settings of FILE.
-""",
+    __doc__,
 )

@@ -10,21 +10,57 @@ from jaxssl.errors import UserError
 from jaxssl.run import config_file
 
 
+class Flag(NamedTuple):
+    """One flag of a verb.
+
+    Attributes:
+      name: the flag without dashes.
+      kind: str, int, bool or list; a list is written with commas.
+      default: the value where the flag is not given.
+      meaning: what ``--help`` says.
+      lower_bound: the smallest allowed number, for an int.
+    """
+
+    name: str
+    kind: type
+    default: Any
+    meaning: str
+    lower_bound: int | None = None
+
+
 class Verb(NamedTuple):
     """One command.
 
     Attributes:
       run: ``run(values, rest)`` takes the parsed flags and the words that are no flags,
         and returns the exit code.
-      define: adds the flags of the command.
+      flags: the flags of the command.
       usage: the line after ``usage:``.
-      about: a description of a few lines.
+      about: the docstring of the verb's module, which ``--help`` shows.
     """
 
     run: Callable[[flags.FlagValues, list[str]], int]
-    define: Callable[[flags.FlagValues], None]
+    flags: Sequence[Flag]
     usage: str
-    about: str
+    about: str | None
+
+
+WORKDIR = Flag("workdir", str, None, "folder of the run")
+CONFIG = Flag("config", str, None, "config file, FILE.py or FILE.py:variant")
+
+_DEFINE: dict[type, Callable[..., Any]] = {
+    str: flags.DEFINE_string,
+    int: flags.DEFINE_integer,
+    bool: flags.DEFINE_bool,
+    list: flags.DEFINE_list,
+}
+
+
+def define(values: flags.FlagValues, flag: Flag) -> None:
+    """Add a flag to those that are parsed."""
+    name, kind, default, meaning, bound = flag
+    limits = {} if bound is None else {"lower_bound": bound}
+    _DEFINE[kind](name, default, meaning, flag_values=values, **limits)
 
 
 def is_override(word: str) -> bool:
@@ -85,16 +121,3 @@ def split_action(
     action = words[0] if words else ""
     checks.choice(f"the word after {verb}", action, actions)
     return action, words[1:], overrides
-
-
-def define_config(
-    values: flags.FlagValues,
-    meaning: str = "config file, FILE.py or FILE.py:variant",
-) -> None:
-    """Add the flag ``--config``."""
-    flags.DEFINE_string("config", None, meaning, flag_values=values)
-
-
-def define_workdir(values: flags.FlagValues) -> None:
-    """Add the flag ``--workdir``."""
-    flags.DEFINE_string("workdir", None, "folder of the run", flag_values=values)

@@ -1,13 +1,28 @@
-"""``jaxssl verify``."""
+"""Show that a run depends neither on interruptions nor on its devices.
+
+resume   train the config twice: undisturbed, and killed (signal 9) at random steps and
+         inside of saves. Compare every leaf of the states, the data position, each
+         batch and the metrics bit for bit. Exit code 8 if something differs.
+
+devices  take each step on one simulated CPU device and, from the same state, on more;
+         with --processes=2,4 also on processes that talk to each other. Compare loss,
+         metrics, gradients, update, statistics and extra state (averaged weights)
+         within the tolerances shown. Exit code 8 if something differs by more.
+
+resume trains for as many steps as the config says. --steps=N makes its runs shorter: it
+sets train.num_steps, save_every, log_every and eval_every, and so shortens schedules
+that end with num_steps. --workdir keeps both runs; the folder must be new or empty.
+"""
 
 from pathlib import Path
 
 from absl import flags
 
 from jaxssl.cli.verb import (
+    CONFIG,
+    WORKDIR,
+    Flag,
     Verb,
-    define_config,
-    define_workdir,
     get,
     refuse_words,
     require,
@@ -20,31 +35,17 @@ from jaxssl.verify import devices, resume
 STEPS = 3
 
 
-def _define_verify(values: flags.FlagValues) -> None:
-    define_workdir(values)
-    define_config(values)
-    flags.DEFINE_integer(
-        "steps",
-        None,
-        "number of steps; default: those of the config, or 3 for devices",
-        lower_bound=1,
-        flag_values=values,
-    )
-    flags.DEFINE_integer(
-        "kills", 3, "resume: number of kills", lower_bound=1, flag_values=values
-    )
-    flags.DEFINE_integer(
-        "seed", 0, "resume: decides the steps of the kills", flag_values=values
-    )
-    flags.DEFINE_list(
-        "devices",
-        ["1", "2", "4", "8"],
-        "devices: numbers of devices",
-        flag_values=values,
-    )
-    flags.DEFINE_list(
-        "processes", [], "devices: numbers of processes", flag_values=values
-    )
+FLAGS = (
+    WORKDIR,
+    CONFIG,
+    Flag(
+        "steps", int, None, "number of steps; default: the config's, 3 for devices", 1
+    ),
+    Flag("kills", int, 3, "resume: number of kills", 1),
+    Flag("seed", int, 0, "resume: decides the steps of the kills"),
+    Flag("devices", list, ["1", "2", "4", "8"], "devices: numbers of devices"),
+    Flag("processes", list, [], "devices: numbers of processes"),
+)
 
 
 def _verify(values: flags.FlagValues, rest: list[str]) -> int:
@@ -52,15 +53,11 @@ def _verify(values: flags.FlagValues, rest: list[str]) -> int:
     refuse_words(words)
     spec = require(values, "config", "configs/NAME.py")
     if action == "devices":
-        counts = {
-            name: devices.read_counts(get(values, name), name)
-            for name in ("devices", "processes")
-        }
         return devices.verify(
             spec,
             overrides,
-            devices=counts["devices"],
-            processes=counts["processes"],
+            devices=devices.read_counts(get(values, "devices"), "devices"),
+            processes=devices.read_counts(get(values, "processes"), "processes"),
             steps=get(values, "steps") or STEPS,
         )
     if steps := get(values, "steps"):
@@ -77,20 +74,7 @@ def _verify(values: flags.FlagValues, rest: list[str]) -> int:
 
 VERB = Verb(
     _verify,
-    _define_verify,
+    FLAGS,
     "verify resume | devices --config=FILE[:variant] [--steps=N] [flags]",
-    """\
-resume   train the config twice: undisturbed, and killed (signal 9) at random steps and
-         inside of saves. Compare every leaf of the states, the data position, each
-         batch and the metrics bit for bit. Exit code 8 if something differs.
-
-devices  take each step on one simulated CPU device and, from the same state, on more;
-         with --processes=2,4 also on processes that talk to each other. Compare loss,
-         metrics, gradients, update, statistics and extra state (averaged weights)
-         within the tolerances shown. Exit code 8 if something differs by more.
-
-resume trains for as many steps as the config says. --steps=N makes its runs shorter: it
-sets train.num_steps, save_every, log_every and eval_every, and so shortens schedules
-that end with num_steps. --workdir keeps both runs; the folder must be new or empty.
-""",
+    __doc__,
 )

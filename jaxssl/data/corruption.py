@@ -6,6 +6,7 @@ is what "exact", "other" and "any" mean, and where it is tested.
 """
 
 import dataclasses
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxssl import transforms
-from jaxssl.config.checks import choice, nearest
-from jaxssl.data import npz
+from jaxssl.config import fields
+from jaxssl.config.checks import nearest
+from jaxssl.data import npz, pipeline
 from jaxssl.data.source import ArraySource, Source, digest, label_of, require
 from jaxssl.data.subset import MAX_BAD, subset
-from jaxssl.errors import BadRecord, UserError
+from jaxssl.errors import UserError
 from jaxssl.transforms.labels import COUNTS, REPLACEMENTS
 from jaxssl.types import Array, Int, Key, Record, UInt8
 
@@ -65,24 +67,18 @@ class NoiseConfig:
         order of its own, after ``seed`` (Table 8.2).
     """
 
-    kind: str = "none"
-    rate: float = 0.0
-    replacement: str = "other"
-    count: str = "exact"
+    kind: str = fields.choice("none", KINDS)
+    rate: float = fields.number(0.0, at_least=0, at_most=1)
+    replacement: str = fields.choice("other", REPLACEMENTS)
+    count: str = fields.choice("exact", COUNTS)
     pairs: tuple[tuple[str, str], ...] = ()
-    seed: int = 123
+    seed: int = fields.number(123, at_least=0, below=2**32)
     file: str = ""
     permuted_pixels: bool = False
 
     def __post_init__(self) -> None:
         """Check the values, also that none is set that the kind does not read."""
-        choice("kind", self.kind, KINDS)
-        choice("replacement", self.replacement, REPLACEMENTS)
-        choice("count", self.count, COUNTS)
-        if not 0 <= self.rate <= 1:
-            raise UserError(f"rate is {self.rate}; give a share between 0 and 1.")
-        if not 0 <= self.seed < 2**32:
-            raise UserError(f"seed is {self.seed}; give 0 to 2**32 - 1.")
+        fields.validate(self)
         self._only("rate", "symmetric", "asymmetric")
         self._only("replacement", "symmetric")
         self._only("pairs", "asymmetric")
@@ -133,7 +129,12 @@ def labels_of(source: Source) -> Int[np.ndarray, " n"]:
         )
     if isinstance(source, ArraySource):
         return source.arrays["label"].copy()
-    return np.stack([_readable_label(source, i) for i in range(len(source))])
+    read, limit = functools.partial(label_of, source), f"in a row ({MAX_BAD + 1})"
+    labels = [
+        pipeline.first_readable(source, read, i, MAX_BAD, {}, limit)[1]
+        for i in range(len(source))
+    ]
+    return np.stack(labels)
 
 
 def noisy_labels(source: Source, config: NoiseConfig) -> Source:
@@ -242,18 +243,6 @@ def _fingerprint(source: Source, labels: Int[np.ndarray, " n"] | None) -> str:
     if labels is None:
         return source.fingerprint
     return digest(source.fingerprint, labels.tobytes())
-
-
-def _readable_label(source: Source, index: int) -> Any:
-    for candidate in range(index, index + min(MAX_BAD + 1, len(source))):
-        try:
-            return label_of(source, candidate % len(source))
-        except BadRecord as error:
-            reason = f"{source.record_name(candidate % len(source))}: {error}"
-    raise UserError(
-        f"Too many unreadable records in a row ({MAX_BAD + 1}); the last is {reason}. "
-        "Run: jaxssl data doctor"
-    )
 
 
 def _draw(

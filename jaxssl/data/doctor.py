@@ -17,21 +17,6 @@ from jaxssl.types import Spec
 SHOWN = 20
 """Corrupt records and sizes that the text names; the rest is counted."""
 
-CATALOGUE = (
-    ("fashion_on_photos", "10,000 + 2,000, 40 px", "MIT, CC-BY-4.0, CC0-1.0"),
-    ("fashion_mnist_10k", "10,000 + 2,000, 28 px, grey", "MIT"),
-    ("fashion_mnist", "60,000 + 10,000, 28 px, grey", "MIT"),
-    ("tfds:stl10", "100,000 + 5,000 + 8,000, 96 px", "non-commercial research"),
-    ("tfds:cifar10", "50,000 + 10,000, 32 px", "see its page"),
-    ("tfds:cifar100", "50,000 + 10,000, 32 px", "see its page"),
-    ("tfds:imagenet2012", "1,281,167 + 50,000", "non-commercial research"),
-    ("tfds:places365_small", "1,803,460 + 36,500, 256 px", "see its page"),
-    ("tfds:celeb_a", "162,770 + 19,867 + 19,962", "non-commercial research"),
-    ("tfds:voc/2007", "2,501 + 2,510 + 4,952", "see its page"),
-    ("folder", "JPEG and PNG, one sub-folder a class", "yours"),
-    ("npz", "arrays image and label", "yours"),
-)
-
 
 class Report(NamedTuple):
     """What a full pass over a data set found.
@@ -119,27 +104,6 @@ def render(report: Report) -> str:
     return "\n".join(lines)
 
 
-def doctor_text(
-    name: str, *, split: str = "train", data_dir: str | None = None, **options: Any
-) -> str:
-    """Open a data set by name, read all of it and describe it.
-
-    Args:
-      name: see ``sources.load``.
-      split: see ``sources.load``.
-      data_dir: see ``sources.load``.
-      **options: see ``sources.load``.
-
-    Returns:
-      Several lines.
-
-    Raises:
-      UserError: it cannot be opened.
-    """
-    source = registry.load(name, split=split, data_dir=data_dir, **options)
-    return render(doctor(source))
-
-
 def list_text(*, data_dir: str | None = None) -> str:
     """Return a table of the data sets that jaxssl knows and where each one is.
 
@@ -147,18 +111,16 @@ def list_text(*, data_dir: str | None = None) -> str:
       data_dir: where to look for them; see ``where``.
     """
     rows = [("name", "images", "licence", "where")]
-    for name, size, licence in CATALOGUE:
+    for name, size, licence in registry.CATALOGUE:
         rows.append((name, size, licence, where(name, data_dir=data_dir)))
     widths = [max(len(row[k]) for row in rows) for k in range(3)]
-    lines = [
-        "  ".join([*(row[k].ljust(widths[k]) for k in range(3)), row[3]])
-        for row in rows
-    ]
-    lines.append("Any other data set of tensorflow-datasets works as tfds:<name>.")
-    lines.append(
-        f"generated:<name> is random images in the shape of {', '.join(FORMS)}."
+    return "\n".join(
+        [
+            *("  ".join(map(str.ljust, row, [*widths, 0])) for row in rows),
+            "Any other data set of tensorflow-datasets works as tfds:<name>.",
+            f"generated:<name> is random images in the shape of {', '.join(FORMS)}.",
+        ]
     )
-    return "\n".join(lines)
 
 
 def where(name: str, *, data_dir: str | None = None) -> str:

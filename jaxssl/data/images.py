@@ -1,7 +1,9 @@
 """Decode JPEG and PNG from untrusted bytes into arrays of one static shape."""
 
+import contextlib
 import io
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -43,20 +45,31 @@ def read_bytes(path: Path) -> bytes:
         raise BadRecord(f"cannot be read: {error.strerror}") from None
 
 
+@contextlib.contextmanager
+def _open(data: bytes) -> Iterator[Image.Image]:
+    """Open an image whose size and mode are allowed; nothing is decoded yet.
+
+    Raises:
+      BadRecord: not a JPEG or PNG, too large, or damaged, also where the block decodes.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            _check(image)
+            yield image
+    except Image.UnidentifiedImageError:
+        raise BadRecord("not a JPEG or PNG") from None
+    except _ERRORS as error:
+        raise BadRecord(f"damaged image: {error}") from None
+
+
 def header(data: bytes) -> tuple[int, int, str]:
     """Return (height, width, mode) as stored, without decoding the pixels.
 
     Raises:
       BadRecord: not a JPEG or PNG, or above ``MAX_PIXELS``.
     """
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            _check(image)
-            return image.height, image.width, image.mode
-    except Image.UnidentifiedImageError:
-        raise BadRecord("not a JPEG or PNG") from None
-    except _ERRORS as error:
-        raise BadRecord(f"damaged image: {error}") from None
+    with _open(data) as image:
+        return image.height, image.width, image.mode
 
 
 def decode(data: bytes, *, load_size: int | None = None) -> UInt8[np.ndarray, "h w 3"]:
@@ -73,19 +86,13 @@ def decode(data: bytes, *, load_size: int | None = None) -> UInt8[np.ndarray, "h
     Raises:
       BadRecord: damaged, truncated, too large, or not 8 bits a channel.
     """
-    try:
-        with Image.open(io.BytesIO(data), formats=_FORMATS) as image:
-            _check(image)
-            if load_size is not None:
-                scale = load_size / min(image.size)
-                wanted = int(image.width * scale), int(image.height * scale)
-                image.draft("RGB", wanted)
-            ImageOps.exif_transpose(image, in_place=True)
-            colour = image.convert("RGB")
-    except Image.UnidentifiedImageError:
-        raise BadRecord("not a JPEG or PNG") from None
-    except _ERRORS as error:
-        raise BadRecord(f"damaged image: {error}") from None
+    with _open(data) as image:
+        if load_size is not None:
+            scale = load_size / min(image.size)
+            wanted = int(image.width * scale), int(image.height * scale)
+            image.draft("RGB", wanted)
+        ImageOps.exif_transpose(image, in_place=True)
+        colour = image.convert("RGB")
     if load_size is not None:
         colour = _central_square(colour, load_size)
     return np.array(colour)

@@ -11,6 +11,7 @@ A batch holds what the source declares in ``Source.spec``, stacked, with the sha
 dtypes unchanged, and ``id``.
 """
 
+import dataclasses
 import functools
 import logging
 import os
@@ -19,7 +20,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import grain
 import numpy as np
@@ -29,6 +30,8 @@ from jaxssl.data.order import Order, checked, epochs
 from jaxssl.data.source import ArraySource, Source, check_spec, read_record
 from jaxssl.errors import BadRecord, UserError, WorkerLostError
 from jaxssl.types import Bool, Int
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -59,12 +62,12 @@ class BadRecords:
     """Counts distinct unreadable records and stops at a limit.
 
     Attributes:
-      found: index of the record to the reason.
+      reasons: index of the record to the reason.
     """
 
     def __init__(self, source: Source, limit: int):
         """Count records of ``source``; more than ``limit`` are too many."""
-        self.found: dict[int, str] = {}
+        self.reasons: dict[int, str] = {}
         self._source = source
         self._limit = limit
 
@@ -75,11 +78,11 @@ class BadRecords:
           UserError: names the record that is one too many.
         """
         for index, reason in bad.items():
-            if index in self.found:
+            if index in self.reasons:
                 continue
-            self.found[index] = reason
+            self.reasons[index] = reason
             name = self._source.record_name(index)
-            if len(self.found) > self._limit:
+            if len(self.reasons) > self._limit:
                 raise UserError(
                     f"Too many unreadable records (max_bad_records={self._limit}); the "
                     f"last is {name}: {reason}. Run: jaxssl data doctor"
@@ -129,7 +132,7 @@ class Batches(Iterator[dict[str, np.ndarray]]):
     @property
     def bad_records(self) -> dict[int, str]:
         """Return index to reason of the unreadable records so far."""
-        return self._bad.found
+        return self._bad.reasons
 
     def __next__(self) -> dict[str, np.ndarray]:
         """Return the batch of ``step`` and advance.
@@ -165,6 +168,25 @@ class Batches(Iterator[dict[str, np.ndarray]]):
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pages:
+    """Random access to batches, as Grain asks of a source.
+
+    Attributes:
+      count: number of batches.
+      read: reads the batch of an index.
+    """
+
+    count: int
+    read: Callable[[int], Rows]
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Rows:
+        return self.read(index)
 
 
 def batches(
@@ -213,25 +235,39 @@ def batches(
             f"got {start_step}, {seed}, {num_workers} and {max_bad_records}."
         )
     share = batch_size // process_count
-    steps = _Steps(
-        source,
-        order,
-        batch_size=batch_size,
-        seed=seed,
-        first=start_step,
-        rows=slice(process_index * share, (process_index + 1) * share),
-        max_bad=max_bad_records,
-    )
+    own = slice(process_index * share, (process_index + 1) * share)
+
     # A wrong order is refused here, before a thread or worker meets it.
     ids = functools.partial(checked, order, source=source, batch_size=batch_size)
     ids(start_step)
+    read = functools.partial(
+        _read_step,
+        *(source, ids, own, max_bad_records),
+        seed=seed,
+        start_step=start_step,
+    )
     return Batches(
-        _iterate(steps, source, num_workers),
+        _iterate(_Pages(ENDLESS, read), source, num_workers),
         step=start_step,
         ids=ids,
         bad=BadRecords(source, max_bad_records),
         in_shared_memory=num_workers > 0,
     )
+
+
+def _read_step(
+    source: Source,
+    order: Order,
+    own: slice,
+    max_bad: int,
+    index: int,
+    *,
+    seed: int,
+    start_step: int,
+) -> Rows:
+    """Read this host's rows of the step that comes ``index`` steps after the first."""
+    step = start_step + index
+    return fetch(source, order(step)[own], max_bad, seed=seed, step=step)
 
 
 def _check_share(batch_size: int, process_index: int, process_count: int) -> None:
@@ -272,7 +308,12 @@ def epoch(
     check_spec(source)
     if batch_size < 1:
         raise UserError(f"batch_size is {batch_size}; it must be above 0.")
-    pages = _Pages(source, batch_size=batch_size, max_bad=max_bad_records)
+
+    def read(page: int) -> Rows:
+        ids = page * batch_size + np.arange(batch_size)
+        return fetch(source, np.minimum(ids, len(source) - 1), max_bad_records)
+
+    pages = _Pages(-(-len(source) // batch_size), read)
     bad = BadRecords(source, max_bad_records)
     rows = _iterate(pages, source, num_workers=0)
     try:
@@ -284,57 +325,8 @@ def epoch(
         rows.close()
 
 
-class _Steps:
-    """Random access to this host's rows of each step, as Grain asks of a source."""
-
-    def __init__(
-        self,
-        source: Source,
-        order: Order,
-        *,
-        batch_size: int,
-        seed: int,
-        first: int,
-        rows: slice,
-        max_bad: int,
-    ):
-        self._source = source
-        self._order = order
-        self._batch_size = batch_size
-        self._seed = seed
-        self._first = first
-        self._rows = rows
-        self._max_bad = max_bad
-
-    def __len__(self) -> int:
-        return ENDLESS
-
-    def __getitem__(self, index: int) -> Rows:
-        step, size = self._first + index, self._batch_size
-        ids = checked(self._order, step, source=self._source, batch_size=size)
-        rows = ids[self._rows]
-        return fetch(self._source, rows, self._max_bad, seed=self._seed, step=step)
-
-
-class _Pages:
-    """Random access to the batches of one pass in order, the last one padded."""
-
-    def __init__(self, source: Source, *, batch_size: int, max_bad: int):
-        self._source = source
-        self._batch_size = batch_size
-        self._max_bad = max_bad
-
-    def __len__(self) -> int:
-        return -(-len(self._source) // self._batch_size)
-
-    def __getitem__(self, index: int) -> Rows:
-        ids = index * self._batch_size + np.arange(self._batch_size)
-        ids = np.minimum(ids, len(self._source) - 1)
-        return fetch(self._source, ids, self._max_bad)
-
-
 def _iterate(
-    pages: "_Steps | _Pages", source: Source, num_workers: int
+    pages: _Pages, source: Source, num_workers: int
 ) -> "grain.DatasetIterator[Rows]":
     in_memory = isinstance(source, ArraySource)
     threads = 1 if in_memory else max(1, min(MAX_THREADS, os.cpu_count() or 1))
@@ -393,27 +385,46 @@ def fetch(
         return Rows({**source.take(ids), "id": ids.astype(np.int32)}, {})
     bad: dict[int, str] = {}
     read = functools.partial(read_record, source, seed=seed, step=step)
-    records = [_first_readable(source, read, int(i), max_bad, bad) for i in ids]
+    limit = f"(max_bad_records={max_bad})"
+    pairs = [first_readable(source, read, int(i), max_bad, bad, limit) for i in ids]
+    indices, records = zip(*pairs, strict=True)
     batch = {n: np.stack([record[n] for record in records]) for n in records[0]}
-    return Rows(batch, bad)
+    return Rows({**batch, "id": np.array(indices, np.int32)}, bad)
 
 
-def _first_readable(
+def first_readable(
     source: Source,
-    read: Callable[[int], dict[str, np.ndarray]],
+    read: Callable[[int], T],
     index: int,
     max_bad: int,
     bad: dict[int, str],
-) -> dict[str, np.ndarray]:
-    """Return the first record from ``index`` on that can be read, with its ``id``."""
+    limit: str,
+) -> tuple[int, T]:
+    """Read the first record from ``index`` on that can be read.
+
+    Args:
+      source: the data set.
+      read: reads a record, or a part of it.
+      index: of the record; after the last one comes the first.
+      max_bad: how many in a row may be unreadable.
+      bad: gets the reason of each that is.
+      limit: what the error says of the limit.
+
+    Returns:
+      The index of this record, and what ``read`` returned.
+
+    Raises:
+      UserError: more than ``max_bad`` in a row cannot be read; names the last.
+    """
+    reason = ""
     for candidate in range(index, index + min(max_bad + 1, len(source))):
         candidate %= len(source)
         try:
-            return {**read(candidate), "id": np.asarray(candidate, np.int32)}
+            return candidate, read(candidate)
         except BadRecord as error:
             bad[candidate] = str(error)
             reason = f"{source.record_name(candidate)}: {error}"
     raise UserError(
-        f"Too many unreadable records (max_bad_records={max_bad}); the last is "
-        f"{reason}. Run: jaxssl data doctor"
+        f"Too many unreadable records {limit}; the last is {reason}. "
+        "Run: jaxssl data doctor"
     )

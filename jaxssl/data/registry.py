@@ -16,17 +16,21 @@ NAMES = ("fashion_on_photos", "fashion_mnist_10k", "fashion_mnist", "folder", "n
 FAMILIES = {"tfds": "tfds_source", "generated": "generated"}
 """Modules of data sets that are called ``family:name``."""
 
-TFDS_NAMES = (
-    "stl10",
-    "cifar10",
-    "cifar100",
-    "imagenet2012",
-    "places365_small",
-    "celeb_a",
-    "voc/2007",
-    "svhn_cropped",
+CATALOGUE = (
+    ("fashion_on_photos", "10,000 + 2,000, 40 px", "MIT, CC-BY-4.0, CC0-1.0"),
+    ("fashion_mnist_10k", "10,000 + 2,000, 28 px, grey", "MIT"),
+    ("fashion_mnist", "60,000 + 10,000, 28 px, grey", "MIT"),
+    ("tfds:stl10", "100,000 + 5,000 + 8,000, 96 px", "non-commercial research"),
+    ("tfds:cifar10", "50,000 + 10,000, 32 px", "see its page"),
+    ("tfds:cifar100", "50,000 + 10,000, 32 px", "see its page"),
+    ("tfds:imagenet2012", "1,281,167 + 50,000", "non-commercial research"),
+    ("tfds:places365_small", "1,803,460 + 36,500, 256 px", "see its page"),
+    ("tfds:celeb_a", "162,770 + 19,867 + 19,962", "non-commercial research"),
+    ("tfds:voc/2007", "2,501 + 2,510 + 4,952", "see its page"),
+    ("folder", "JPEG and PNG, one sub-folder a class", "yours"),
+    ("npz", "arrays image and label", "yours"),
 )
-"""What the thesis and its neighbours use of TFDS; any other name works as well."""
+"""Name, number and size of the images, and licence of what users may look for."""
 
 WAY_OUT = (
     " Leave it out. In a config made for another data set replace the whole section "
@@ -77,7 +81,7 @@ def check_name(name: str) -> None:
         families = [f"{known}:<name>" for known in FAMILIES]
         raise UserError(
             f"{name!r} is no data set; allowed: {', '.join([*NAMES, *families])}."
-            + nearest(name, [*NAMES, *(f"tfds:{n}" for n in TFDS_NAMES)])
+            + nearest(name, [known for known, *_ in CATALOGUE])
         )
 
 
@@ -91,9 +95,9 @@ def find_loader(name: str) -> Callable[..., Source]:
     family, _, rest = name.partition(":")
     module = FAMILIES[family] if rest else name
     try:
-        found = importlib.import_module(f"jaxssl.data.{module}")
+        loaded = importlib.import_module(f"jaxssl.data.{module}")
     except ModuleNotFoundError as error:
         raise UserError(
             f"{name} needs {error.name}; run: pip install 'jaxssl[train]'"
         ) from None
-    return functools.partial(found.load, rest) if rest else found.load
+    return functools.partial(loaded.load, rest) if rest else loaded.load

@@ -50,14 +50,11 @@ class TfdsSource:
         self._label_key = label_key
         self._load_size = load_size
         self.class_names = _class_names(features, label_key)
-        self._multi_hot = bool(label_key) and isinstance(
-            features[label_key], tfds.features.Sequence
-        )
+        label = features[label_key] if label_key else None
+        self._multi_hot = isinstance(label, tfds.features.Sequence)
+        vector = self._multi_hot or isinstance(label, tfds.features.FeaturesDict)
         self.name = f"tfds:{builder.info.full_name}/{split}"
         shape = _image_shape(features[image_key], load_size, self.name)
-        vector = self._multi_hot or isinstance(
-            label_key and features[label_key], tfds.features.FeaturesDict
-        )
         self.spec = image_spec(shape, (len(self.class_names),) if vector else ())
         options = f"{image_key} {label_key} {load_size}"
         self.fingerprint = digest(self.name, str(len(records)), options)
@@ -157,7 +154,7 @@ def load(
     if not builder.info.splits:
         raise UserError(
             f"tfds:{name} is not in {builder.data_path}. Run: {prepare}; or copy a "
-            f"folder that TFDS has prepared with file_format={FORMAT!r} to that place."
+            f"folder that TFDS has prepared with file_format={FORMAT!r} to that folder."
         )
     features = builder.info.features
     label_key = label_key or next((k for k in LABELS if k in features), None)

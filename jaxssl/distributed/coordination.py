@@ -205,22 +205,34 @@ def new_key(what: str) -> str:
     return f"jaxssl/{what}/{next(_numbers[what])}"
 
 
+@contextlib.contextmanager
+def _lost(message: str = "") -> Iterator[None]:
+    """Turn an error of the coordination service in the block into one line.
+
+    Raises:
+      PeerLostError: begins with ``message``; jax's own words follow.
+    """
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        raise errors.PeerLostError(message + first_line(error)) from error
+
+
 def put(key: str, value: Any) -> None:
     """Publish a JSON value for all processes; a later value replaces it."""
-    try:
+    with _lost():
         _client().key_value_set(key, json.dumps(value), allow_overwrite=True)
-    except jax.errors.JaxRuntimeError as error:
-        raise errors.PeerLostError(first_line(error)) from error
 
 
 def peek(key: str) -> Any:
     """Return the value that was published under a key, or None."""
-    try:
-        return json.loads(_client().key_value_try_get(key))
-    except jax.errors.JaxRuntimeError as error:
-        if "NOT_FOUND" in str(error):
-            return None
-        raise errors.PeerLostError(first_line(error)) from error
+    with _lost():
+        try:
+            return json.loads(_client().key_value_try_get(key))
+        except jax.errors.JaxRuntimeError as error:
+            if "NOT_FOUND" not in str(error):
+                raise
+    return None
 
 
 def get(key: str, seconds: float, whose: int = 0) -> Any:
@@ -237,13 +249,8 @@ def get(key: str, seconds: float, whose: int = 0) -> Any:
     Raises:
       PeerLostError: the value did not come in time.
     """
-    try:
+    with _lost(f"process {whose} has said nothing for {seconds:g} s ({key}): "):
         return json.loads(_client().blocking_key_value_get(key, int(seconds * 1000)))
-    except jax.errors.JaxRuntimeError as error:
-        raise errors.PeerLostError(
-            f"process {whose} has said nothing for {seconds:g} s ({key}): "
-            f"{first_line(error)}"
-        ) from error
 
 
 def read_all(prefix: str) -> dict[str, Any]:
@@ -356,13 +363,8 @@ def meet(what: str, seconds: int) -> None:
     """
     if count() == 1:
         return
-    try:
+    with _lost(f"not all processes came to the {what} within {seconds} s: "):
         _client().wait_at_barrier(new_key(what), int(seconds * 1000))
-    except jax.errors.JaxRuntimeError as error:
-        raise errors.PeerLostError(
-            f"not all processes came to the {what} within {seconds} s: "
-            f"{first_line(error)}"
-        ) from error
 
 
 def compare(settings: Mapping[str, Any]) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from jaxssl.config import fields
 from jaxssl.config.checks import choice
 from jaxssl.errors import UserError
 
@@ -44,20 +45,16 @@ class MeshConfig:
         ``params``. Leaves of an optimizer and averaged weights follow their parameter.
     """
 
-    data: int = -1
-    model: int = 1
-    params: str = "replicated"
+    data: int = fields.number(-1, at_least=-1)
+    model: int = fields.number(1, at_least=1)
+    params: str = fields.choice("replicated", ("replicated", "fsdp"))
     rules: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
     def __post_init__(self):
         """Check the settings, as far as this is possible without the devices."""
-        if self.data == 0 or self.data < -1:
-            raise UserError(
-                f"data is {self.data}; give a number of devices, or -1 for all of them."
-            )
-        if self.model < 1:
-            raise UserError(f"model is {self.model}; give a number of devices.")
-        choice("params", self.params, ("replicated", "fsdp"))
+        fields.validate(self)
+        if self.data == 0:
+            raise UserError("data is 0; give a number of devices, or -1 for all.")
         for pattern, axes in self.rules:
             try:
                 re.compile(pattern)

@@ -86,9 +86,9 @@ def compare(
 
 def differ(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, str]:
     """Return, by name, what differs between two flat mappings, in words."""
-    words = {}
+    differences = {}
     for name in [*before, *(n for n in after if n not in before)]:
         was, now = before.get(name, "absent"), after.get(name, "absent")
         if was != now:
-            words[name] = f"{name} was {was!r}, now {now!r}"
-    return words
+            differences[name] = f"{name} was {was!r}, now {now!r}"
+    return differences

@@ -178,10 +178,9 @@ def _explain(config: ConfigDict, words: Sequence[str], error: Exception) -> str:
     """Name the override that made absl fail, its value and its type."""
     for match in filter(None, map(OVERRIDE.match, words)):
         path = match["path"]
-        told = re.search(
-            rf"config\.{re.escape(path)}(?:=(.*?): |(?![\w.]))", str(error)
-        )
-        if told is None:
+        pattern = rf"config\.{re.escape(path)}(?:=(.*?): |(?![\w.]))"
+        named = re.search(pattern, str(error))
+        if named is None:
             continue
         value: Any = config
         for part in path.split("."):
@@ -191,7 +190,7 @@ def _explain(config: ConfigDict, words: Sequence[str], error: Exception) -> str:
                 f"config.{path} is {value!r} in the config file and cannot be set on "
                 "the command line; use a tuple, or a placeholder of its type."
             )
-        given = "has no value" if told[1] is None else f"is {told[1]!r}"
+        given = "has no value" if named[1] is None else f"is {named[1]!r}"
         kind = type(value).__name__
         return f"config.{path} {given}; it must be {kind}, like {value!r}."
     return str(error).splitlines()[0]

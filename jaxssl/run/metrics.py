@@ -45,14 +45,14 @@ class Writer(NamedTuple):
       jsonl: one JSON object a line, appended; None where another process writes.
       board: TensorBoard's event file, or None likewise.
       stream: lines for a person.
-      bar: the progress bar, or None where the stream is no terminal.
+      bar: the progress bar; disabled where the stream is no terminal.
       total: number of steps of the run.
     """
 
     jsonl: Stream | None
     board: RecordWriter | None
     stream: Stream
-    bar: tqdm | None
+    bar: tqdm
     total: int
 
 
@@ -102,35 +102,30 @@ def open_writer(
       The writer; of many processes all but the first get one that only tells.
     """
     if not coordination.is_first():
-        yield Writer(None, None, stream, None, total)
+        yield Writer(None, None, stream, tqdm(disable=True), total)
         return
     path = workdir / JSONL
-    cut = repair(path, first_step)
-    if cut:
+    if cut := repair(path, first_step):
         stream.write(
             f"{path}: cut off what came after step {max(first_step, 0)} (records: "
             f"{cut}).\n"
         )
-    bar = None
-    if stream.isatty():
-        bar = tqdm(
-            total=total,
-            initial=max(first_step, 0),
-            file=stream,
-            dynamic_ncols=True,
-            smoothing=0.1,
-            # Short, so that 80 columns hold the speed and a loss behind it.
-            bar_format="|{bar:5}| {n_fmt}/{total_fmt} {remaining} left{postfix}",
-        )
+    progress = tqdm(
+        total=total,
+        initial=max(first_step, 0),
+        file=stream,
+        disable=not stream.isatty(),
+        dynamic_ncols=True,
+        smoothing=0.1,
+        # Short, so that 80 columns hold the speed and a loss behind it.
+        bar_format="|{bar:5}| {n_fmt}/{total_fmt} {remaining} left{postfix}",
+    )
     with (
+        progress as bar,
         path.open("a") as jsonl,
         tensorboard.open_board(workdir / BOARD, first_step=first_step + 1) as events,
     ):
-        try:
-            yield Writer(jsonl, events, stream, bar, total)
-        finally:
-            if bar is not None:
-                bar.close()
+        yield Writer(jsonl, events, stream, bar, total)
 
 
 def repair(path: Path, last_step: int) -> int:
@@ -165,9 +160,7 @@ def _is_kept(line: bytes, last_step: int) -> bool:
 def read(workdir: Path) -> list[dict[str, float | int | None]]:
     """Return the records of a run, oldest first; a cut-off last line is left out."""
     path = workdir / JSONL
-    if not path.exists():
-        return []
-    lines = path.read_bytes().splitlines(keepends=True)
+    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     return [json.loads(line) for line in lines if _is_kept(line, 2**62)]
 
 
@@ -197,8 +190,7 @@ def say(writer: Writer, line: str) -> None:
 
 def advance(writer: Writer) -> None:
     """Move the progress bar by one step."""
-    if writer.bar is not None:
-        writer.bar.update()
+    writer.bar.update()
 
 
 def show(
@@ -221,16 +213,13 @@ def show(
     )
     if scalars.get("data/bad_records"):
         speed += f"  {scalars['data/bad_records']:.0f} bad records"
-    if writer.bar is not None:
+    if not writer.bar.disable:
         # The end of a long line is cut at the terminal's edge.
         writer.bar.set_postfix_str(f"{speed}  {groups}", refresh=False)
     else:
-        width = len(str(writer.total))
+        count = f"{step:>{len(str(writer.total))}}/{writer.total}"
         left = format_seconds(seconds_left)
-        say(
-            writer,
-            f"step {step:>{width}}/{writer.total}  {groups}  {speed}  {left} left",
-        )
+        say(writer, f"step {count}  {groups}  {speed}  {left} left")
 
 
 def format_groups(scalars: Mapping[str, float]) -> str:
@@ -241,9 +230,8 @@ def format_groups(scalars: Mapping[str, float]) -> str:
     sorted by their value: ``rot90`` is before ``rot180``.
     """
     groups: dict[str, list[str]] = {}
-    for name in sorted(
-        scalars, key=lambda name: (name[:5] != "loss/", natural_order(name))
-    ):
+    names = sorted(scalars, key=lambda n: (not n.startswith("loss/"), natural_order(n)))
+    for name in names:
         group, _, thing = name.rpartition("/")
         value = scalars[name]
         shown = f"{100 * value:.1f}%" if group == "acc" else f"{value:.3f}"

@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import fcntl
-import functools
 import hashlib
 import importlib.metadata
 import json
@@ -15,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -44,14 +43,21 @@ COMPARED = {
 }
 
 
-def check(
-    workdir: Path,
-    wanted: Recipe,
-    *,
-    has_checkpoint: bool,
-    fingerprint: str = "",
-    defaults: Mapping[str, Any] | None = None,
-) -> list[str]:
+class Known(NamedTuple):
+    """What is known beside the config when a run wants to use a workdir.
+
+    Attributes:
+      has_checkpoint: whether the folder has a checkpoint; a damaged one counts.
+      fingerprint: of the training set; empty if it is not known yet.
+      defaults: see `compatibility.compare`; None if they are not known yet.
+    """
+
+    has_checkpoint: bool
+    fingerprint: str = ""
+    defaults: Mapping[str, Any] | None = None
+
+
+def check(workdir: Path, wanted: Recipe, known: Known) -> list[str]:
     """Raise if a run may not use ``workdir``; nothing is written.
 
     In a folder without a checkpoint nothing can be lost, so there every setting may
@@ -60,9 +66,7 @@ def check(
     Args:
       workdir: the run's folder; may not exist yet.
       wanted: what is about to be trained.
-      has_checkpoint: whether the folder has a checkpoint; a damaged one counts.
-      fingerprint: of the training set; empty if it is not known yet.
-      defaults: see `compatibility.compare`; None if they are not known yet.
+      known: what else is known.
 
     Returns:
       One line for each setting that differs from the last start and may differ.
@@ -76,14 +80,13 @@ def check(
     if not (workdir / CONFIG).exists():
         _check_empty(workdir)
         return []
-    changes = compatibility.compare(read(workdir), wanted, defaults)
+    changes = compatibility.compare(read(workdir), wanted, known.defaults)
     recorded = _read_launch(workdir).get("data_fingerprint")
     other_data = []
-    if fingerprint and recorded and fingerprint != recorded:
-        other_data = [
-            f"the training set's fingerprint was {recorded}, now {fingerprint}"
-        ]
-    if not has_checkpoint:
+    if known.fingerprint and recorded and known.fingerprint != recorded:
+        change = f"was {recorded}, now {known.fingerprint}"
+        other_data = [f"the training set's fingerprint {change}"]
+    if not known.has_checkpoint:
         return [*changes.refused, *changes.allowed, *other_data]
     if changes.refused:
         raise errors.DriftError(
@@ -99,37 +102,22 @@ def check(
     return changes.allowed
 
 
-def check_all(
-    workdir: Path,
-    wanted: Recipe | None,
-    *,
-    has_checkpoint: bool,
-    fingerprint: str,
-    defaults: Mapping[str, Any],
-) -> None:
+def check_all(workdir: Path, wanted: Recipe | None, known: Known) -> None:
     """Raise on every process if `check` raises, or if the processes differ.
 
     Args:
       workdir: the run's folder; may not exist yet.
       wanted: what this process is about to train; None if the run records no config.
-      has_checkpoint: see `check`.
-      fingerprint: of this process's training set.
-      defaults: see `check`.
+      known: what else this process knows.
 
     Raises:
       UserError: see `check`.
       DriftError: see `check`; or names the process and the setting that differ.
     """
     if coordination.count() > 1:
-        coordination.compare(_describe_setup(wanted, fingerprint))
+        coordination.compare(_describe_setup(wanted, known.fingerprint))
     if wanted is not None:
-        check_here = functools.partial(
-            check,
-            has_checkpoint=has_checkpoint,
-            fingerprint=fingerprint,
-            defaults=defaults,
-        )
-        coordination.decide("check", lambda: check_here(workdir, wanted))
+        coordination.decide("check", lambda: check(workdir, wanted, known))
 
 
 def _describe_setup(wanted: Recipe | None, fingerprint: str) -> dict[str, Any]:
@@ -235,23 +223,15 @@ def read(workdir: Path) -> Recipe:
 
 
 def write(
-    workdir: Path,
-    wanted: Recipe,
-    command: Sequence[str],
-    *,
-    has_checkpoint: bool,
-    fingerprint: str = "",
-    defaults: Mapping[str, Any] | None = None,
+    workdir: Path, wanted: Recipe, known: Known, command: Sequence[str]
 ) -> list[str]:
     """Write ``config.json`` and ``run.json``.
 
     Args:
       workdir: the run's folder, locked by this process.
       wanted: what is trained.
+      known: what else is known.
       command: the command line that started the run.
-      has_checkpoint: see `check`.
-      fingerprint: of the training set.
-      defaults: see `check`.
 
     Returns:
       One line for each setting, package version or device that differs from the last
@@ -260,16 +240,10 @@ def write(
     Raises:
       DriftError: see `check`.
     """
-    changes = check(
-        workdir,
-        wanted,
-        has_checkpoint=has_checkpoint,
-        fingerprint=fingerprint,
-        defaults=defaults,
-    )
-    launch = {**describe_launch(command), "data_fingerprint": fingerprint}
+    changes = check(workdir, wanted, known)
+    launch = {**describe_launch(command), "data_fingerprint": known.fingerprint}
     if last := _read_launch(workdir):
-        if has_checkpoint:
+        if known.has_checkpoint:
             changes += _compare_launches(last, launch)
         launch["earlier"] = [*last.pop("earlier", []), last]
     atomic_write.write(workdir / CONFIG, config_file.dumps(wanted))

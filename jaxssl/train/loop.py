@@ -82,13 +82,8 @@ def train(
     # --- Check what fits, before anything is written
     mesh = meshes.make_mesh(layout or meshes.MeshConfig())
     meshes.check_batch(config.batch_size, mesh)
-    workdirs.check_all(
-        workdir,
-        recipe,
-        has_checkpoint=checkpoints.exists(workdir),
-        fingerprint=source.fingerprint,
-        defaults=defaults,
-    )
+    known = workdirs.Known(checkpoints.exists(workdir), source.fingerprint, defaults)
+    workdirs.check_all(workdir, recipe, known)
     # The pipeline refuses a batch that is larger than the data set.
     batches(source, batch_size=config.batch_size, seed=seed).close()
 
@@ -128,13 +123,8 @@ def train(
 
         # --- The workdir: config and launch, checkpoints, metrics
         if recipe is not None:
-            write = functools.partial(
-                workdirs.write,
-                *(workdir, recipe, command),
-                has_checkpoint=checkpoints.exists(workdir),
-                fingerprint=source.fingerprint,
-                defaults=defaults,
-            )
+            known = known._replace(has_checkpoint=checkpoints.exists(workdir))
+            write = functools.partial(workdirs.write, workdir, recipe, known, command)
             for change in coordination.decide("write", write):
                 say(f"changed since the last start: {change}")
         store = stack.enter_context(
@@ -156,7 +146,7 @@ def train(
         step_fn = _compile(program, say)
         rows = stack.enter_context(
             contextlib.closing(
-                _open_rows(batches, source, config, mesh, seed=seed, start_step=first)
+                open_rows(batches, source, config, mesh, seed=seed, start_step=first)
             )
         )
         replay = functools.partial(_replay, rows, seed)
@@ -246,16 +236,25 @@ def _begin_meter(
     return empty if meter is None else meter
 
 
-def _open_rows(
+def open_rows(
     batches: pipeline.Pipeline,
     source: Source,
     config: TrainConfig,
     mesh: Mesh,
     *,
     seed: int,
-    start_step: int,
+    start_step: int = 0,
 ) -> pipeline.Batches:
-    """Open the input at a step; each process gets its own rows of every batch."""
+    """Open the input at a step; each process gets its own rows of every batch.
+
+    Args:
+      batches: the input pipeline.
+      source: the training set.
+      config: the section ``train``.
+      mesh: decides which rows this process reads.
+      seed: of the run.
+      start_step: the number of finished steps.
+    """
     index, count = meshes.share(mesh)
     return batches(
         source,

@@ -263,7 +263,10 @@ def test_labels_of_arrays_are_a_copy():
     [
         ({"kind": "symetric"}, "noise.kind is 'symetric'; .*Did you mean 'symmetric'"),
         ({"rate": 0.4}, "noise.rate is 0.4, but kind is 'none'; set kind to 'symm"),
-        ({"kind": "symmetric", "rate": 40.0}, "noise.rate is 40.0; give a share"),
+        (
+            {"kind": "symmetric", "rate": 40.0},
+            "noise.rate is 40.0; it must be at",
+        ),
         ({"kind": "symmetric", "rate": -0.1}, "noise.rate is -0.1"),
         ({"kind": "symmetric", "replacement": "all"}, "noise.replacement is 'all'"),
         ({"kind": "symmetric", "count": "some"}, "noise.count is 'some'"),

@@ -21,7 +21,7 @@ def test_the_doctor_finds_what_was_broken(class_folder):
     assert names == ["02.png", "08.png"]
     pairs = [(a[-6:-4], b[-6:-4], same) for a, b, same in report.duplicates]
     assert pairs == [("00", "04", True), ("00", "10", False)]
-    text = doctor.doctor_text("folder", data_dir=str(class_folder))
+    text = doctor.render(report)
     assert "10 of 12 records readable\n" in text
     assert "each record holds: image uint8 (20, 24, 3), label int32 ()\n" in text
     assert "classes: cat: 5, dog: 5" in text
@@ -36,7 +36,7 @@ def test_sizes_are_those_on_disk(tmp_path):
     report = doctor.doctor(load("folder", split="train", **options))
     assert report.sizes == {(30, 50, "RGB"): 2, (64, 40, "RGB"): 1}
     assert report.classes == {"unlabelled": 3}
-    assert "image uint8 (16, 16, 3)" in doctor.doctor_text("folder", **options)
+    assert "image uint8 (16, 16, 3)" in doctor.render(report)
 
 
 def test_arrays_with_attributes_are_counted_by_attribute():

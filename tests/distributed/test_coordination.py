@@ -173,7 +173,7 @@ def test_one_process_asks_nobody(tmp_path):
     assert coordination.decide("x", lambda: 3) == 3
     assert coordination.is_first()
     coordination.leave(3)
-    workdirs.check_all(tmp_path, None, has_checkpoint=False, fingerprint="abc")
+    workdirs.check_all(tmp_path, None, workdirs.Known(False, "abc"))
     with pytest.raises(UserError, match=r"^no$"), peers.guard():
         raise UserError("no")
     with pytest.raises(ValueError, match="Gloo"), peers.guard():

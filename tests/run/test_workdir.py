@@ -27,13 +27,13 @@ CONFIGS = sorted(map(str, CONFIG_FOLDER.glob("*.py")))
 
 
 def check(workdir, wanted, **options):
-    has_checkpoint = checkpoints.exists(workdir)
-    return workdirs.check(workdir, wanted, has_checkpoint=has_checkpoint, **options)
+    known = workdirs.Known(checkpoints.exists(workdir), **options)
+    return workdirs.check(workdir, wanted, known)
 
 
 def write(workdir, wanted, command, **options):
-    options |= {"has_checkpoint": checkpoints.exists(workdir)}
-    return workdirs.write(workdir, wanted, command, **options)
+    known = workdirs.Known(checkpoints.exists(workdir), **options)
+    return workdirs.write(workdir, wanted, known, command)
 
 
 def _load(*flags, spec=TINY):
