@@ -65,8 +65,7 @@ class AlexNet(nn.Module):
             x = layers.DenseNorm(
                 self.fc_features,
                 kernel_init=dense_init,
-                bn_momentum=self.bn_momentum,
-                bn_epsilon=self.bn_epsilon,
+                **layers.batch_norm_settings(self),
                 name=name,
             )(x, train=train)
         logits = nn.Dense(self.num_classes, kernel_init=dense_init, name="logits")(x)
@@ -82,8 +81,7 @@ class AlexNet(nn.Module):
             padding=self.padding if i == 0 else "SAME",
             groups=self.groups if GROUPED[i] else 1,
             kernel_init=INITS[self.init_scheme][0],
-            bn_momentum=self.bn_momentum,
-            bn_epsilon=self.bn_epsilon,
+            **layers.batch_norm_settings(self),
             name=f"conv{i + 1}",
         )
 

@@ -69,12 +69,7 @@ class CifarNet(nn.Module):
         return nn.relu(x)
 
 
-def cifarnet(
-    num_classes: int,
-    *,
-    width: float = 1.0,
-    dropout: float = 0.5,
-) -> Network:
+def cifarnet(num_classes: int, *, width: float = 1.0, dropout: float = 0.5) -> Network:
     """Make CifarNet, for images of about 32 pixels.
 
     Twice a 5x5 convolution of 64 channels, ReLU, 2x2 max pooling and local response

@@ -66,8 +66,8 @@ def convnet(
       UserError: a setting is not allowed.
     """
     checks.fraction(bn_momentum=bn_momentum)
-    checks.at_least_one(**{f"channels[{i}]": n for i, n in enumerate(channels)})
-    checks.at_least_one(features=features)
+    widths = {f"channels[{i}]": n for i, n in enumerate(channels)}
+    checks.at_least_one(**widths, features=features)
     if num_classes is not None:
         checks.at_least_one(num_classes=num_classes)
     module = ConvNet(num_classes, tuple(channels), features, bn_momentum)

@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxssl.errors import UserError
+from jaxssl.config import checks
 from jaxssl.models import layers
 from jaxssl.models.network import from_linen
 from jaxssl.types import Array, Float, Network
@@ -28,10 +28,7 @@ class Critic(nn.Module):
             x = layers.leaky_relu(x)
             if i < self.num_stages - 1:
                 x = layers.SpectralConv(
-                    features,
-                    (4, 4),
-                    (2, 2),
-                    name=f"stage{i + 1}_down",
+                    features, (4, 4), (2, 2), name=f"stage{i + 1}_down"
                 )(x, train=train)
                 x = layers.leaky_relu(x)
         x = x.astype(jnp.float32).sum(axis=(1, 2))
@@ -62,8 +59,5 @@ def critic(*, num_stages: int = 3, depth: int = 64) -> Network:
     References:
       Thesis section 4.2.1 and the STL-10 network of the released code.
     """
-    if num_stages < 1 or depth < 1:
-        raise UserError(
-            f"num_stages is {num_stages} and depth is {depth}; both must be at least 1."
-        )
+    checks.at_least_one(num_stages=num_stages, depth=depth)
     return from_linen(Critic(num_stages, depth))

@@ -77,8 +77,7 @@ class Inception(nn.Module):
             (stride, stride),
             padding=padding,
             use_scale=False,
-            bn_momentum=self.bn_momentum,
-            bn_epsilon=self.bn_epsilon,
+            **layers.batch_norm_settings(self),
             name=name,
         )(x, train=train)
 

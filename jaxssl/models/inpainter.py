@@ -1,7 +1,5 @@
 """The patch inpainter F of chapter 4: a small convolutional autoencoder."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -35,10 +33,7 @@ class Inpainter(nn.Module):
         channels = [
             min(self.depth * 2**i, MAX_CHANNELS) for i in range(self.num_layers)
         ]
-        norm: dict[str, Any] = {
-            "bn_momentum": self.bn_momentum,
-            "bn_epsilon": self.bn_epsilon,
-        }
+        norm = layers.batch_norm_settings(self)
         x = layers.leaky_relu(self._plain(self.depth, "stem")(x))
         for i, features in enumerate(channels[1:]):
             x = layers.ConvNorm(

@@ -6,6 +6,7 @@ singular values, in float32 whatever that is.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +26,24 @@ Padding = str | Sequence[tuple[int, int]]
 def leaky_relu(x: Float[Array, "..."]) -> Float[Array, "..."]:
     """Apply a leaky ReLU of slope 0.1, that of the inpainter and of the critic."""
     return nn.leaky_relu(x, 0.1)
+
+
+def batch_norm_settings(module: Any) -> dict[str, Any]:
+    """Return the settings of batch norm that a module passes on to its layers."""
+    return {"bn_momentum": module.bn_momentum, "bn_epsilon": module.bn_epsilon}
+
+
+def batch_norm(
+    module: Any, train: bool, name: str = "norm", **settings: Any
+) -> nn.BatchNorm:
+    """Make a batch norm inside of a module with ``bn_momentum`` and ``bn_epsilon``."""
+    return nn.BatchNorm(
+        use_running_average=not train,
+        momentum=module.bn_momentum,
+        epsilon=module.bn_epsilon,
+        name=name,
+        **settings,
+    )
 
 
 class ConvNorm(nn.Module):
@@ -70,14 +89,8 @@ class ConvNorm(nn.Module):
             conv_general_dilated=ops.conv_general_dilated,
             name="conv",
         )(x)
-        x = nn.BatchNorm(
-            use_running_average=not train,
-            momentum=self.bn_momentum,
-            epsilon=self.bn_epsilon,
-            use_scale=self.use_scale,
-            scale_init=self.scale_init,
-            name="norm",
-        )(x)
+        scale = {"use_scale": self.use_scale, "scale_init": self.scale_init}
+        x = batch_norm(self, train, **scale)(x)
         return x if self.activation is None else self.activation(x)
 
 
@@ -100,17 +113,9 @@ class DenseNorm(nn.Module):
     def __call__(self, x: Float[Array, "b d"], *, train: bool):
         """Return the activations (b, features)."""
         x = nn.Dense(
-            self.features,
-            use_bias=False,
-            kernel_init=self.kernel_init,
-            name="dense",
+            self.features, use_bias=False, kernel_init=self.kernel_init, name="dense"
         )(x)
-        x = nn.BatchNorm(
-            use_running_average=not train,
-            momentum=self.bn_momentum,
-            epsilon=self.bn_epsilon,
-            name="norm",
-        )(x)
+        x = batch_norm(self, train)(x)
         return nn.relu(x)
 
 
@@ -196,12 +201,7 @@ class DeconvNorm(nn.Module):
         shape = (4, 4, x.shape[-1], self.features)
         kernel = self.param("kernel", glorot, shape, jnp.float32)
         x = ops.conv_transpose(x, kernel, strides=(2, 2))
-        x = nn.BatchNorm(
-            use_running_average=not train,
-            momentum=self.bn_momentum,
-            epsilon=self.bn_epsilon,
-            name="norm",
-        )(x)
+        x = batch_norm(self, train)(x)
         return self.activation(x)
 
 

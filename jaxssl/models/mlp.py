@@ -27,17 +27,11 @@ class Mlp(nn.Module):
         for i, features in enumerate(self.features, start=1):
             name = f"fc{i}"
             if self.norm:
-                x = layers.DenseNorm(
-                    features,
-                    bn_momentum=self.bn_momentum,
-                    name=name,
-                )(x, train=train)
+                x = layers.DenseNorm(features, bn_momentum=self.bn_momentum, name=name)(
+                    x, train=train
+                )
             else:
-                x = nn.Dense(
-                    features,
-                    kernel_init=layers.he_normal,
-                    name=name,
-                )(x)
+                x = nn.Dense(features, kernel_init=layers.he_normal, name=name)(x)
                 x = nn.relu(x)
             endpoints[name] = x
             x = layers.Dropout(self.dropout)(x, train=train)

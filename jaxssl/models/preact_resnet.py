@@ -1,7 +1,5 @@
 """PreAct-ResNet-18: residual blocks that normalise before they convolve."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -45,13 +43,7 @@ class PreActBlock(nn.Module):
         return x + y
 
     def _activate(self, x: Array, name: str, train: bool) -> Array:
-        x = nn.BatchNorm(
-            use_running_average=not train,
-            momentum=self.bn_momentum,
-            epsilon=self.bn_epsilon,
-            name=name,
-        )(x)
-        return nn.relu(x)
+        return nn.relu(layers.batch_norm(self, train, name)(x))
 
     def _conv(self, x: Array, kernel: int, stride: int, name: str) -> Array:
         return nn.Conv(
@@ -77,10 +69,7 @@ class PreActResNet(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool):
         """Return the endpoints conv1, stage1 .. stage4, pool and perhaps logits."""
-        norm: dict[str, Any] = {
-            "bn_momentum": self.bn_momentum,
-            "bn_epsilon": self.bn_epsilon,
-        }
+        norm = layers.batch_norm_settings(self)
         x = layers.ConvNorm(self.width, name="conv1", **norm)(x, train=train)
         endpoints = {"conv1": x}
         for stage in range(STAGES):

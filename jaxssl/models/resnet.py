@@ -1,7 +1,5 @@
 """ResNet-18, -34 and -50 for classification, laid out as in torchvision."""
 
-from typing import Any
-
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -70,8 +68,7 @@ class Block(nn.Module):
             padding=((kernel // 2, kernel // 2),) * 2,
             activation=None if linear else nn.relu,
             kernel_init=_init,
-            bn_momentum=self.bn_momentum,
-            bn_epsilon=self.bn_epsilon,
+            **layers.batch_norm_settings(self),
             name=name,
         )
 
@@ -90,10 +87,7 @@ class ResNet(nn.Module):
     def __call__(self, x: Float[Array, "b h w 3"], *, train: bool):
         """Return the endpoints conv1, stage1 .. stage4, pool and perhaps logits."""
         kernel, stride = (7, 2) if self.stem == "imagenet" else (3, 1)
-        norm: dict[str, Any] = {
-            "bn_momentum": self.bn_momentum,
-            "bn_epsilon": self.bn_epsilon,
-        }
+        norm = layers.batch_norm_settings(self)
         x = layers.ConvNorm(
             self.width,
             (kernel, kernel),
