@@ -275,6 +275,16 @@ def test_a_gan_is_not_told_to_run_what_it_does_not_have(tmp_path):
     assert [attrs["alt"] for attrs in seen.all("img")] == ["samples: images, this run"]
 
 
+def test_another_pretext_task_is_not_told_as_chapter_4(workdir):
+    arrays = dict(np.load(workdir / "evals" / "pretext.npz"))
+    arrays["names"] = np.array([f"quadrant {i}" for i in range(len(CLASSES))])
+    put(workdir / "evals", "pretext", {"accuracy": 0.7256}, arrays)
+    _, seen = read(page.write(workdir))
+    for words in ("image transformations apart", "Beside the thesis", "flip"):
+        assert words not in seen.text
+    assert "72.6" in seen.text
+
+
 def test_units_are_those_of_the_files(tmp_path):
     workdir = start(tmp_path / "run", method={"name": "pose"}, eval={"pose": {}})
     error = {"value": 0.081, "unit": "m", "higher_is_better": False, "spread": 0.002}
