@@ -130,7 +130,7 @@ class FeatureBank:
           The features, computed now or before; without an axis of views where
           ``prepare`` gives one view.
         """
-        leaves = jax.tree.leaves((state.params, state.stats))
+        leaves = jax.tree.leaves((state.params, state.stats, state.extra))
         if [*map(id, leaves)] != [*map(id, self._leaves)]:
             self._leaves, self._features = leaves, {}
         prepare = prepare or self._prepare
