@@ -351,7 +351,7 @@ def test_evaluate_takes_settings_that_are_newer_than_the_run(tmp_path):
     config = evaluate._choose(tmp_path, moved, asked).config
     assert config.eval.retrieval.database == "train"
     assert config.eval.retrieval.num_queries == 8
-    with pytest.raises(UserError, match="eval.retrieval.data is not a setting"):
+    with pytest.raises(UserError, match=r"eval\.retrieval\.data is not a setting"):
         evaluate._choose(tmp_path, moved, ["--config.eval.retrieval.data=train"])
 
 
