@@ -222,6 +222,7 @@ def label_loss(
             "several."
         )
     if config.labels == "classes":
+        checks.class_dtype(labels)
         return losses.cross_entropy(logits, labels), losses.accuracy(logits, labels)
     loss = losses.attribute_cross_entropy(logits, labels)
     return loss, losses.attribute_accuracy(logits, labels)
