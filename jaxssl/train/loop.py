@@ -123,7 +123,8 @@ def train(
 
         # --- The workdir: config and launch, checkpoints, metrics
         if recipe is not None:
-            _write_launch(workdir, recipe, known, command, say)
+            for change in _write_launch(workdir, recipe, known, command):
+                say(f"changed since the last start: {change}")
         store = stack.enter_context(
             checkpoints.open_store(workdir, keep=config.keep_checkpoints)
         )
@@ -195,17 +196,12 @@ def train(
 
 
 def _write_launch(
-    workdir: Path,
-    recipe: Recipe,
-    known: workdirs.Known,
-    command: Sequence[str],
-    say: text.Say,
-) -> None:
-    """Write config and launch; say what changed since the last start."""
+    workdir: Path, recipe: Recipe, known: workdirs.Known, command: Sequence[str]
+) -> list[str]:
+    """Write config and launch; return what changed since the last start."""
     known = known._replace(has_checkpoint=checkpoints.exists(workdir))
     write = functools.partial(workdirs.write, workdir, recipe, known, command)
-    for change in coordination.decide("write", write):
-        say(f"changed since the last start: {change}")
+    return coordination.decide("write", write)
 
 
 def _introduce(
