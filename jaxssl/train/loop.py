@@ -123,9 +123,7 @@ def train(
 
         # --- The workdir: config and launch, checkpoints, metrics
         if recipe is not None:
-            known = known._replace(has_checkpoint=checkpoints.exists(workdir))
-            write = functools.partial(workdirs.write, workdir, recipe, known, command)
-            for change in coordination.decide("write", write):
+            for change in _write_launch(workdir, recipe, known, command):
                 say(f"changed since the last start: {change}")
         store = stack.enter_context(
             checkpoints.open_store(workdir, keep=config.keep_checkpoints)
@@ -195,6 +193,15 @@ def train(
                 checkpoints.finish(store)
                 raise errors.PreemptedError(step, stopped)
     return state
+
+
+def _write_launch(
+    workdir: Path, recipe: Recipe, known: workdirs.Known, command: Sequence[str]
+) -> list[str]:
+    """Write config and launch; return what changed since the last start."""
+    known = known._replace(has_checkpoint=checkpoints.exists(workdir))
+    write = functools.partial(workdirs.write, workdir, recipe, known, command)
+    return coordination.decide("write", write)
 
 
 def _introduce(
