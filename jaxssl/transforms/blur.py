@@ -36,7 +36,7 @@ def gaussian_blur(
     """Blur by a Gaussian that is cut off at ``radius`` pixels.
 
     The image is continued by its mirror image about the centres of the outermost
-    pixels, so that the rim is as bright as the rest. The weights add up to 1. They are
+    pixels, so that the border is as bright as the rest. The weights add up to 1. They are
     computed in float32 (float64 if an input is); the dtype is kept. Differentiable in
     the image and in sigma.
 
