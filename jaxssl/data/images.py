@@ -78,7 +78,7 @@ def decode(data: bytes, *, load_size: int | None = None) -> UInt8[np.ndarray, "h
     Args:
       data: a JPEG or PNG file.
       load_size: pixels of the shorter side after scaling (bilinear with
-        antialiasing); the central square of the result is kept; None keeps the stored size.
+        antialiasing); the central square is kept; None keeps the stored size.
 
     Returns:
       The image, 0 to 255.

@@ -65,7 +65,7 @@ POOLS = {
 """Kernel (which is the stride) and padding by endpoint, for AlexNet (released code)."""
 
 FILL_STEPS = 400
-"""Steps that fill the averages. With momentum 0.975, 4e-5 of the first value is left."""
+"""Steps that fill the averages; 4e-5 of the first value is left (momentum 0.975)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -74,9 +74,9 @@ from jaxssl.types import (
 __all__ = ["TRANSFORMS", "Config", "Networks", "make_task"]
 
 TRANSFORMS = T.TRANSFORMATIONS
-"""T_0 ``none``, T_1 ``rot90``, T_2 ``rot180``, T_3 ``rot270``, T_4 ``warp``, T_5 ``lci``.
+"""T_0 none, T_1 rot90, T_2 rot180, T_3 rot270, T_4 warp and T_5 lci, in thesis order.
 
-This is the order of the thesis. The released code orders none, lci, rot90 ..., warp.
+The released code orders none, lci, rot90 ..., warp.
 """
 
 
@@ -309,7 +309,8 @@ def draw_view(
 ) -> tuple[T.ViewParams, T.WarpParams | T.FreeWarpParams]:
     """Draw crop, flip and tilt of a view, and a warp.
 
-    A warp is drawn for every view; T_4 alone uses it. The tilt is 0 in half of the views: in odd rows, or in views drawn at random.
+    A warp is drawn for every view; T_4 alone uses it. The tilt is 0 in half of the
+    views. These are the odd rows, or views drawn at random.
     """
     half_key, view_key = jax.random.split(key)
     warp_key, tilt_key, crop_key, flip_key = jax.random.split(view_key, 4)

@@ -36,8 +36,8 @@ def gaussian_blur(
     """Blur by a Gaussian that is cut off at ``radius`` pixels.
 
     The image is continued by its mirror image about the centres of the outermost
-    pixels, so that the border is as bright as the rest. The weights add up to 1. They are
-    computed in float32 (float64 if an input is); the dtype is kept. Differentiable in
+    pixels, so that the border is as bright as the rest. The weights add up to 1. They
+    are computed in float32 (float64 if an input is); the dtype is kept. Differentiable in
     the image and in sigma.
 
     The cut makes the blur narrower than asked for: its standard deviation is about 0.9

@@ -48,8 +48,8 @@ def local_average(
 
     At the border the window shrinks to what lies on the map, so that the result is an
     average of features everywhere, as the thesis asks for; zeros around the map would
-    darken the border and give the damage away. A window of 2 max(M, N) - 1 cells or more
-    averages the whole map.
+    darken the border and give the damage away. A window of 2 max(M, N) - 1 cells or
+    more averages the whole map.
 
     Written as sums of shifted maps, along one axis after the other: on a CPU a
     depthwise convolution is tens of times slower.
