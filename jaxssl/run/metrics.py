@@ -43,7 +43,7 @@ class Writer(NamedTuple):
 
     Attributes:
       jsonl: one JSON object a line, appended; None where another process writes.
-      board: TensorBoard's event file, or None likewise.
+      board: TensorBoard's event file; None where another process writes.
       stream: lines for a person.
       bar: the progress bar; disabled where the stream is no terminal.
       total: number of steps of the run.
@@ -99,7 +99,8 @@ def open_writer(
       stream: where lines for a person go.
 
     Yields:
-      The writer; of many processes all but the first get one that only tells.
+      The writer. In all processes but the first, the writer opens no file and shows
+      lines for a person only.
     """
     if not coordination.is_first():
         yield Writer(None, None, stream, tqdm(disable=True), total)

@@ -77,7 +77,7 @@ class Run(NamedTuple):
     Attributes:
       path: the workdir as the user named it.
       config_file: the config file that was trained, "" if unknown.
-      variant: the config's variant ("paper", "released"), "" if it has none.
+      variant: the config's variant ("paper", "released"), "" without one.
       config: the resolved config, nested.
       info: ``run.json``; empty if it is missing.
       series: what was logged during training, by name, as ``loss/classifier``.

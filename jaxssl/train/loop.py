@@ -54,7 +54,7 @@ def train(
       config: the section ``train``.
       seed: decides the first state, the order of the data and all that a step draws.
       workdir: the run's folder; made if it is missing.
-      evals: cheap evaluations; their scalars are logged as ``name/scalar``.
+      evals: cheap evaluations; their metrics are logged as ``name/metric``.
       init_from: player to the workdir of a run that gives its first arrays.
       heads: player to the layers of its network that may differ in that run.
       layout: the section ``mesh``; by default every device holds the whole state.

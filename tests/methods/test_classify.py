@@ -118,7 +118,7 @@ def test_one_step_is_gradient_descent_on_the_cross_entropy(network, batch):
         )
 
 
-def test_readouts_are_in_inference_mode_at_any_size(task, batch):
+def test_predict_fns_are_in_inference_mode_at_any_size(task, batch):
     state = task.init(jax.random.key(0), batch)
     logits = task.predict_fns["logits"](state, batch["image"][:, :16, :16])
     one = task.predict_fns["logits"](state, batch["image"][:1, :16, :16])
