@@ -13,21 +13,21 @@ BATCH = 4
 
 @pytest.fixture(params=sorted(NETWORKS), scope="module")
 def built(request):
-    """One initialised network and a batch for it."""
+    """One initialised network, a batch for it, and its compiled application."""
     network, shape = NETWORKS[request.param]()
     x = jax.random.uniform(jax.random.key(1), (BATCH, *shape), minval=-1.0)
     params, stats = jax.jit(network.init)(jax.random.key(0), x)
-    return network, params, stats, x
 
+    def apply(params, stats, x, train):
+        key = jax.random.key(3) if train else None
+        return network.apply(params, stats, x, train=train, key=key)
 
-def _apply(network, train):
-    key = jax.random.key(3) if train else None
-    return jax.jit(lambda p, s, x: network.apply(p, s, x, train=train, key=key))
+    return network, params, stats, x, jax.jit(apply, static_argnums=3)
 
 
 def test_parameters_and_outputs_are_finite_float32(built):
-    network, params, stats, x = built
-    outputs, _ = _apply(network, True)(params, stats, x)
+    _, params, stats, x, apply = built
+    outputs, _ = apply(params, stats, x, True)
     for leaf in jax.tree.leaves((params, stats)):
         assert leaf.dtype == jnp.float32
     for name, value in outputs.items():
@@ -37,10 +37,10 @@ def test_parameters_and_outputs_are_finite_float32(built):
 
 
 def test_inference_leaves_statistics_alone_and_training_keeps_their_shape(built):
-    network, params, stats, x = built
-    _, same = _apply(network, False)(params, stats, x)
+    _, params, stats, x, apply = built
+    _, same = apply(params, stats, x, False)
     jax.tree.map(np.testing.assert_array_equal, same, stats)
-    _, moved = _apply(network, True)(params, stats, x)
+    _, moved = apply(params, stats, x, True)
     assert jax.tree.structure(moved) == jax.tree.structure(stats)
     if jax.tree.leaves(stats):
         changed = jax.tree.map(lambda a, b: bool((a != b).any()), moved, stats)
@@ -48,10 +48,9 @@ def test_inference_leaves_statistics_alone_and_training_keeps_their_shape(built)
 
 
 def test_inference_of_a_sample_does_not_depend_on_the_batch(built):
-    network, params, stats, x = built
-    infer = _apply(network, False)
-    whole, _ = infer(params, stats, x)
-    half, _ = infer(params, stats, x[:2])
+    _, params, stats, x, apply = built
+    whole, _ = apply(params, stats, x, False)
+    half, _ = apply(params, stats, x[:2], False)
     for name in whole:
         scale = float(jnp.abs(whole[name]).max())
         np.testing.assert_allclose(
@@ -60,7 +59,7 @@ def test_inference_of_a_sample_does_not_depend_on_the_batch(built):
 
 
 def test_every_parameter_gets_a_finite_gradient(built):
-    network, params, stats, x = built
+    network, params, stats, x, _ = built
     weights = jax.random.normal(jax.random.key(2), (16,))
 
     def loss(p):
@@ -76,7 +75,7 @@ def test_every_parameter_gets_a_finite_gradient(built):
 
 
 def test_the_head_is_what_the_network_has_or_what_a_trunk_lacks(built):
-    network, params, _, _ = built
+    network, params, *_ = built
     layers = set(network.head) & set(params)
     assert layers in (set(network.head), set())
     assert set(params) - layers

@@ -19,11 +19,11 @@ def measure(folder, variant, *overrides):
     assert cli.main(["train", *words]) == 0
     ask = [f"--workdir={workdir}", "--evals=test,train", "--norandom_init"]
     assert cli.main(["evaluate", *ask]) == 0
-    found = [
-        json.loads((workdir / "evals" / f"{name}.json").read_text())["scalars"]
+    test, train = (
+        json.loads((workdir / "evals" / f"{name}.json").read_text())["metrics"]
         for name in ("test", "train")
-    ]
-    return found[0]["accuracy"], found[1]["labels"]
+    )
+    return test["accuracy"]["value"], train["labels"]["value"]
 
 
 @pytest.mark.slow
