@@ -26,8 +26,8 @@ def restore_players(
     A layer of a player's head keeps the values of ``state`` where its shape is another:
     another task may count other classes or see other crops. A layer of the head that
     ``state`` lacks is left out, as where the player is a frozen trunk. All other layers
-    must have the shapes and dtypes that the other run stored. What ``state.extra`` holds
-    of a player, such as averaged weights, keeps its fresh values.
+    must have the shapes and dtypes that the other run stored. What ``state.extra``
+    holds of a player, such as averaged weights, keeps its fresh values.
 
     Args:
       workdir: the other run's folder; its newest good checkpoint is read.
