@@ -105,11 +105,7 @@ def feature_evals(
         "linear_probe": linear_probe_eval(bank, train, test, fit),
         "few_shot": few_shot_eval(bank, train, test, few),
         "knn": knn_eval(
-            bank,
-            train,
-            test,
-            vote,
-            prepare=CenterCrops(crops.crop_size, vote.views),
+            bank, train, test, vote, prepare=CenterCrops(crops.crop_size, vote.views)
         ),
         "retrieval": retrieval_eval(bank, train, test, search),
         **filters,

@@ -2,12 +2,7 @@
 
 from collections.abc import Mapping
 
-from jaxssl.builders.common import (
-    MakeNetwork,
-    RootConfig,
-    computed,
-    read_init_from,
-)
+from jaxssl.builders.common import MakeNetwork, RootConfig, computed, read_init_from
 from jaxssl.builders.feature_evals import feature_evals, online_probe
 from jaxssl.config import section
 from jaxssl.config.compute import ComputeConfig

@@ -117,9 +117,7 @@ ad.defbilinear(convolution_p, _images_cotangent, _kernel_cotangent)
 batching.primitive_batchers[convolution_p] = _batch
 mlir.register_lowering(convolution_p, mlir.lower_fun(_stock, multiple_results=False))
 mlir.register_lowering(
-    convolution_p,
-    mlir.lower_fun(lower_on_cpu, multiple_results=False),
-    platform="cpu",
+    convolution_p, mlir.lower_fun(lower_on_cpu, multiple_results=False), platform="cpu"
 )
 for _platform in ("cuda", "rocm"):
     mlir.register_lowering(convolution_p, _lower_on_gpu, platform=_platform)

@@ -241,10 +241,7 @@ def grayscale_params(key: Key[Array, ""], *, prob: Scalar = 0.2) -> GrayscalePar
 
 
 def random_grayscale(
-    key: Key[Array, ""],
-    image: Float[Array, "*lead h w 3"],
-    *,
-    prob: Scalar = 0.2,
+    key: Key[Array, ""], image: Float[Array, "*lead h w 3"], *, prob: Scalar = 0.2
 ) -> tuple[Float[Array, "*lead h w 3"], GrayscaleParams]:
     """Take the colour away with probability ``prob``; see `grayscale`.
 

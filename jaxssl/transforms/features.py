@@ -83,10 +83,7 @@ def local_average(
 
 
 def damage(
-    features: Float[Array, "*lead m n l"],
-    mask: Bool[Array, "m n"],
-    *,
-    size: int = 3,
+    features: Float[Array, "*lead m n l"], mask: Bool[Array, "m n"], *, size: int = 3
 ) -> Float[Array, "*lead m n l"]:
     """Replace dropped cells by the local average of the undamaged features.
 
@@ -119,7 +116,11 @@ def damage(
             f"mask must have the map's shape {features.shape[-3:-1]}; got {mask.shape}."
             " Use jax.vmap for one mask per example."
         )
-    _check_mask(mask)
+    if mask.dtype != jnp.bool_:
+        raise TypeError(
+            f"mask must be boolean, true where a cell is kept; got {mask.dtype}. "
+            "Compare it first, as in mask > 0."
+        )
     mask = jax.lax.expand_dims(mask[..., None], range(features.ndim - 3))
     return jnp.where(mask, features, local_average(features, size=size))
 
@@ -171,11 +172,3 @@ def _average_along(features: Array, axis: int, cells: int, reach: int) -> Array:
     shape = [1] * features.ndim
     shape[axis] = cells
     return sum(shifted) / jnp.asarray(counts.reshape(shape), features.dtype)
-
-
-def _check_mask(mask: Array) -> None:
-    if mask.dtype != jnp.bool_:
-        raise TypeError(
-            f"mask must be boolean, true where a cell is kept; got {mask.dtype}. "
-            "Compare it first, as in mask > 0."
-        )

@@ -30,10 +30,7 @@ class FreeWarpParams(NamedTuple):
 
 
 def free_warp_params(
-    key: Key[Array, ""],
-    *,
-    num_points: int = 16,
-    magnitude: Scalar = 1 / 16,
+    key: Key[Array, ""], *, num_points: int = 16, magnitude: Scalar = 1 / 16
 ) -> FreeWarpParams:
     """Draw control points over the whole image and an offset for each of them.
 

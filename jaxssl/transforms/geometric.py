@@ -19,7 +19,7 @@ import jax.numpy as jnp
 
 from jaxssl.transforms import checks
 from jaxssl.transforms.checks import Scalar, Size
-from jaxssl.transforms.sampling import CoordMap, as_real, geometric_chain
+from jaxssl.transforms.sampling import CoordMap, as_real, geometric_chain, inside
 from jaxssl.types import Array, Bool, Float, Int, Key, Shaped
 
 
@@ -111,10 +111,7 @@ def vflip_params(key: Key[Array, ""], *, prob: Scalar = 0.5) -> FlipParams:
 
 
 def random_hflip(
-    key: Key[Array, ""],
-    image: Shaped[Array, "*lead h w c"],
-    *,
-    prob: Scalar = 0.5,
+    key: Key[Array, ""], image: Shaped[Array, "*lead h w c"], *, prob: Scalar = 0.5
 ) -> tuple[Shaped[Array, "*lead h w c"], FlipParams]:
     """Mirror left and right with probability ``prob``; see `hflip`.
 
@@ -126,10 +123,7 @@ def random_hflip(
 
 
 def random_vflip(
-    key: Key[Array, ""],
-    image: Shaped[Array, "*lead h w c"],
-    *,
-    prob: Scalar = 0.5,
+    key: Key[Array, ""], image: Shaped[Array, "*lead h w c"], *, prob: Scalar = 0.5
 ) -> tuple[Shaped[Array, "*lead h w c"], FlipParams]:
     """Mirror top and bottom with probability ``prob``; see `random_hflip`."""
     params = vflip_params(key, prob=prob)
@@ -244,10 +238,7 @@ def all_rotations(
 
 
 def rotate(
-    image: Shaped[Array, "*lead h w c"],
-    angle: Scalar,
-    *,
-    border: str = "edge",
+    image: Shaped[Array, "*lead h w c"], angle: Scalar, *, border: str = "edge"
 ) -> Shaped[Array, "*lead h w c"]:
     """Turn about the centre by any angle, with bilinear interpolation.
 
@@ -339,12 +330,7 @@ def _take(image, index):
     transposed result and copies it, five times slower.
     """
     flat = image.reshape(*image.shape[:-3], len(index), -1)
-    taken = (
-        jnp.asarray(flat)
-        .at[..., index, :]
-        .get(mode="promise_in_bounds", wrap_negative_indices=False)
-    )
-    return taken.reshape(image.shape)
+    return inside(flat, index, -2).reshape(image.shape)
 
 
 def _mirror(coords, flip, axis: int, length: int):

@@ -73,10 +73,7 @@ def color_jitter(
       >>> T.color_jitter(image, params).shape
       (8, 8, 3)
     """
-    checks.image_size(image)
-    checks.floating(image, "color_jitter")
-    checks.channels(image, (3,), "color_jitter")
-    checks.interval(value_range, "value_range", strict=True)
+    color.check(image, value_range, "color_jitter", (3,))
     for name in ("brightness", "contrast", "saturation"):
         checks.non_negative(getattr(params, name), name)
     checks.scalar(params.hue, "hue")

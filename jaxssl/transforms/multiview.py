@@ -17,9 +17,7 @@ from jaxssl.transforms.sampling import accumulator
 from jaxssl.types import Array, Bool, Num, Shaped
 
 
-def median_background(
-    frames: Num[Array, "*lead t h w c"],
-) -> Num[Array, "*lead h w c"]:
+def median_background(frames: Num[Array, "*lead t h w c"]) -> Num[Array, "*lead h w c"]:
     """Return the median image over time: what a fixed camera sees without a subject.
 
     It sorts all frames, floating-point ones in float32 unless they are float64: take

@@ -65,19 +65,12 @@ def paste_patch(
             f"{patch.shape} for an image of {image.shape}."
         )
     start = checks.corner(top_left, size, image_size)
-    inside = []
+    covered = []
     for axis in (0, 1):
         index = jnp.arange(image_size[axis], dtype=jnp.int32) - start[axis]
-        inside.append((index >= 0) & (index < size[axis]))
-        index = jnp.clip(index, 0, size[axis] - 1)
-        patch = jnp.moveaxis(patch, axis - 3, 0)
-        patch = (
-            jnp.asarray(patch)
-            .at[index]
-            .get(mode="promise_in_bounds", wrap_negative_indices=False)
-        )
-        patch = jnp.moveaxis(patch, 0, axis - 3)
-    mask = (inside[0][:, None] & inside[1][None, :])[..., None]
+        covered.append((index >= 0) & (index < size[axis]))
+        patch = jnp.take(patch, index, axis=axis - 3, mode="clip")
+    mask = (covered[0][:, None] & covered[1][None, :])[..., None]
     mask = jax.lax.expand_dims(mask, range(image.ndim - 3))
     return jnp.where(mask, patch, image)
 

@@ -108,11 +108,7 @@ def bilinear_sample(
     corners = []
     for row, row_weight in _taps(coords[..., 0].astype(dtype), height, border):
         for column, column_weight in _taps(coords[..., 1].astype(dtype), width, border):
-            taps = (
-                jnp.asarray(flat)
-                .at[..., row * width + column, :]
-                .get(mode="promise_in_bounds", wrap_negative_indices=False)
-            )
+            taps = inside(flat, row * width + column, -2)
             weight = (row_weight * column_weight)[..., None]
             weight = jax.lax.expand_dims(weight, range(len(lead)))
             total = total + weight * taps.astype(dtype)
@@ -212,6 +208,13 @@ def _reflect(position: Float[Array, "h w"], last: int) -> Float[Array, "h w"]:
         return jnp.zeros_like(position)
     position = jnp.mod(jnp.abs(position), 2 * last)
     return jnp.where(position > last, 2 * last - position, position)
+
+
+def inside(array: Array, indices: Int[Array, "..."], axis: int) -> Array:
+    """Return entries along an axis counted from the last one, -1; none is checked."""
+    places = (..., indices, *[slice(None)] * (-1 - axis))
+    unchecked = {"mode": "promise_in_bounds", "wrap_negative_indices": False}
+    return jnp.asarray(array).at[places].get(**unchecked)
 
 
 def accumulator(*arrays: Shaped[Array, "..."]) -> type:

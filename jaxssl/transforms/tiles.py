@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from jaxssl.transforms import checks
 from jaxssl.transforms.checks import Size
+from jaxssl.transforms.sampling import inside
 from jaxssl.types import Array, Int, Key, Shaped
 
 
@@ -65,9 +66,7 @@ def tile(
 
 
 def untile(
-    tiles: Shaped[Array, "*lead tiles h w c"],
-    *,
-    grid: int | tuple[int, int] = (3, 3),
+    tiles: Shaped[Array, "*lead tiles h w c"], *, grid: int | tuple[int, int] = (3, 3)
 ) -> Shaped[Array, "*lead height width c"]:
     """Put tiles together to an image; undoes `tile`.
 
@@ -127,12 +126,7 @@ def jigsaw(
     """
     tiles = tile(image, grid=grid)
     permutation = _check_permutation(permutation, tiles.shape[-4])
-    tiles = (
-        jnp.asarray(tiles)
-        .at[..., permutation, :, :, :]
-        .get(mode="promise_in_bounds", wrap_negative_indices=False)
-    )
-    return untile(tiles, grid=grid)
+    return untile(inside(tiles, permutation, -4), grid=grid)
 
 
 def jigsaw_params(
@@ -197,12 +191,7 @@ def pixel_permutation(
     height, width = checks.image_size(image)
     permutation = _check_permutation(permutation, height * width)
     flat = image.reshape(*image.shape[:-3], height * width, image.shape[-1])
-    flat = (
-        jnp.asarray(flat)
-        .at[..., permutation, :]
-        .get(mode="promise_in_bounds", wrap_negative_indices=False)
-    )
-    return flat.reshape(image.shape)
+    return inside(flat, permutation, -2).reshape(image.shape)
 
 
 def pixel_permutation_params(

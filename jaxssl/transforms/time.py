@@ -108,11 +108,7 @@ def speed_indices(
 
 
 def random_indices(
-    key: Key[Array, ""],
-    num_frames: IntScalar,
-    kappa: IntScalar,
-    *,
-    length: int = 16,
+    key: Key[Array, ""], num_frames: IntScalar, kappa: IntScalar, *, length: int = 16
 ) -> Int[Array, " length"]:
     """Draw frames that follow each other, in random order.
 

@@ -39,10 +39,7 @@ class WarpParams(NamedTuple):
 
 
 def warp_params(
-    key: Key[Array, ""],
-    *,
-    grid: tuple[int, int] = (4, 4),
-    magnitude: Scalar = 0.1,
+    key: Key[Array, ""], *, grid: tuple[int, int] = (4, 4), magnitude: Scalar = 0.1
 ) -> WarpParams:
     """Draw an offset for each control point, uniform in [-magnitude, magnitude).
 
