@@ -62,17 +62,17 @@ def paste(images, patches, draw: Draw):
     return images
 
 
-def make_views(canvas, filled, copied, draw: Draw, classes: tuple[str, ...]):
+def make_views(canvas, inpainted, reconstructed, draw: Draw, classes: tuple[str, ...]):
     """Make one view of each canvas for each class, class after class."""
     odd = (torch.arange(len(canvas)) % 2 == 1)[:, None, None, None]
-    sources = torch.where(odd, paste(canvas, copied, draw), canvas)
+    sources = torch.where(odd, paste(canvas, reconstructed, draw), canvas)
     base = _sample(sources, draw.grids["base"])
     views = []
     for name in classes:
         if name == "warp":
             views.append(_sample(canvas, draw.grids["warp"]))
         elif name == "lci":
-            views.append(_sample(paste(canvas, filled, draw), draw.grids["lci"]))
+            views.append(_sample(paste(canvas, inpainted, draw), draw.grids["lci"]))
         else:
             turns = ("none", "rot90", "rot180", "rot270").index(name)
             views.append(torch.rot90(base, turns, (2, 3)))
@@ -99,19 +99,20 @@ def pack(patches, count: int):
     return patches.reshape(b // count, count * c, h, w)
 
 
-def inpainter_loss(critic, filled, copied, patch, rim, config):
-    """Return F's own losses: hinge, rim and autoencoding."""
-    fake = critic(pack(filled, config.critic_patches), False)
-    border = ((filled - patch).square() * rim).sum() / (rim.sum() * 3 * len(patch))
-    copy = (copied - patch).square().mean()
-    return (
-        -fake.mean() + config.lambda_border * border + config.lambda_autoencode * copy
+def inpainter_loss(critic, inpainted, reconstructed, patch, border, config):
+    """Return F's own losses: hinge, border and autoencoding."""
+    fake = critic(pack(inpainted, config.critic_patches), False)
+    error = ((inpainted - patch).square() * border).sum() / (
+        border.sum() * 3 * len(patch)
     )
+    autoencode = (reconstructed - patch).square().mean()
+    loss = -fake.mean() + config.lambda_border * error
+    return loss + config.lambda_autoencode * autoencode
 
 
-def critic_loss(critic, patch, filled, count: int):
+def critic_loss(critic, patch, inpainted, count: int):
     """Return the hinge loss of D."""
-    both = torch.cat([pack(patch, count), pack(filled, count)])
+    both = torch.cat([pack(patch, count), pack(inpainted, count)])
     real, fake = critic(both, True).chunk(2)
     return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
 
@@ -150,8 +151,8 @@ class Trainer:
             module.to(memory_format=layout)
         inner = slice(config.border, -config.border)
         side = config.patch_size
-        self.rim = torch.ones(1, 1, side, side)
-        self.rim[:, :, inner, inner] = 0
+        self.border = torch.ones(1, 1, side, side)
+        self.border[:, :, inner, inner] = 0
         classes = torch.arange(len(config.classes))
         self.labels = classes.repeat_interleave(len(draw.canvas))
 
@@ -160,7 +161,7 @@ class Trainer:
         canvas = self.draw.canvas.to(torch.float32, memory_format=self.layout)
         canvas = canvas / 127.5 - 1
         patch = cut(canvas, self.draw)
-        erased = torch.where(self.rim > 0, patch, self.draw.noise)
+        erased = torch.where(self.border > 0, patch, self.draw.noise)
         return canvas, patch, erased
 
     def views(self, canvas, painted):
@@ -172,11 +173,11 @@ class Trainer:
         critic = self.players["critic"]
         leaves = [x.detach().requires_grad_() for x in painted]
         critic.requires_grad_(False)
-        own = self.f.inpainter_loss(critic, *leaves, patch, self.rim, self.config)
+        own = self.f.inpainter_loss(critic, *leaves, patch, self.border, self.config)
         grads = torch.autograd.grad(own, leaves)
         critic.requires_grad_(True)
-        filled = painted[0].detach()
-        hinge = self.f.critic_loss(critic, patch, filled, self.config.critic_patches)
+        inpainted = painted[0].detach()
+        hinge = self.f.critic_loss(critic, patch, inpainted, self.config.critic_patches)
         hinge.backward()
         return own, grads, hinge
 

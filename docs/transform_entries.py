@@ -406,8 +406,8 @@ COLOR = (
     Entry("normalize", "`(image - mean) / std`", "", _normalized),
     Entry(
         "gaussian_blur",
-        "`G_y image G_x^T`, banded matrices, mirrored at the rim; cost does not depend "
-        "on `sigma` or `radius`",
+        "`G_y image G_x^T`, banded matrices, mirrored at the border; cost does not "
+        "depend on `sigma` or `radius`",
         "SimCLR",
         on_image("sigma", params=T.gaussian_blur_params),
     ),

@@ -77,7 +77,7 @@ def _setting(name: str, value: float) -> tuple[str, ...]:
 
 
 def _length(batch_size: int, visits: int) -> tuple[str, ...]:
-    """Return the overrides for so many visits of images in such batches."""
+    """Return the overrides for batches of a size until ``visits`` images were read."""
     steps = visits // batch_size
     every = steps // 40
     return (

@@ -98,7 +98,7 @@ def markdown(result: Mapping[str, Any]) -> str:
             for name in QUANTITIES
         ]
         cells.append(str(len(found["seeds"])))
-        told = found["thesis"].items()
-        cells.append(", ".join(f"{name} {value}" for name, value in told))
+        thesis = found["thesis"].items()
+        cells.append(", ".join(f"{name} {value}" for name, value in thesis))
         lines.append(f"| {found['name']} | {' | '.join(cells)} |")
     return "\n".join(lines)

@@ -188,10 +188,10 @@ def markdown(result: Mapping[str, Any], layers: Sequence[str] = ENDPOINTS) -> st
     for row in result["rows"]:
         cells = [percent(row["linear_probe"].get(endpoint)) for endpoint in layers]
         thesis = " ".join(f"{value:.1f}" for value in row["thesis"].values())
-        told = percent(row["pretext"]) if row["pretext"] else "-"
+        pretext = percent(row["pretext"]) if row["pretext"] else "-"
         steps = row["steps"]
         lines.append(
-            f"| {row['name']} | {' | '.join(cells)} | {told} | {steps} | {thesis} |"
+            f"| {row['name']} | {' | '.join(cells)} | {pretext} | {steps} | {thesis} |"
         )
     return "\n".join(lines)
 

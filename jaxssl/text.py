@@ -33,6 +33,6 @@ def shorten(items: Sequence[str]) -> str:
 
 
 def first_line(error: object) -> str:
-    """Return the first line of an error's message, or its repr if it has none."""
+    """Return the first line of an error's message, or its repr if that is empty."""
     lines = str(error).splitlines()
     return lines[0] if lines else repr(error)

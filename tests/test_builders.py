@@ -10,11 +10,11 @@ from ml_collections import ConfigDict
 from jaxssl.builders import classify, feature_evals, probe, transformations
 from jaxssl.config.compute import ComputeConfig
 from jaxssl.data import corruption
-from jaxssl.data.source import image_source
+from jaxssl.data.source import ArraySource, image_source
 from jaxssl.errors import BadRecord, UserError
 from jaxssl.models.alexnet import alexnet
 from jaxssl.models.mlp import mlp
-from jaxssl.types import EvalResult
+from jaxssl.types import EvalResult, Task, TrainState
 
 SMALL = {"canvas_size": 24, "crop_size": 20, "patch_size": 16, "border": 2}
 SMALL_TRUNK = {"width": 1 / 16, "groups": 1, "stem_kernel": 5, "stem_stride": 2}
@@ -86,6 +86,28 @@ def test_images_without_labels_are_asked_for_none():
     experiment = recognition(config(classes=("none", "warp")), plain, plain)
     assert sorted(experiment.evals) == ["filters", "pretext"]
     assert experiment.online_evals == {}
+
+
+def test_images_without_the_array_label_are_like_images_without_labels():
+    pixels = ArraySource({"image": source([0]).arrays["image"]}, name="pixels")
+    experiment = recognition(config(classes=("none", "warp")), pixels, pixels)
+    assert sorted(experiment.evals) == ["filters", "pretext"]
+    assert experiment.online_evals == {}
+    poses = ArraySource({"pose": np.zeros((12, 6), np.float32)}, name="poses")
+    with pytest.raises(UserError, match="poses has no 'image'; its records hold: pose"):
+        recognition(config(classes=("none", "warp")), poses, poses)
+
+
+def test_filters_are_those_of_the_player_if_its_network_has_the_layer():
+    pets, settings = source([-1], names=()), config()
+    task = Task(None, None, {"features": lambda state, images: {}})
+    trunk = alexnet(None, width=0.125)
+    make = functools.partial(feature_evals.feature_evals, task, pets, pets, settings)
+    params = trunk.init(jax.random.key(0), np.zeros((1, 20, 20, 3), np.float32))[0]
+    state = TrainState(0, {"student": params}, {}, {})
+    shown = make(trunk, player="student")["filters"](state).arrays["conv1"]
+    np.testing.assert_array_equal(shown, params["conv1"]["conv"]["kernel"])
+    assert make(mlp(None, features=(4,))) == {}
 
 
 def test_a_damaged_record_does_not_stop_the_experiment():

@@ -219,6 +219,7 @@ def test_contributing_names_what_a_method_touches():
         "configs/<name>_<dataset>.py",
         "tests/methods/test_<name>.py",
         "tests/tasks.py",
+        "tests/small.py",
         "jaxssl/report/sections/<evaluation>.py",
         "experiments/table_<n>.py",
         "CHANGELOG.md",

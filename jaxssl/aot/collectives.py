@@ -50,7 +50,7 @@ class Instruction(NamedTuple):
     Attributes:
       name: the name of its value.
       sizes: bytes of each array of its value.
-      operation: as ``all-reduce``; empty if the line has none.
+      operation: as ``all-reduce``; empty for a line without one.
       operands: names of the values that it takes.
       line: the line behind the name.
     """

@@ -1,6 +1,7 @@
 """Learning from labels: the supervised baseline, fine-tuning, and chapter 8."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -89,7 +90,8 @@ def build_experiment(
     )
     crop_size = read_prediction(config, "eval.test", test)["prepare"].size
     _check_sizes(classifier, method.crop_size, crop_size, channels=3)
-    make_evals = _feature_evals if probes_features else _accuracy_evals
+    probe = functools.partial(_feature_evals, backbone)
+    make_evals = probe if probes_features else _accuracy_evals
     evals, online_evals = make_evals(task, config, train, test)
     return Experiment(
         task=task,
@@ -108,10 +110,10 @@ Evals = tuple[dict[str, Eval], dict[str, Eval]]
 
 
 def _feature_evals(
-    task: Task, config: RootConfig, train: Source, test: Source
+    backbone: Network, task: Task, config: RootConfig, train: Source, test: Source
 ) -> Evals:
     """Probe the features as in chapter 4, and measure the accuracy."""
-    evals = feature_evals(task, train, test, config)
+    evals = feature_evals(task, train, test, config, backbone)
     arguments = read_prediction(config, "eval.test", test)
     evals["accuracy"] = accuracy_eval(task.predict_fns, test, **arguments)
     return evals, online_probe(task, train, test, config)

@@ -7,7 +7,7 @@ from jaxssl.config import section
 from jaxssl.config.checks import choice
 from jaxssl.config.compute import ComputeConfig
 from jaxssl.data import registry
-from jaxssl.data.source import Source
+from jaxssl.data.source import Source, require
 from jaxssl.errors import UserError
 from jaxssl.evals.crops import CenterCrops
 from jaxssl.evals.logits import LogitsConfig
@@ -108,7 +108,7 @@ def check_classes(train: Source, test: Source) -> None:
 def check_crop(path: str, crop_size: int, *sources: Source) -> None:
     """Raise a UserError if crops are larger than the images."""
     for source in sources:
-        height, width, _ = source.spec["image"].shape
+        height, width, _ = require(source, "image").shape
         if crop_size > min(height, width):
             raise UserError(
                 f"{path}.crop_size is {crop_size} but the images of {source.name} are "

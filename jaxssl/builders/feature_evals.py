@@ -3,8 +3,11 @@
 import dataclasses
 from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
+from jaxssl import trees
 from jaxssl.builders.common import RootConfig, check_classes, check_crop
 from jaxssl.config import fields, section
 from jaxssl.data import source as source_lib
@@ -18,10 +21,10 @@ from jaxssl.evals.filters import filters_eval
 from jaxssl.evals.knn import KnnConfig, knn_eval
 from jaxssl.evals.linear_probe import LinearProbeConfig, linear_probe_eval
 from jaxssl.evals.retrieval import RetrievalConfig, retrieval_eval
-from jaxssl.types import Eval, Task
+from jaxssl.types import Eval, Network, Task
 
-FILTERS = ("classifier", "conv1", "conv", "kernel")
-"""Path of the parameter that the evaluation ``filters`` shows."""
+FILTERS = ("conv1", "conv", "kernel")
+"""Path of the network's parameter that the evaluation ``filters`` shows."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +59,13 @@ def default_sections(*, crop_size: int) -> dict[str, Any]:
 
 
 def feature_evals(
-    task: Task, train: Source, test: Source, config: RootConfig
+    task: Task,
+    train: Source,
+    test: Source,
+    config: RootConfig,
+    network: Network,
+    *,
+    player: str = "classifier",
 ) -> dict[str, Eval]:
     """Return the evaluations on frozen features, and the first layer's filters.
 
@@ -65,13 +74,16 @@ def feature_evals(
       train: labelled images to learn from.
       test: labelled images to test on.
       config: ``eval.features`` and one section for each evaluation are read.
+      network: gives the features; its parameters are looked through for `FILTERS`.
+      player: what the task calls this network.
 
     Returns:
-      ``linear_probe``, ``few_shot``, ``knn``, ``retrieval`` and ``filters``; for images
-      with several labels ``attributes`` and ``filters``; without labels ``filters``.
+      ``linear_probe``, ``few_shot``, ``knn`` and ``retrieval``; for images with several
+      labels ``attributes``. And ``filters``, where the network has the parameter
+      `FILTERS`; it needs no labels.
 
     Raises:
-      UserError: label j means another class in ``test``.
+      UserError: label j means another class in ``test``, or there are no images.
     """
     check_classes(train, test)
     crops = section.read(FeatureConfig, config, "eval.features")
@@ -83,15 +95,12 @@ def feature_evals(
     if crops.train_images:
         train = Part(train, crops.train_images)
     bank = _make_bank(task, crops)
-    filters = filters_eval(FILTERS, name="conv1")
-    label = subset(test, 1).arrays["label"][0]
+    filters = _filters(network, player, crops.crop_size)
+    label = _first_label(train, test)
     if label.ndim:
-        return {
-            "attributes": attributes_eval(bank, train, test, fit),
-            "filters": filters,
-        }
+        return {"attributes": attributes_eval(bank, train, test, fit), **filters}
     if label == source_lib.NO_LABEL:
-        return {"filters": filters}
+        return filters
     return {
         "linear_probe": linear_probe_eval(bank, train, test, fit),
         "few_shot": few_shot_eval(bank, train, test, few),
@@ -103,7 +112,7 @@ def feature_evals(
             prepare=CenterCrops(crops.crop_size, vote.views),
         ),
         "retrieval": retrieval_eval(bank, train, test, search),
-        "filters": filters,
+        **filters,
     }
 
 
@@ -124,7 +133,7 @@ def online_probe(
     online = section.read(OnlineConfig, config, "eval.online")
     crops = section.read(FeatureConfig, config, "eval.features")
     few = section.read(FewShotConfig, config, "eval.few_shot")
-    label = subset(test, 1).arrays["label"][0]
+    label = _first_label(train, test)
     if label.ndim or label == source_lib.NO_LABEL:
         return {}
     train, test = (subset(source, online.num_images) for source in (train, test))
@@ -132,6 +141,23 @@ def online_probe(
     shots = min(online.shots, *counts.tolist())
     few = dataclasses.replace(few, shots=shots, num_draws=1)
     return {"probe": few_shot_eval(_make_bank(task, crops), train, test, few)}
+
+
+def _filters(network: Network, player: str, size: int) -> dict[str, Eval]:
+    """Return the evaluation ``filters``, if the network has the parameter `FILTERS`."""
+    x = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    params, _ = jax.eval_shape(network.init, jax.random.key(0), x)
+    if "/".join(FILTERS) not in trees.describe(params):
+        return {}
+    return {"filters": filters_eval((player, *FILTERS), name="conv1")}
+
+
+def _first_label(train: Source, test: Source) -> np.ndarray:
+    """Return the label of the first record of ``test``, `NO_LABEL` if it has none."""
+    if "label" not in test.spec:
+        return np.asarray(source_lib.NO_LABEL)
+    source_lib.require(train, "label")
+    return np.asarray(subset(test, 1).arrays["label"][0])
 
 
 def _make_bank(task: Task, config: FeatureConfig) -> FeatureBank:

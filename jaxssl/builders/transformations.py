@@ -62,7 +62,7 @@ def build_experiment(
     task = transformations.make_task(
         method, networks, txs, micro_batches=compute.micro_batches
     )
-    evals = feature_evals(task, labelled, test, config)
+    evals = feature_evals(task, labelled, test, config, plain.backbone)
     look = section.read(PretextConfig, config, "eval.pretext")
     evals["pretext"] = pretext_eval(task.predict_fns, test, method.classes, look)
     if shortcut and len(set(method.classes) & set(ROTATIONS)) > 1:

@@ -26,7 +26,8 @@ def restore_players(
     A layer of a player's head keeps the values of ``state`` where its shape is another:
     another task may count other classes or see other crops. A layer of the head that
     ``state`` lacks is left out, as where the player is a frozen trunk. All other layers
-    must have the shapes and dtypes that the other run stored.
+    must have the shapes and dtypes that the other run stored. What ``state.extra``
+    holds of a player, such as averaged weights, keeps its fresh values.
 
     Args:
       workdir: the other run's folder; its newest good checkpoint is read.
@@ -34,7 +35,8 @@ def restore_players(
       state: where to put them; also gives shapes and shardings.
       heads: player to the names of the layers in its network's head
         (`jaxssl.types.Network`); a player that is left out has no head.
-      say: hears what was taken, and which layers of a head were not.
+      say: hears what was taken, and which layers of a head and arrays of
+        ``state.extra`` were not.
 
     Returns:
       ``state`` with the players' ``params`` and ``stats`` replaced.
@@ -73,10 +75,24 @@ def restore_players(
     for path in fresh:
         theirs = trees.describe_leaf(stored.get(path))
         say(f"{path} keeps its fresh values: it was {theirs} there.")
+    _say_extra(players, state, say)
     return state._replace(
         params={**state.params, **merged["params"]},
         stats={**state.stats, **merged["stats"]},
     )
+
+
+def _say_extra(players: Sequence[str], state: TrainState, say: text.Say) -> None:
+    """Say of which players ``extra`` holds arrays: by player or by parameter name."""
+    extra = trees.describe({"extra": state.extra})
+    for player in players:
+        layers = tuple(f"/{path}" for path in trees.describe(state.params[player]))
+        kept = [p for p in extra if player in p.split("/") or p.endswith(layers)]
+        if kept:
+            say(
+                f"{player}: {kept[0]} and all {len(kept)} of its arrays in extra keep "
+                "their fresh values."
+            )
 
 
 def _read_leaves(folder: Path) -> dict[str, list]:

@@ -32,9 +32,9 @@ FLAGS = (
 
 def _evaluate(values: flags.FlagValues, rest: list[str]) -> int:
     workdir = Path(require(values, "workdir", "runs/NAME"))
-    chosen = _choose(workdir, get(values, "config"), rest)
     use_compilation_cache()
     keep_freed_memory()
+    chosen = _choose(workdir, get(values, "config"), rest)
     setup = set_up(chosen)
     available = setup.experiment.evals
     for name in get(values, "evals"):
@@ -69,7 +69,22 @@ def _choose(
                 f"{override!r} is not expected; evaluate takes "
                 "--config.eval.KEY=VALUE, all else is as the run was trained."
             )
-    values = config_file.to_plain(config_file.override(chosen.config, overrides))
+    if not overrides:
+        return chosen
+    config = config_file.override(_fill_in(chosen).config, overrides)
+    return chosen._replace(config=config_file.from_plain(config_file.to_plain(config)))
+
+
+def _fill_in(chosen: config_file.Recipe) -> config_file.Recipe:
+    """Give settings of evaluations that the stored config lacks their defaults."""
+    values = config_file.to_plain(chosen.config)
+    for path, default in set_up(chosen).defaults.items():
+        *sections, name = path.split(".")
+        if sections[0] == "eval":
+            settings = values
+            for section in sections:
+                settings = settings.setdefault(section, {})
+            settings.setdefault(name, config_file.to_plain(default))
     return chosen._replace(config=config_file.from_plain(values))
 
 

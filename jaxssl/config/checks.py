@@ -27,6 +27,19 @@ def choice(field: str, value: str, allowed: Iterable[str]) -> None:
         )
 
 
+def class_dtype(labels: Any) -> None:
+    """Raise unless the dtype of ``labels``, an array or a tracer, is an integer's.
+
+    Raises:
+      UserError: names the dtype and what is expected.
+    """
+    if labels.dtype.kind not in "iu":
+        raise UserError(
+            f"the labels are {labels.dtype}; classes are expected, whose dtype is an "
+            "integer's, as int32."
+        )
+
+
 def split_variant(variant: str, **parts: Iterable[str]) -> list[str]:
     """Split ``a,b`` into its parts and check each.
 

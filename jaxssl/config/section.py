@@ -151,7 +151,8 @@ def bind(
     """Return ``function`` with the settings of a section as its keyword options.
 
     Args:
-      function: takes them, as ``models.alexnet.alexnet``.
+      function: takes them, as ``models.alexnet.alexnet``. A parameter without a default
+        is no setting: the caller passes it.
       config: the root of the config.
       path: of the section, as ``model``; it may be missing.
 
@@ -159,11 +160,11 @@ def bind(
       The function, which takes what is left.
 
     Raises:
-      UserError: the function has no option of that name.
+      UserError: the function has no parameter of that name with a default.
     """
     options = default_options(function)
     given = find(config, path)
-    _check_names(given, inspect.signature(function).parameters, path)
+    _check_names(given, options, path)
     record(path, options)
     return functools.partial(function, **given)
 

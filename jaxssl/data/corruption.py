@@ -26,14 +26,6 @@ from jaxssl.transforms.labels import COUNTS, REPLACEMENTS
 from jaxssl.types import Array, Int, Key, Record, UInt8
 
 KINDS = ("none", "symmetric", "asymmetric", "predicted")
-CIFAR10_PAIRS = (
-    ("truck", "automobile"),
-    ("bird", "airplane"),
-    ("deer", "horse"),
-    ("cat", "dog"),
-    ("dog", "cat"),
-)
-"""Asymmetric noise on CIFAR-10, as Patrini et al. 2017 (thesis reference 223)."""
 
 PREDICTED = "predicted"
 """Name of the array in a file of predicted labels."""
@@ -57,8 +49,8 @@ class NoiseConfig:
         rate * (1 - 1 / classes) are wrong (as many later papers).
       count: ``exact`` replaces floor(rate * n_c) labels of each class, as the released
         code; ``bernoulli`` each label by itself, with probability ``rate``.
-      pairs: of asymmetric noise: names of classes (from, to), as `CIFAR10_PAIRS`; other
-        classes stay right. Empty: each class becomes the next, the last the first
+      pairs: of asymmetric noise: names of classes (from, to); other classes stay right.
+        Empty: each class becomes the next, the last the first
         ("pair flip", Han et al. 2018).
       seed: of the draw, 0 to 2**32 - 1; the released code has 123.
       file: of predicted noise: an ``.npz`` with the integers ``predicted`` (n,), the

@@ -127,8 +127,8 @@ def where(name: str, *, data_dir: str | None = None) -> str:
     """Return the place of a data set, or what is needed to get it.
 
     Args:
-      name: see ``sources.load``.
-      data_dir: see ``sources.load``.
+      name: see ``registry.load``.
+      data_dir: see ``registry.load``.
     """
     if name in ("fashion_on_photos", "fashion_mnist_10k"):
         return "embedded"
@@ -154,7 +154,7 @@ def prepare(name: str, *, data_dir: str | None = None) -> str:
     """Get a data set ready: TFDS ones are downloaded and stored as array_record.
 
     Args:
-      name: see ``sources.load``.
+      name: see ``registry.load``.
       data_dir: where TFDS is to put it; see ``tfds_source.load``.
 
     Returns:

@@ -34,7 +34,7 @@ def load(
       data_dir: a folder with the four IDX files (gzipped or raw), or with a folder
         ``fashion-mnist`` that has them. By default ``$JAXSSL_DATA``, then
         ``/usr/share/datasets/fashion-mnist``.
-      num_train: take a fixed random part of the train split, the first so many of
+      num_train: images to take of the train split: the first ``num_train`` of
         ``order.epoch_order(0, 0, 60_000)``; by default all, in the order of the file.
 
     Returns:

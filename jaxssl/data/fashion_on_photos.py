@@ -47,7 +47,7 @@ JITTER = 0.1  # Largest shift of the garment's centre, in image sides.
 TINT = (0.25, 1.0)
 ALPHA_GAIN = 3.0  # Without it dark garments are transparent.
 MIN_STD = 20.0  # Crops flatter than this are drawn again,
-DRAWS = 5  # at most so often.
+DRAWS = 5  # at most 5 times.
 GREY = 128
 
 

@@ -102,8 +102,8 @@ def load(
       split: ``DIR/<split>`` if that exists; otherwise ``train`` means ``DIR`` itself.
         ``all`` means it in any case.
       data_dir: the folder ``DIR``.
-      load_size: scale the shorter side to so many pixels and cut the central square. By
-        default the images must all have one size, which is kept.
+      load_size: pixels of the shorter side after scaling; the central square is kept.
+        By default the images must all have one size, which is kept.
 
     Returns:
       The images, sorted by path; labels are positions in ``class_names``, or -1.

@@ -77,8 +77,8 @@ def decode(data: bytes, *, load_size: int | None = None) -> UInt8[np.ndarray, "h
 
     Args:
       data: a JPEG or PNG file.
-      load_size: scale the shorter side to so many pixels (bilinear with antialiasing)
-        and cut the central square; None keeps the stored size.
+      load_size: pixels of the shorter side after scaling (bilinear with
+        antialiasing); the central square is kept; None keeps the stored size.
 
     Returns:
       The image, 0 to 255.

@@ -13,27 +13,25 @@ dtypes unchanged, and ``id``.
 
 import dataclasses
 import functools
-import logging
 import os
 import re
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar
 
 import grain
 import numpy as np
 from absl import flags
 
+from jaxssl.data.bad_records import BadRecords
 from jaxssl.data.order import Order, checked, epochs
 from jaxssl.data.source import ArraySource, Source, check_spec, read_record
 from jaxssl.errors import BadRecord, UserError, WorkerLostError
 from jaxssl.types import Bool, Int
 
 T = TypeVar("T")
-
-logger = logging.getLogger(__name__)
 
 MAX_THREADS = 8
 ENDLESS = 1 << 60
@@ -56,38 +54,6 @@ class Rows(NamedTuple):
 
 Pipeline = Callable[..., "Batches"]
 """`batches` or a function like it."""
-
-
-class BadRecords:
-    """Counts distinct unreadable records and stops at a limit.
-
-    Attributes:
-      reasons: index of the record to the reason.
-    """
-
-    def __init__(self, source: Source, limit: int):
-        """Count records of ``source``; more than ``limit`` are too many."""
-        self.reasons: dict[int, str] = {}
-        self._source = source
-        self._limit = limit
-
-    def add(self, bad: Mapping[int, str]) -> None:
-        """Log the records that are new.
-
-        Raises:
-          UserError: names the record that is one too many.
-        """
-        for index, reason in bad.items():
-            if index in self.reasons:
-                continue
-            self.reasons[index] = reason
-            name = self._source.record_name(index)
-            if len(self.reasons) > self._limit:
-                raise UserError(
-                    f"Too many unreadable records (max_bad_records={self._limit}); the "
-                    f"last is {name}: {reason}. Run: jaxssl data doctor"
-                )
-            logger.warning("Unreadable record %s replaced: %s", name, reason)
 
 
 class Batches(Iterator[dict[str, np.ndarray]]):

@@ -13,8 +13,11 @@ from jaxssl.types import Int, Record, Shaped, Spec, UInt8
 NO_LABEL = -1
 """The label of a record without a label, where other records of its kind have one."""
 
-WIDE = ("int64", "uint64", "float64", "complex128")
-"""What JAX stores in half the bits on the device, without a word."""
+DTYPES = (
+    *("bool", "int8", "int16", "int32", "uint8", "uint16", "uint32"),
+    *("float16", "bfloat16", "float32", "complex64"),
+)
+"""What devices hold as it is; JAX would store 64 bits in 32, without a word."""
 
 
 @runtime_checkable
@@ -244,13 +247,19 @@ def check_spec(source: Source) -> None:
     """Raise unless batches can hold the records of a source as they are.
 
     Raises:
-      UserError: an empty spec, a 64-bit dtype, or an array that is called ``id``.
+      UserError: an empty spec, a dtype that is not in `DTYPES` or not in this machine's
+        byte order, or an array that is called ``id``.
     """
-    wide = {name: x for name, x in source.spec.items() if x.dtype.name in WIDE}
-    if wide:
+    refused = {
+        name: x
+        for name, x in source.spec.items()
+        if x.dtype.name not in DTYPES or not x.dtype.isnative
+    }
+    if refused:
         raise UserError(
-            f"{source.name} declares {describe(wide)}; devices compute in 32 bits. "
-            "Store float32 or int32."
+            f"{source.name} declares {describe(refused)}; devices compute in 32 bits. "
+            f"Store float32 or int32; allowed, in native byte order: "
+            f"{', '.join(DTYPES)}."
         )
     if "id" in source.spec or not source.spec:
         raise UserError(

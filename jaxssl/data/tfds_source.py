@@ -133,7 +133,7 @@ def load(
       split: as TFDS has it, ``train`` or ``train[:10%]``.
       data_dir: the TFDS folder, which holds ``<name>/<version>``; by default
         ``$JAXSSL_DATA``, then what TFDS uses (``~/tensorflow_datasets``).
-      load_size: scale the shorter side to so many pixels and cut the central square;
+      load_size: pixels of the shorter side after scaling; the central square is kept;
         may be None where all images have one size.
       image_key: name of the image feature.
       label_key: name of the label feature: a class, a list of classes (becomes a vector

@@ -2,16 +2,22 @@
 
 import numpy as np
 
+from jaxssl.config import checks
 from jaxssl.data.source import Source
 from jaxssl.evals.extract import PredictFns, Prepare
 from jaxssl.evals.logits import Arrays, logits_eval, mean_softmax
-from jaxssl.types import SHARE, Eval, EvalResult, Float, Int, Metric
+from jaxssl.types import SHARE, Eval, EvalResult, Float, Metric, Shaped
 
 
 def accuracy(
-    logits: Float[np.ndarray, "n v k"], labels: Int[np.ndarray, " n"]
+    logits: Float[np.ndarray, "n v k"], labels: Shaped[np.ndarray, " n"]
 ) -> float:
-    """Return the accuracy in [0, 1]; the softmax outputs of the views are averaged."""
+    """Return the accuracy in [0, 1]; the softmax outputs of the views are averaged.
+
+    Raises:
+      UserError: the labels are no integers.
+    """
+    checks.class_dtype(labels)
     return float((mean_softmax(logits).argmax(axis=1) == labels).mean())
 
 

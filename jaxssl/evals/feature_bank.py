@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxssl.config import fields
+from jaxssl.config import checks, fields
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
 from jaxssl.evals.extract import Forward, Prepare, extract, over_views
@@ -130,7 +130,7 @@ class FeatureBank:
           The features, computed now or before; without an axis of views where
           ``prepare`` gives one view.
         """
-        leaves = jax.tree.leaves((state.params, state.stats))
+        leaves = jax.tree.leaves((state.params, state.stats, state.extra))
         if [*map(id, leaves)] != [*map(id, self._leaves)]:
             self._leaves, self._features = leaves, {}
         prepare = prepare or self._prepare
@@ -178,7 +178,8 @@ def class_labels(features: Features, evaluation: str) -> Int[np.ndarray, " n"]:
       evaluation: which evaluation needs them, for the message.
 
     Raises:
-      UserError: the records have no label, or several 0/1 labels each.
+      UserError: the records have no label, several 0/1 labels each, or a label that
+        is no integer.
     """
     labels = features.labels
     if labels is None or labels.ndim != 1:
@@ -187,6 +188,7 @@ def class_labels(features: Features, evaluation: str) -> Int[np.ndarray, " n"]:
             f"{evaluation} needs one class a record; this data set has {kind}. Leave "
             "the evaluation out, or use attributes for several 0/1 labels a record."
         )
+    checks.class_dtype(labels)
     return labels
 
 

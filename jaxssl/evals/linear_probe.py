@@ -132,7 +132,8 @@ def probe_logits(
       loss_fn: `softmax_loss` or `sigmoid_loss`.
 
     Yields:
-      An endpoint and the logits of its classifier; one view where ``test`` has none.
+      An endpoint and the logits of its classifier; ``test`` without views
+      counts as one view.
     """
     for endpoint, rows in train.endpoints.items():
         x, x_test = standardized(rows, test.endpoints[endpoint])

@@ -33,7 +33,7 @@ import optax
 
 from jaxssl import keys, losses
 from jaxssl import transforms as T  # noqa: N812
-from jaxssl.config import fields
+from jaxssl.config import checks, fields
 from jaxssl.errors import UserError
 from jaxssl.methods import task as task_lib
 from jaxssl.methods.bilevel import (
@@ -443,7 +443,7 @@ def differentiate(
     return Gradients({"classifier": gradient}, {"classifier": stats}, metrics)
 
 
-def _check_labels(labels: Int[Array, "b ..."], config: Config) -> None:
+def _check_labels(labels: Shaped[Array, "b ..."], config: Config) -> None:
     ndim = {"classes": 1, "attributes": 2}[config.labels]
     if labels.ndim != ndim:
         other = "attributes" if ndim == 1 else "classes"
@@ -451,6 +451,8 @@ def _check_labels(labels: Int[Array, "b ..."], config: Config) -> None:
             f"method.labels is {config.labels!r}, but this data set has labels of "
             f"shape {labels.shape[1:]} each; set method.labels to {other!r}."
         )
+    if config.labels == "classes":
+        checks.class_dtype(labels)
 
 
 def make_predict_fns(config: Config, networks: Networks) -> dict:

@@ -65,7 +65,7 @@ POOLS = {
 """Kernel (which is the stride) and padding by endpoint, for AlexNet (released code)."""
 
 FILL_STEPS = 400
-"""After so many steps 4e-5 is left of an average's first value (momentum 0.975)."""
+"""Steps that fill the averages; 4e-5 of the first value is left (momentum 0.975)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -222,6 +222,7 @@ def label_loss(
             "several."
         )
     if config.labels == "classes":
+        checks.class_dtype(labels)
         return losses.cross_entropy(logits, labels), losses.accuracy(logits, labels)
     loss = losses.attribute_cross_entropy(logits, labels)
     return loss, losses.attribute_accuracy(logits, labels)
@@ -294,7 +295,10 @@ def differentiate(
     backbone: Network,
     fill_steps: int,
 ) -> Gradients:
-    """Differentiate the sum of all classifiers' losses on views drawn by sample."""
+    """Differentiate the sum of all classifiers' losses on views drawn by sample.
+
+    The number of the micro-batch is not used; see `jaxssl.methods.task`.
+    """
     views = random_views(
         key, batch["image"], batch["id"], size=config.crop_size, flip=config.flip
     )

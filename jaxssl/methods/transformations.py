@@ -28,9 +28,14 @@ F. All three networks step together from one forward pass.
 | lambda_border, lambda_AE | ``lambda_border``, ``lambda_autoencode`` | Sec. 4.2 |
 
 Deviations. Every difference between the thesis and the author's released code is a
-field of ``Config`` or of ``jaxssl.optim.adam.AdamWConfig``. Two differences have no
-field: "half of the batch" means every other row here, which needs no traffic between
-devices; and a horizontal flip is drawn for each view, not once for an image.
+field of ``Config`` or of ``jaxssl.optim.adam.AdamWConfig``. These have no field:
+
+- "Half of the batch" is every other row, which needs no traffic between devices.
+- A horizontal flip is drawn for each view, not once for an image.
+- Squared norms of L_inp are means over pixels; the border term over border pixels.
+- D scores F in inference mode. F always normalises by the statistics of the batch.
+
+The optimizers of Sec. 4.4 are set in ``configs/transformations_stl10.py``.
 """
 
 import dataclasses
@@ -69,14 +74,19 @@ from jaxssl.types import (
 __all__ = ["TRANSFORMS", "Config", "Networks", "make_task"]
 
 TRANSFORMS = T.TRANSFORMATIONS
-"""T_0 ... T_5 in thesis order. The released code orders none, lci, rot90 ..., warp."""
+"""T_0 none, T_1 rot90, T_2 rot180, T_3 rot270, T_4 warp and T_5 lci, in thesis order.
+
+The released code orders none, lci, rot90 ..., warp.
+"""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     """What is recognised, and how the examples are made. Sizes are pixels.
 
-    Defaults are the STL-10 experiment's.
+    Defaults are a mixture of the thesis and the released code.
+    ``configs/transformations_stl10.py`` sets all that differs by its variant, ``paper``
+    or ``released``.
 
     Attributes:
       classes: the transformations to tell apart, any two or more of ``TRANSFORMS``.
@@ -92,9 +102,9 @@ class Config:
       warp_magnitude: largest shift of a control point, as a share of the side. Thesis:
         1/10; code: 1/16.
       tilt: largest rotation of a view, as a share of pi. Thesis: none; code: 0.07.
-      tilted: ``alternate``, the rows without an autoencoded patch (code), or
-        ``random``, each view with probability 1/2, so that tilt and patch do not go
-        together.
+      tilted: ``alternate`` tilts the rows without an autoencoded patch (code);
+        ``random`` tilts each view with probability 1/2. With ``random``, tilt and patch
+        do not go together.
       patch_autoencoding: mix autoencoded patches into the untransformed and rotated
         images, and train F to make them (Table 4.1 f).
       lambda_border: weight of F's error on the border.
@@ -297,9 +307,10 @@ def draw_warp(key: Key[Array, ""], config: Config) -> T.WarpParams | T.FreeWarpP
 def draw_view(
     key: Key[Array, ""], is_odd: Bool[Array, ""], config: Config
 ) -> tuple[T.ViewParams, T.WarpParams | T.FreeWarpParams]:
-    """Draw crop, flip and tilt of a view, and a warp for T_4.
+    """Draw crop, flip and tilt of a view, and a warp.
 
-    The tilt is 0 in half of the views: in odd rows, or in views drawn at random.
+    A warp is drawn for every view; T_4 alone uses it. The tilt is 0 in half of the
+    views. These are the odd rows, or views drawn at random.
     """
     half_key, view_key = jax.random.split(key)
     warp_key, tilt_key, crop_key, flip_key = jax.random.split(view_key, 4)
@@ -594,7 +605,11 @@ def differentiate(
     config: Config,
     networks: Networks,
 ) -> Gradients:
-    """Draw examples by the ids of the samples, and differentiate all losses."""
+    """Draw examples by the ids of the samples, and differentiate all losses.
+
+    `jaxssl.methods.task` says what `Gradients` are. The number of the micro-batch is
+    not used, because all randomness here belongs to a sample.
+    """
     keys = make_sample_keys(key, batch["id"])
     canvases = cut_canvases(keys, batch["image"], config)
     gradients = joint_gradients if config.inpaints else classifier_gradients

@@ -35,7 +35,7 @@ def mean(
         point arrays: gradients, statistics, metrics.
       batch: leaves [b, ...].
       num_micro: micro-batches, m.
-      together: so many neighbouring rows stay neighbours.
+      together: number of neighbouring rows that go to the same micro-batch.
 
     Returns:
       What the function returns, averaged.

@@ -113,9 +113,21 @@ def _render(run: Run, sections: Sequence[Section]) -> str:
     context: dict[str, Any] = {
         "title": run.path.resolve().name,
         "sections": list(zip(sections, bodies, strict=True)),
+        "changed": {s.name: _list_changes(run, s.evaluations) for s in sections},
         "summary": next(offered, None) or generic.summarize(run),
     }
     return environment.get_template("template.html").render(context)
+
+
+def _list_changes(run: Run, evaluations: Sequence[str]) -> dict[str, str]:
+    """Return, by evaluation, the settings that differ from the run's config."""
+    owners = {"": run.evals, " of random init": run.random_init}
+    return {
+        f"{name}{owner}": " ".join(evals[name].changed)
+        for name in evaluations
+        for owner, evals in owners.items()
+        if name in evals and evals[name].changed
+    }
 
 
 def _percent(value: float | None) -> str:

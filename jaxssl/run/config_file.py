@@ -245,7 +245,8 @@ def loads(data: bytes) -> Recipe:
 def _upgrade(config: dict[str, Any]) -> dict[str, Any]:
     """Give stored settings their names of today, and optimizers their kind.
 
-    In version 0.1 the name of a player chose its optimizer.
+    In version 0.1 the name of a player chose its optimizer: SGD for the classifier of a
+    task with a section ``learner``, AdamW for any other classifier, Adam for the rest.
     """
     for old, new in RENAMED.items():
         path, _, name = old.rpartition(".")
@@ -257,6 +258,10 @@ def _upgrade(config: dict[str, Any]) -> dict[str, Any]:
         for kind, name in KINDS.items():
             if name in settings:
                 settings.setdefault("kind", kind)
+        classifier_kind = "sgd" if "learner" in config else "adamw"
+        settings.setdefault(
+            "kind", classifier_kind if player == "classifier" else "adam"
+        )
     return config
 
 

@@ -43,7 +43,7 @@ class Writer(NamedTuple):
 
     Attributes:
       jsonl: one JSON object a line, appended; None where another process writes.
-      board: TensorBoard's event file, or None likewise.
+      board: TensorBoard's event file; None where another process writes.
       stream: lines for a person.
       bar: the progress bar; disabled where the stream is no terminal.
       total: number of steps of the run.
@@ -99,12 +99,15 @@ def open_writer(
       stream: where lines for a person go.
 
     Yields:
-      The writer; of many processes all but the first get one that only tells.
+      The writer. In all processes but the first, the writer opens no file and shows
+      lines for a person only.
     """
     if not coordination.is_first():
         yield Writer(None, None, stream, tqdm(disable=True), total)
         return
     path = workdir / JSONL
+    if not path.exists():
+        write_units(workdir, {})  # A log of version 0.1 has no such file beside it.
     if cut := repair(path, first_step):
         stream.write(
             f"{path}: cut off what came after step {max(first_step, 0)} (records: "
@@ -267,7 +270,7 @@ def write_units(workdir: Path, metrics: Mapping[str, Metric]) -> None:
     """Note the units of online evaluations in ``metric_units.json``.
 
     The file maps names of ``metrics.jsonl`` to units. The first of many processes
-    writes it, and only when a name or a unit is new.
+    writes it when a run begins, and then only when a name or a unit is new.
 
     Args:
       workdir: the run's folder.
@@ -278,5 +281,5 @@ def write_units(workdir: Path, metrics: Mapping[str, Metric]) -> None:
     path = workdir / UNITS
     old = json.loads(path.read_text()) if path.exists() else {}
     units = old | {name: metric.unit for name, metric in metrics.items()}
-    if units != old:
+    if units != old or not path.exists():
         atomic_write.write(path, (json.dumps(units, indent=2) + "\n").encode())

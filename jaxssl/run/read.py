@@ -60,6 +60,7 @@ class Evaluation(NamedTuple):
       metrics: numbers by name.
       arrays: images and matrices by name.
       problem: why a part could not be read; empty if all is well.
+      changed: settings that differ from the run's config, as ``eval.first=20``.
     """
 
     step: int | None
@@ -67,6 +68,7 @@ class Evaluation(NamedTuple):
     metrics: dict[str, Metric]
     arrays: dict[str, np.ndarray]
     problem: str
+    changed: tuple[str, ...] = ()
 
 
 class Run(NamedTuple):
@@ -75,7 +77,7 @@ class Run(NamedTuple):
     Attributes:
       path: the workdir as the user named it.
       config_file: the config file that was trained, "" if unknown.
-      variant: the config's variant ("paper", "released"), "" if it has none.
+      variant: the config's variant ("paper", "released"), "" without one.
       config: the resolved config, nested.
       info: ``run.json``; empty if it is missing.
       series: what was logged during training, by name, as ``loss/classifier``.
@@ -232,12 +234,17 @@ def _read_evaluation(folder: Path, name: str) -> Evaluation:
     body = _read_object(path, problems)
     arrays = _read_arrays(folder / f"{name}.npz", problems)
     step, seconds = body.get("step"), body.get("seconds")
+    changed = body.get("changed")
     return Evaluation(
         step=int(step) if is_number(step) else None,
         seconds=float(seconds) if is_number(seconds) else None,
         metrics=_read_metrics(name, body, problems),
         arrays=arrays,
         problem="; ".join(problems),
+        changed=tuple(
+            str(word).removeprefix("--config.")
+            for word in (changed if isinstance(changed, list) else ())
+        ),
     )
 
 

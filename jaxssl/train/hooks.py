@@ -31,7 +31,7 @@ class Run(NamedTuple):
       evals: online evaluations by name.
       writer: takes the metrics.
       store: takes the checkpoints.
-      dog: the watchdog, which is told what the run does.
+      dog: the watchdog, which learns from the hooks what the run does.
       replay: ``replay(step, count)`` returns the random key and the record ids of each
         of ``count`` steps from ``step`` on.
       damaged: number of damaged checkpoints that are set aside in the folder.

@@ -54,7 +54,7 @@ def train(
       config: the section ``train``.
       seed: decides the first state, the order of the data and all that a step draws.
       workdir: the run's folder; made if it is missing.
-      evals: cheap evaluations; their scalars are logged as ``name/scalar``.
+      evals: cheap evaluations; their metrics are logged as ``name/metric``.
       init_from: player to the workdir of a run that gives its first arrays.
       heads: player to the layers of its network that may differ in that run.
       layout: the section ``mesh``; by default every device holds the whole state.
@@ -123,9 +123,7 @@ def train(
 
         # --- The workdir: config and launch, checkpoints, metrics
         if recipe is not None:
-            known = known._replace(has_checkpoint=checkpoints.exists(workdir))
-            write = functools.partial(workdirs.write, workdir, recipe, known, command)
-            for change in coordination.decide("write", write):
+            for change in _write_launch(workdir, recipe, known, command):
                 say(f"changed since the last start: {change}")
         store = stack.enter_context(
             checkpoints.open_store(workdir, keep=config.keep_checkpoints)
@@ -195,6 +193,15 @@ def train(
                 checkpoints.finish(store)
                 raise errors.PreemptedError(step, stopped)
     return state
+
+
+def _write_launch(
+    workdir: Path, recipe: Recipe, known: workdirs.Known, command: Sequence[str]
+) -> list[str]:
+    """Write config and launch; return what changed since the last start."""
+    known = known._replace(has_checkpoint=checkpoints.exists(workdir))
+    write = functools.partial(workdirs.write, workdir, recipe, known, command)
+    return coordination.decide("write", write)
 
 
 def _introduce(

@@ -36,9 +36,9 @@ def gaussian_blur(
     """Blur by a Gaussian that is cut off at ``radius`` pixels.
 
     The image is continued by its mirror image about the centres of the outermost
-    pixels, so that the rim is as bright as the rest. The weights add up to 1. They are
-    computed in float32 (float64 if an input is); the dtype is kept. Differentiable in
-    the image and in sigma.
+    pixels, so that the border is as bright as the rest. The weights add up to 1. They
+    are computed in float32 (float64 if an input is); the dtype is kept. Differentiable
+    in the image and in sigma.
 
     The cut makes the blur narrower than asked for: its standard deviation is about 0.9
     sigma at a radius of 2 sigma, 0.99 at 3 sigma and 1.00 at 4 sigma.

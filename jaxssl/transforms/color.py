@@ -1,7 +1,7 @@
 """Brightness, contrast, saturation, grey of images ``(..., H, W, C)``.
 
-Floating-point images only. ``value_range`` is what black and white are, (0, 1) unless
-told otherwise; results are clipped to it. Everything is computed in float32 (float64 if
+Floating-point images only. ``value_range`` is what black and white are, by default
+(0, 1); results are clipped to it. Everything is computed in float32 (float64 if
 an input is) and returned in the dtype of the image. Factors are shared over leading
 axes, the mean that `contrast` uses belongs to each image.
 

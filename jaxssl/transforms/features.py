@@ -46,10 +46,10 @@ def local_average(
 ) -> Float[Array, "*lead m n l"]:
     """Average each channel over a square window around each cell.
 
-    At the rim the window shrinks to what lies on the map, so that the result is an
+    At the border the window shrinks to what lies on the map, so that the result is an
     average of features everywhere, as the thesis asks for; zeros around the map would
-    darken the rim and give the damage away. A window of 2 max(M, N) - 1 cells or more
-    averages the whole map.
+    darken the border and give the damage away. A window of 2 max(M, N) - 1 cells or
+    more averages the whole map.
 
     Written as sums of shifted maps, along one axis after the other: on a CPU a
     depthwise convolution is tens of times slower.

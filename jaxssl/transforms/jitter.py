@@ -107,8 +107,8 @@ def color_jitter_params(
     Args:
       key: a typed key.
       brightness: strength; the factor is uniform in [max(0, 1 - s), 1 + s).
-      contrast: strength, likewise.
-      saturation: strength, likewise.
+      contrast: strength; the factor is drawn from the same range.
+      saturation: strength; the factor is drawn from the same range.
       hue: largest shift, in turns. All four may be traced, and 0 switches one off.
 
     Returns:

@@ -51,7 +51,7 @@ def resized_crop(
 
     Any value range; the weights are accumulated in float32 (float64 if an input is)
     and the dtype is kept, integers rounded. Pixels next to the box have a share in its
-    rim, as in an image that is resized first and cropped then. Differentiable in the
+    border, as in an image that is resized first and cropped then. Differentiable in the
     image and in the parameters.
 
     Args:

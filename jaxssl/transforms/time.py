@@ -196,7 +196,7 @@ def warp_indices(
     At most 7 frames are skipped, or as many as fit for every draw in a shorter video.
     Where that is none (below 2 length - 1 frames) the result is ``length`` different
     frames of the whole video, in order, all sets of them equally likely, as in the
-    released code: else a warped clip could not be told from a slow one.
+    released code: else a warped clip would look like a slow one.
 
     Args:
       key: a typed key.

@@ -21,7 +21,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxssl.distributed import mesh as meshes
-from jaxssl.train import state_init
+from jaxssl.train import loop, state_init
 from jaxssl.train.setup import Setup
 from jaxssl.train.step import make_program
 from jaxssl.types import Array, Batch, Key, Metrics, Shaped, Task, TrainState
@@ -172,23 +172,22 @@ def compare(ours: dict[str, float], theirs: dict[str, float]) -> dict[str, float
       the metric or to 1, whichever is more. Digests differ relative to the length of
       the digest, for each player. NaN differs by infinity.
     """
+    pairs: dict[str, list[tuple[float, float]]] = {}
+    for name, value in ours.items():
+        group, *rest = name.split("/")
+        # The numbers of one digest are compared together, as a vector.
+        vector = f"{group}/{rest[0]}" if group in DIGESTS else name
+        pairs.setdefault(vector, []).append((value, theirs[name]))
     differences: dict[str, float] = {}
-    digests: dict[str, list[tuple[float, float]]] = {}
-    for name, a in ours.items():
-        group, _, rest = name.partition("/")
-        b = theirs[name]
-        if group in DIGESTS:
-            digests.setdefault(f"{group}/{rest.split('/')[0]}", []).append((a, b))
-            continue
-        group = "loss" if group == "loss" else "metrics"
-        scale = max(abs(a), 1e-6 if group == "loss" else 1.0)
-        difference = _nan_to_inf(abs(a - b) / scale)
-        differences[group] = max(differences.get(group, 0.0), difference)
-    for name, pairs in digests.items():
-        group = name.split("/")[0]
-        a, b = np.array(pairs).T
+    for name, values in pairs.items():
+        a, b = np.array(values).T
         distance, length = np.linalg.norm(a - b), np.linalg.norm(a)
-        difference = _nan_to_inf(float(distance / length if length else distance))
+        group = name.split("/")[0]
+        if group not in DIGESTS:
+            group = "loss" if group == "loss" else "metrics"
+            length = max(length, 1e-6 if group == "loss" else 1.0)
+        difference = float(distance / length if length else distance)
+        difference = float("inf") if np.isnan(difference) else difference
         differences[group] = max(differences.get(group, 0.0), difference)
     return differences
 
@@ -217,10 +216,6 @@ def allow(nudged: Mapping[str, float]) -> dict[str, float]:
         measured = min(NUDGED_TIMES * nudged.get(group, 0.0), LARGEST)
         tolerances[group] = max(tolerances[group], measured)
     return tolerances
-
-
-def _nan_to_inf(value: float) -> float:
-    return float("inf") if np.isnan(value) else float(value)
 
 
 # --- Steps
@@ -279,16 +274,9 @@ def fetch(state: TrainState) -> list[np.ndarray]:
 
 def open_rows(setup: Setup, mesh: Mesh) -> contextlib.closing:
     """Open this process's rows of each batch, from the first step on."""
-    index, count = meshes.share(mesh)
+    source = setup.experiment.train_set
     return contextlib.closing(
-        setup.batches(
-            setup.experiment.train_set,
-            batch_size=setup.train.batch_size,
-            seed=setup.seed,
-            start_step=0,
-            process_index=index,
-            process_count=count,
-        )
+        loop.open_rows(setup.batches, source, setup.train, mesh, seed=setup.seed)
     )
 
 

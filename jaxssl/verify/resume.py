@@ -178,28 +178,24 @@ def _start(
     command = [sys.executable, "-m", "jaxssl.cli.recorded", json.dumps(job), "train"]
     workdir = pair.folder / name
     with (pair.folder / f"{name}.log").open("ab") as log:
-        child = subprocess.Popen(
-            [*command, *pair.arguments, f"--workdir={workdir}"],
-            stdout=log,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
         try:
-            _, stderr = child.communicate(timeout=timeout)
+            done = subprocess.run(
+                [*command, *pair.arguments, f"--workdir={workdir}"],
+                stdout=log,
+                stderr=subprocess.PIPE,
+                text=True,
+                timeout=timeout,
+            )
         except subprocess.TimeoutExpired:
-            child.kill()
-            child.communicate()
             raise ChildFailedError(
                 ExitCode.BUG, f"a start of {workdir} took more than {timeout:.0f} s."
             ) from None
-        finally:
-            child.kill()
     expected = 0 if kill is None else -signal.SIGKILL
-    if child.returncode != expected:
-        line = (stderr.strip().splitlines() or ["it said nothing"])[-1]
+    if done.returncode != expected:
+        line = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
         raise ChildFailedError(
-            child.returncode if child.returncode > 0 else ExitCode.BUG,
-            f"jaxssl train ended with {child.returncode} instead of {expected}: "
+            max(done.returncode, ExitCode.BUG),
+            f"jaxssl train ended with {done.returncode} instead of {expected}: "
             + line.removeprefix("jaxssl: "),
         )
 

@@ -92,6 +92,22 @@ def test_fine_tuning_on_larger_crops_keeps_a_fresh_first_dense_layer(pretrained)
     equal(new["logits"], old["logits"])
 
 
+@pytest.mark.parametrize("by_player", [True, False])
+def test_averaged_weights_that_stay_fresh_are_named(pretrained, by_player):
+    workdir, source = pretrained
+    average = {"classifier": {"kernel": jnp.zeros(2)}}
+    if not by_player:
+        average = {"conv5": source.params["classifier"]["conv5"]}
+    fresh = source._replace(extra={"average": average, "count": jnp.zeros(())})
+    loaded, lines = restore(workdir, fresh)
+    equal(loaded.extra, fresh.extra)
+    count = len(jax.tree.leaves(average))
+    (line,) = lines[1:]
+    assert line.startswith("classifier: extra/average/")
+    assert line.endswith(f"all {count} of its arrays in extra keep their fresh values.")
+    assert len(restore(workdir, source)[1]) == 1
+
+
 def test_another_trunk_is_refused(pretrained):
     workdir, source = pretrained
     params = dict(source.params["classifier"])

@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 
 from jaxssl.checkpoint import store as checkpoints
-from jaxssl.cli import VERBS, main
-from jaxssl.errors import ExitCode
+from jaxssl.cli import VERBS, evaluate, main
+from jaxssl.errors import ExitCode, UserError
 from jaxssl.train import process_settings
 
 TINY = Path(__file__).parent.parent / "train" / "tiny.py"
@@ -339,6 +339,20 @@ def test_evaluate_takes_other_settings_of_evaluations_and_says_so(copy):
     assert body["metrics"]["accuracy"]["value"] == pytest.approx(hits[20:].mean())
     config = json.loads((copy / "config.json").read_text())["config"]
     assert config["eval"]["first"] == 0
+
+
+def test_evaluate_takes_settings_that_are_newer_than_the_run(tmp_path):
+    """Version 0.1 knew no ``eval.retrieval.database``."""
+    root = Path(__file__).parents[2]
+    stored = root / "tests" / "golden" / "config_0_1_demo.json"
+    shutil.copy(stored, tmp_path / "config.json")
+    moved = str(root / json.loads(stored.read_text())["config_file"])
+    asked = ["--config.eval.retrieval.database=train"]
+    config = evaluate._choose(tmp_path, moved, asked).config
+    assert config.eval.retrieval.database == "train"
+    assert config.eval.retrieval.num_queries == 8
+    with pytest.raises(UserError, match=r"eval\.retrieval\.data is not a setting"):
+        evaluate._choose(tmp_path, moved, ["--config.eval.retrieval.data=train"])
 
 
 def test_evaluate_can_leave_the_untrained_state_out(copy, capsys):

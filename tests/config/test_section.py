@@ -98,6 +98,8 @@ def test_options_of_a_function_are_bound_by_name():
     assert section.bind(function, {}, "model")(num=5) == (5, 8)
     with pytest.raises(UserError, match=r"model\.widht is not .*'width'"):
         section.bind(function, {"model": {"widht": 2}}, "model")
+    with pytest.raises(UserError, match=r"model\.num is not a setting; allowed: width"):
+        section.bind(function, {"model": {"num": 2}}, "model")
 
 
 def test_defaults_are_recorded_where_it_is_asked_for():

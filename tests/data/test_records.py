@@ -223,6 +223,13 @@ def test_a_record_that_differs_from_the_spec_is_refused(record, message):
         ({"label": np.zeros(4, int)}, r"declares label int64 \(\); devices"),
         ({"x": np.zeros(4, np.uint64)}, "x uint64"),
         ({"x": np.zeros(4, np.complex128)}, "x complex128"),
+        (
+            {"word": np.array(["a", "b", "c", "d"])},
+            r"word <U1 \(\); .*allowed, in native",
+        ),
+        ({"part": np.full(4, None)}, r"part object \(\); "),
+        ({"day": np.zeros(4, "datetime64[D]")}, r"day datetime64\[D\] \(\); "),
+        ({"pose": np.zeros(4, ">f4")}, r"pose >f4 \(\); .* native byte order: bool"),
         ({"id": np.zeros(4, np.int32)}, "none that is called id"),
     ],
 )

@@ -7,8 +7,9 @@ import pytest
 
 from jaxssl.data.source import ArraySource
 from jaxssl.errors import UserError
-from jaxssl.evals.accuracy import accuracy_eval
+from jaxssl.evals.accuracy import accuracy, accuracy_eval
 from jaxssl.evals.crops import CenterCrops
+from jaxssl.evals.feature_bank import Features, class_labels
 from jaxssl.evals.label_fit import label_fit_eval
 from jaxssl.evals.logits import LogitsConfig
 from jaxssl.types import SHARE, Metric
@@ -50,6 +51,18 @@ def test_evaluations_of_one_classifier_share_one_compilation(tiny, train_set, te
             run = evaluate({"logits": logits}, source, CenterCrops(7), batch_size=10)
             run(tiny.state)
     assert traces == [(10, 7, 7, 3)]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.bool_])
+def test_classes_are_integers(dtype):
+    labels = np.zeros(4, dtype)
+    features = Features({}, labels, np.arange(4))
+    refused = f"the labels are {labels.dtype}; classes are expected"
+    with pytest.raises(UserError, match=refused):
+        accuracy(np.zeros((4, 1, 3)), labels)
+    with pytest.raises(UserError, match=refused):
+        class_labels(features, "knn")
+    assert accuracy(np.zeros((4, 1, 3)), labels.astype(np.uint8)) == 1
 
 
 def test_records_without_labels_are_refused_before_the_network_runs(tiny):

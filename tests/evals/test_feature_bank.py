@@ -161,6 +161,19 @@ def test_the_bank_computes_once_a_state_and_source(tiny, train_set, test_set, pa
     assert bank(tiny.state, train_set) is not first  # It holds one state only.
 
 
+def test_other_averaged_weights_are_other_features(tiny, test_set):
+    def features(state, images):
+        state = state._replace(params=state.extra["average"])
+        return tiny.predict_fns["features"](state, images)
+
+    bank = FeatureBank(features, CenterCrops(8))
+    zeros = jax.tree.map(jnp.zeros_like, tiny.state.params)
+    for params in (tiny.state.params, zeros):
+        state = tiny.state._replace(extra={"average": params})
+        x = bank(state, test_set).endpoints["conv1"]
+        assert x.any() == (params is not zeros)
+
+
 def test_one_compilation_for_all_states_and_sources(tiny, train_set, test_set):
     traces = []
 

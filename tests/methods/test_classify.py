@@ -118,7 +118,7 @@ def test_one_step_is_gradient_descent_on_the_cross_entropy(network, batch):
         )
 
 
-def test_readouts_are_in_inference_mode_at_any_size(task, batch):
+def test_predict_fns_are_in_inference_mode_at_any_size(task, batch):
     state = task.init(jax.random.key(0), batch)
     logits = task.predict_fns["logits"](state, batch["image"][:, :16, :16])
     one = task.predict_fns["logits"](state, batch["image"][:1, :16, :16])
@@ -136,5 +136,8 @@ def test_bad_input_is_told_in_one_line(task, batch):
     several = batch | {"label": jnp.zeros((12, 4), jnp.int32)}
     with pytest.raises(UserError, match="labels of shape"):
         task.step(state, several, jax.random.key(0))
+    depths = batch | {"label": jnp.zeros(12)}
+    with pytest.raises(UserError, match="the labels are float32; classes are exp"):
+        task.step(state, depths, jax.random.key(0))
     with pytest.raises(UserError, match="crop_size is 0"):
         classify.Config(crop_size=0)

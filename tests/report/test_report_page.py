@@ -176,6 +176,26 @@ def test_neighbours_with_the_same_label_are_counted_in_words(full):
     assert told.format("31.2") in seen.text
 
 
+def test_the_searched_set_is_named(workdir):
+    assert (
+        "searched: the training set (version 0.1)." in read(page.write(workdir))[1].text
+    )
+    path = workdir / "evals" / "retrieval.npz"
+    with np.load(path) as arrays:
+        np.savez(path, **(dict(arrays) | {"database": np.array("stl10 test")}))
+    assert "searched: stl10 test." in read(page.write(workdir))[1].text
+
+
+def test_settings_that_differ_from_the_run_are_named(workdir):
+    path = workdir / "evals" / "retrieval.json"
+    body = json.loads(path.read_text())
+    body["changed"] = ["--config.eval.retrieval.database=train"]
+    path.write_text(json.dumps(body))
+    text = read(page.write(workdir))[1].text
+    told = "retrieval was measured with eval.retrieval.database=train, unlike the"
+    assert text.count(told) == text.count("was measured with") == 1
+
+
 def test_figures_and_tables_are_numbered_through(full):
     _, seen = full
     for kind, least in (("Figure", 7), ("Table", 4)):
@@ -273,6 +293,16 @@ def test_a_gan_is_not_told_to_run_what_it_does_not_have(tmp_path):
     assert "Last: discriminator 75.0 %." in seen.text
     assert "Last: gradient 0.25." in seen.text
     assert [attrs["alt"] for attrs in seen.all("img")] == ["samples: images, this run"]
+
+
+def test_another_pretext_task_is_not_told_as_chapter_4(workdir):
+    arrays = dict(np.load(workdir / "evals" / "pretext.npz"))
+    arrays["names"] = np.array([f"quadrant {i}" for i in range(len(CLASSES))])
+    put(workdir / "evals", "pretext", {"accuracy": 0.7256}, arrays)
+    _, seen = read(page.write(workdir))
+    for words in ("image transformations apart", "Beside the thesis", "flip"):
+        assert words not in seen.text
+    assert "72.6" in seen.text
 
 
 def test_units_are_those_of_the_files(tmp_path):

@@ -1,5 +1,6 @@
 """The reader of a workdir: files of this version and of 0.1, whole and damaged."""
 
+import io
 import json
 
 import numpy as np
@@ -68,6 +69,17 @@ def test_units_of_the_log_are_stored_or_those_of_the_contract(folder, stored):
         "speed/images_per_second": "images/s",
         "speed/input_wait_share": "share",
     }
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_a_new_run_needs_no_evaluation_to_be_told_from_one_of_0_1(folder, old):
+    if old:
+        log(folder, {"step": 1, "test/error": 2.0})
+    options = {"first_step": 1, "total": 9, "stream": io.StringIO()}
+    with metrics.open_writer(folder, **options) as writer:
+        metrics.write(writer, 2, {"test/error": 3.0})
+    unit = read.read(folder).series["test/error"].unit
+    assert unit == ("share" if old else "")
 
 
 def test_a_step_logged_twice_counts_once(folder):

@@ -251,6 +251,14 @@ def test_configs_of_version_0_1_are_those_of_today(tmp_path, stored, words):
     assert compatibility.compare(old, other).refused == ["seed was 0, now 7"]
 
 
+@pytest.mark.parametrize(("more", "kind"), [({}, "adamw"), ({"learner": {}}, "sgd")])
+def test_a_short_section_of_version_0_1_has_its_optimizer(more, kind):
+    optim = {player: {"learning_rate": 0.1} for player in ("classifier", "critic")}
+    body = {"config_file": "a.py", "variant": None, "config": {"optim": optim, **more}}
+    config = config_file.loads(json.dumps(body).encode()).config
+    assert (config.optim.classifier.kind, config.optim.critic.kind) == (kind, "adam")
+
+
 def test_settings_have_kept_their_old_names_in_stored_configs_alone():
     old = config_file.loads((GOLDEN / "config_0_1_demo.json").read_bytes())
     assert old.config.eval.knn.endpoint == "conv5"

@@ -103,14 +103,7 @@ def scale_by_agreement(
             f"val_index must lie between 0 and {k - 1}, one of the k={k} mini-batches; "
             f"got {val_index}."
         )
-    rule = weights.make_rule(
-        lam=lam,
-        mu=mu,
-        solver=solver,
-        normalize=normalize,
-        on_zero=on_zero,
-        finite_only=finite_only,
-    )
+    rule = weights.make_rule(lam, mu, solver, normalize, on_zero, finite_only)
 
     def init(params: Params) -> Any:
         groups = grouping.make_groups(params, per_layer, mask)

@@ -15,6 +15,7 @@ from jaxssl.optim.bilevel.groups import Labels, Mask
 from jaxssl.optim.bilevel.problem import REDUCE_STATES, RNG_MODES, Problem, Side
 from jaxssl.optim.bilevel.stacked import shown
 from jaxssl.optim.bilevel.weights import Info, Rule, Scalar
+from jaxssl.transforms import checks
 from jaxssl.types import Array, Key, Params
 
 STRATEGIES = ("auto", "scan", "loop", "vmap", "jvp", "shard")
@@ -115,22 +116,12 @@ def value_and_grad(
       ((2,), (2,))
     """
     check_count(k)
-    rule = weights.make_rule(
-        lam=lam,
-        mu=mu,
-        solver=solver,
-        normalize=normalize,
-        on_zero=on_zero,
-        finite_only=finite_only,
-    )
+    rule = weights.make_rule(lam, mu, solver, normalize, on_zero, finite_only)
     _check_choices(strategy, STRATEGIES, rng_mode, reduce_state)
     _check_strategy(strategy, rule, per_layer, reduce_state, axis_name)
 
     def step(
-        params: Params,
-        batch: Any,
-        state: Any = None,
-        key: Key[Array, ""] | None = None,
+        params: Params, batch: Any, state: Any = None, key: Key[Array, ""] | None = None
     ) -> tuple[Any, Params, Info]:
         _check_given("state", state, reduce_state, "reduce_state")
         _check_given("key", key, rng_mode, "rng_mode")
@@ -188,10 +179,7 @@ def mean_value_and_grad(
     _check_choices(strategy, LOOPS, rng_mode, reduce_state)
 
     def step(
-        params: Params,
-        batch: Any,
-        state: Any = None,
-        key: Key[Array, ""] | None = None,
+        params: Params, batch: Any, state: Any = None, key: Key[Array, ""] | None = None
     ) -> tuple[Any, Params]:
         _check_given("state", state, reduce_state, "reduce_state")
         _check_given("key", key, rng_mode, "rng_mode")
@@ -251,14 +239,9 @@ def _value(problem: Problem, side: Side) -> Any:
 
 
 def _check_choices(strategy, strategies, rng_mode, reduce_state) -> None:
-    for value, allowed, name in (
-        (strategy, strategies, "strategy"),
-        (rng_mode, RNG_MODES, "rng_mode"),
-        (reduce_state, REDUCE_STATES, "reduce_state"),
-    ):
-        if value not in allowed:
-            listed = ", ".join(repr(item) for item in allowed)
-            raise ValueError(f"{name} must be one of {listed}; got {value!r}.")
+    checks.choice(strategy, strategies, "strategy")
+    checks.choice(rng_mode, RNG_MODES, "rng_mode")
+    checks.choice(reduce_state, REDUCE_STATES, "reduce_state")
 
 
 def _check_strategy(strategy, rule: Rule, per_layer, reduce_state, axis_name) -> None:

@@ -126,13 +126,8 @@ def put(groups: Groups, leaves: Leaves, params: Params) -> Params:
 
 def put_gradient(groups: Groups, leaves: Leaves, params: Params) -> Params:
     """Return a gradient of the parameters: ``leaves``, and zeros where frozen."""
-    zeros = [
-        jnp.zeros(jnp.shape(leaf), jnp.result_type(leaf)) if member is None else None
-        for member, leaf in zip(groups.members, jax.tree.leaves(params), strict=True)
-    ]
-    new = iter(leaves)
-    filled = [next(new) if zero is None else zero for zero in zeros]
-    return jax.tree.unflatten(jax.tree.structure(params), filled)
+    zeros = jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.result_type(p)), params)
+    return put(groups, leaves, zeros)
 
 
 def accumulator(*leaves: Num[Array, "..."]) -> Any:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxssl.transforms import checks
 from jaxssl.types import Int
 
 SMALL_CLASSES = ("error", "repeat")
@@ -161,11 +162,7 @@ class LabelMatchedSampler:
         return int(order[offset])
 
     def _check_classes(self, small_classes: str) -> None:
-        if small_classes not in SMALL_CLASSES:
-            raise ValueError(
-                f"small_classes must be one of 'error', 'repeat'; got "
-                f"{small_classes!r}."
-            )
+        checks.choice(small_classes, SMALL_CLASSES, "small_classes")
         without = sorted(set(self._train) - set(self._val))
         if without and self._takers < self.k:
             raise ValueError(

@@ -94,11 +94,11 @@ def _passed_on(problem: Problem, carried, new, index):
 
 def _joined(first: Side, losses, auxs, state):
     """Put the validation mini-batch in front of the others."""
+    return _join(first.loss, losses), state, jax.tree.map(_join, first.aux, auxs)
 
-    def join(one, rest):
-        return jnp.concatenate([jnp.asarray(one)[None], rest])
 
-    return join(first.loss, losses), state, jax.tree.map(join, first.aux, auxs)
+def _join(one, rest):
+    return jnp.concatenate([jnp.asarray(one)[None], rest])
 
 
 def _add(total: Leaves, new: Iterable[Array]) -> Leaves:
@@ -150,8 +150,7 @@ def _stack_then_weigh(
         return after, (side.loss, side.aux, g_i)
 
     after, (losses, auxs, rest) = loop(body, first.state, jnp.arange(1, k))
-    pairs = zip(g_v, rest, strict=True)
-    stack = [jnp.concatenate([g[None], others]) for g, others in pairs]
+    stack = [_join(g, others) for g, others in zip(g_v, rest, strict=True)]
     leaves, info = stacked.combine(problem.groups, rule, stack, 0)
     return leaves, Side(*_joined(first, losses, auxs, after)), info
 
@@ -203,11 +202,7 @@ def forward(problem: Problem, rule: Rule, batch: Any, state: Any) -> Found:
     if rule.on_zero == "validation":
         stands_in = stacked.steps_along_validation(rule, info)
         sums = [jnp.where(stands_in, v, x) for v, x in zip(g_v, sums, strict=True)]
-    after = jax.tree.map(
-        lambda one, others: jnp.concatenate([one[None], others]),
-        first.state,
-        sides.state,
-    )
-    after = reduce_states(after, problem.reduce_state)
+    states = jax.tree.map(_join, first.state, sides.state)
+    after = reduce_states(states, problem.reduce_state)
     info = jax.tree.map(lambda x: x[None], info)  # The axis of groups, one here.
     return sums, Side(*_joined(first, sides.loss, sides.aux, after)), info

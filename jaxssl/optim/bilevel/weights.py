@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from jaxssl.transforms import checks
 from jaxssl.types import Array, Bool, Float, Int
 
 Scalar = Float[Array, ""] | float | int
@@ -57,27 +58,21 @@ class Rule(NamedTuple):
 
 
 def make_rule(
-    *,
-    lam: Scalar = 1.0,
-    mu: Scalar = 0.01,
-    solver: str = "diagonal",
-    normalize: str | None = "l1",
-    on_zero: str = "skip",
-    finite_only: bool = False,
+    lam: Scalar,
+    mu: Scalar,
+    solver: str,
+    normalize: str | None,
+    on_zero: str,
+    finite_only: bool,
 ) -> Rule:
     """Check the settings of `solve_weights` and keep them together.
 
     Raises:
       ValueError: a setting is impossible; see `solve_weights`.
     """
-    for value, allowed, name in (
-        (solver, SOLVERS, "solver"),
-        (normalize, NORMALIZATIONS, "normalize"),
-        (on_zero, ON_ZERO, "on_zero"),
-    ):
-        if value not in allowed:
-            listed = ", ".join(repr(item) for item in allowed)
-            raise ValueError(f"{name} must be one of {listed}; got {value!r}.")
+    checks.choice(solver, SOLVERS, "solver")
+    checks.choice(normalize, NORMALIZATIONS, "normalize")
+    checks.choice(on_zero, ON_ZERO, "on_zero")
     if _is_number(lam) and not lam > 0:
         raise ValueError(
             f"lam must be above 0; got {lam}. Use float('inf') to leave out |g_i|^2."
@@ -163,14 +158,7 @@ def solve_weights(
       >>> int(info.num_negative)
       1
     """
-    rule = make_rule(
-        lam=lam,
-        mu=mu,
-        solver=solver,
-        normalize=normalize,
-        on_zero=on_zero,
-        finite_only=finite_only,
-    )
+    rule = make_rule(lam, mu, solver, normalize, on_zero, finite_only)
     info = solve(rule, dots, sq_norms, gram, val_sq_norm)
     return info.weights, info
 

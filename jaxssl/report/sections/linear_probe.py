@@ -61,9 +61,8 @@ def _summarize(
         for layer, gain in zip(deepest, gains, strict=True)
     ]
     accuracy, classes = shares(run, "pretext").get("accuracy"), pretext.classes(run)
-    if accuracy is not None:
-        chance = f", chance {100.0 / len(classes):.0f}{NBSP}%" if classes else ""
-        text = f"transformations recognised{chance}"
+    if accuracy is not None and classes:
+        text = f"transformations recognised, chance {100.0 / len(classes):.0f}{NBSP}%"
         tiles.append((f"{100.0 * accuracy:.1f}", "%", text))
     right = " and ".join(
         f"{share(probe[layer])} ({layer})" for layer in deepest or layers[-2:]

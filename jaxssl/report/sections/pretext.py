@@ -11,6 +11,9 @@ from jaxssl.run.read import Run
 TITLE = "The task"
 EVALUATIONS = ("pretext",)
 
+TRANSFORMATIONS = frozenset({"none", "rot90", "rot180", "rot270", "warp", "lci"})
+"""Classes of chapter 4; what this section says holds for no other pretext task."""
+
 _EXAMPLES = 4
 _ARRAYS = ("gallery", "gallery_original", "confusion", "names")
 
@@ -20,6 +23,8 @@ def make(inputs: Inputs) -> Section | None:
     run = inputs.run
     evaluation = run.evals.get("pretext")
     if evaluation is None or any(name not in evaluation.arrays for name in _ARRAYS):
+        return None
+    if not classes(run):
         return None
     views, originals, counts, names = (evaluation.arrays[name] for name in _ARRAYS)
     context = {
@@ -32,14 +37,13 @@ def make(inputs: Inputs) -> Section | None:
 
 
 def classes(run: Run) -> list[str]:
-    """Return the transformations that a run recognises; none if it does not."""
+    """Return the transformations of chapter 4 that a run recognises, if it does."""
     evaluation = run.evals.get("pretext")
-    if evaluation is not None and "names" in evaluation.arrays:
-        return [str(name) for name in evaluation.arrays["names"]]
-    for value in (run.setting("method") or {}).values():
-        if isinstance(value, list) and {"rot90", "warp", "lci"} & set(map(str, value)):
-            return [str(name) for name in value]
-    return []
+    names = evaluation.arrays.get("names") if evaluation is not None else None
+    if names is None:
+        names = run.setting("method.classes") or ()
+    names = [str(name) for name in names]
+    return names if TRANSFORMATIONS.issuperset(names) else []
 
 
 def _gallery(

@@ -28,7 +28,9 @@ def make(inputs: Inputs) -> Section | None:
     if "This run" not in sides:
         return None
     small = figures.is_small(run.evals["retrieval"].arrays["query_images"])
-    context = {"sides": sides, "small": small}
+    name = run.evals["retrieval"].arrays.get("database")
+    database = "the training set (version 0.1)" if name is None else str(name)
+    context = {"sides": sides, "small": small, "database": database}
     return Section("retrieval", TITLE, context, EVALUATIONS)
 
 
