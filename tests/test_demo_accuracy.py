@@ -59,6 +59,7 @@ def test_rotations_are_read_off_the_garments(tmp_path):
 def test_the_loss_falls(tmp_path):
     """The quick one: sixty steps of the demo."""
     words = [f"--config={CONFIG}", f"--workdir={tmp_path}", ALONE]
+    words += ["--config.train.batch_size=24"]
     cut = ["num_steps=60", "log_every=20", "eval_every=1000", "save_every=60"]
     assert cli.main(["train", *words, *(f"--config.train.{c}" for c in cut)]) == 0
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
