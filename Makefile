@@ -44,8 +44,8 @@ test: $(VENV)/.test check  ## Lint, types, layers and the default test suite.
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(PYTEST_ARGS)
 
 test-slow: $(COMPILERS)/.done  ## The long suites: accuracy gates, full-size configs, kill -9.
-	$(BIN)/python -m pytest -m "slow or fault" --fault-table=$(FAULTS) $(PYTEST_ARGS)
-	$(if $(PYTEST_ARGS),,PYTHONPATH=$(COMPILERS) $(BIN)/python -m pytest --fault-table=$(FAULTS) \
+	XLA_FLAGS= $(BIN)/python -m pytest -m "slow or fault" --fault-table=$(FAULTS) $(PYTEST_ARGS)
+	$(if $(PYTEST_ARGS),,XLA_FLAGS= PYTHONPATH=$(COMPILERS) $(BIN)/python -m pytest --fault-table=$(FAULTS) \
 		tests/aot/test_aot_compile.py)
 
 check: $(VENV)/.test  ## Lint, types and the import layers.

@@ -164,8 +164,7 @@ def end(code: int, line: str) -> None:
 def leave(code: int) -> None:
     """End this process together with the others; return if it has joined none.
 
-    Process 0 ends last, because it runs the coordination service. No process waits
-    longer than `LEAVE_SECONDS` for the others.
+    Process 0, which runs the service, ends last. None waits longer than `LEAVE_SECONDS`.
     """
     if not is_joined():
         return
@@ -236,15 +235,12 @@ def peek(key: str) -> Any:
 
 
 def get(key: str, seconds: float, whose: int = 0) -> Any:
-    """Wait for the value that a process publishes.
+    """Wait for the value that a process publishes, and return it.
 
     Args:
       key: where the value is published.
       seconds: how long to wait.
       whose: index of the process, for the message.
-
-    Returns:
-      The value.
 
     Raises:
       PeerLostError: the value did not come in time.
@@ -371,8 +367,8 @@ def compare(settings: Mapping[str, Any]) -> None:
     """Raise on every process unless all processes have the same settings.
 
     Args:
-      settings: config, fingerprint of the data and version of the code, by name. The
-        number of processes that was given to each process is compared, too.
+      settings: config, fingerprint of the data and version of the code, by name. What
+        each process was told of the number of processes is compared, too.
 
     Raises:
       DriftError: names the first process that differs from process 0, and in what.

@@ -83,6 +83,8 @@ def _paths(annotation) -> list[tuple]:
 def _made_up(annotation) -> Any:
     """Return a value of this type."""
     array = _array(annotation)
+    if array is None and isinstance(annotation, types.UnionType):
+        return _made_up(typing.get_args(annotation)[0])
     if array is None:
         parts = [_made_up(part) for part in _fields(annotation).values()]
         return annotation(*parts) if hasattr(annotation, "_fields") else tuple(parts)
