@@ -164,7 +164,7 @@ def end(code: int, line: str) -> None:
 def leave(code: int) -> None:
     """End this process together with the others; return if it has joined none.
 
-    Process 0, which runs the service, ends last. None waits longer than `LEAVE_SECONDS`.
+    Process 0 runs the service and ends last. None waits longer than `LEAVE_SECONDS`.
     """
     if not is_joined():
         return
