@@ -54,7 +54,7 @@ FAULTS = {
     ),
     "F7": Fault(
         "a setting changed between two starts of a run",
-        "exit code 7 with the old and the new value, or told where it may change",
+        "exit code 7 with the old and the new value, or a line where it may change",
     ),
     "F8": Fault("another dtype than the checkpoint's", "refused by the leaf's name"),
     "F9": Fault(
@@ -91,7 +91,7 @@ FAULTS = {
     ),
     "F17": Fault(
         "a run of other software or of a format from before",
-        "told, or refused in one line; never taken for whole",
+        "named, or refused in one line; never taken for whole",
     ),
     "F18": Fault(
         "chains of restarts that mix the faults above under jaxssl supervise",
