@@ -28,7 +28,7 @@ import orbax.checkpoint as ocp
 
 from jaxssl.checkpoint import manifest
 from jaxssl.checkpoint import store as checkpoints
-from jaxssl.cli import setup
+from jaxssl.train import process_settings
 from jaxssl.types import TrainState
 
 LEAVES = 16
@@ -72,8 +72,10 @@ def restore(folder: Path, abstract: TrainState) -> TrainState:
 def restore_plainly(folder: Path, abstract: TrainState) -> TrainState:
     """Restore the same files without a look at the manifest."""
     item = folder / checkpoints.FOLDER / "1" / checkpoints.ITEM
+    tree = abstract._asdict()
+    del tree["extra"]  # an empty one is not stored
     with ocp.StandardCheckpointer() as checkpointer:
-        return jax.block_until_ready(checkpointer.restore(item, abstract))
+        return jax.block_until_ready(checkpointer.restore(item, tree))
 
 
 def timed(call: Callable[[], object]) -> float:
@@ -154,7 +156,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--size", choices=("demo", "tiny"), default="demo")
     args = parser.parse_args()
-    setup.keep_freed_memory()  # As `jaxssl train` does.
+    process_settings.keep_freed_memory()  # As `jaxssl train` does.
     print(f"{args.megabytes:,.0f} MB in {LEAVES} arrays, {args.rounds} rounds\n")
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder)
