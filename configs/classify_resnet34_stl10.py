@@ -9,6 +9,8 @@ ten crops. Without ``init_from`` this is the supervised baseline. Expected hours
     jaxssl evaluate --workdir=runs/resnet34-tuned
 """
 
+import functools
+
 from ml_collections import ConfigDict
 
 from jaxssl.builders import common, feature_evals
@@ -62,5 +64,5 @@ def get_config() -> ConfigDict:
 def build(config: ConfigDict) -> Experiment:
     """Return the experiment that the settings describe."""
     train, test = common.load_splits(config, "train", "test")
-    network = section.bind(resnet, config, "model")
+    network = section.bind(functools.partial(resnet, depth=34), config, "model")
     return build_experiment(config, network, train=train, test=test)

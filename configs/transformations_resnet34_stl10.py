@@ -14,6 +14,8 @@ Variants: ``paper``, ``released`` (default), as in ``transformations_stl10.py``.
 and augmentation are not in the thesis; those of the AlexNet runs are used.
 """
 
+import functools
+
 from ml_collections import ConfigDict
 
 from jaxssl.builders import common, feature_evals
@@ -106,7 +108,7 @@ def get_config(variant: str = "released") -> ConfigDict:
 def build(config: ConfigDict) -> Experiment:
     """Return the experiment that the settings describe."""
     unlabelled, train, test = common.load_splits(config, "unlabelled", "train", "test")
-    network = section.bind(resnet, config, "model")
+    network = section.bind(functools.partial(resnet, depth=34), config, "model")
     return build_experiment(
         config, network, train=unlabelled, labelled=train, test=test
     )

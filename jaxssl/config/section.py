@@ -152,7 +152,7 @@ def bind(
 
     Args:
       function: takes them, as ``models.alexnet.alexnet``. A parameter without a default
-        is no setting: the caller passes it.
+        is no setting: the caller passes it, or `functools.partial` gives it one.
       config: the root of the config.
       path: of the section, as ``model``; it may be missing.
 

@@ -225,9 +225,14 @@ def _freeze(value: Any) -> Any:
     return tuple(map(_freeze, value)) if isinstance(value, list | tuple) else value
 
 
+FORMAT = 2
+"""Of a stored recipe; version 0.1 wrote none."""
+
+
 def dumps(recipe: Recipe) -> bytes:
     """Return a recipe as JSON."""
     body = {
+        "format": FORMAT,
         "config_file": str(recipe.file),
         "variant": recipe.variant,
         "config": to_plain(recipe.config),
@@ -238,7 +243,9 @@ def dumps(recipe: Recipe) -> bytes:
 def loads(data: bytes) -> Recipe:
     """Read what ``dumps`` wrote, now or in an earlier version."""
     body = json.loads(data)
-    config = _upgrade(body["config"])
+    config = body["config"]
+    if "format" not in body:
+        config = _upgrade(config)
     return Recipe(Path(body["config_file"]), body["variant"], from_plain(config))
 
 

@@ -65,9 +65,9 @@ def test_the_command_says_one_line_and_keeps_the_good_steps(tmp_path, faults):
     faults.record("F5", injected=1, survived=1)
 
 
-@pytest.mark.parametrize("number", [0, 1, 2, 3, 6, 11])
+@pytest.mark.parametrize("number", [0, 1, 2, 3, 4, 7, 12])
 def test_whichever_file_it_is(fit, tmp_path, monkeypatch, bits, number, faults):
-    """Files in order: config.json, run.json, then marker and manifest of five saves."""
+    """config.json, run.json, metric_units.json, then marker and manifest of five saves."""
     whole, calls, real = fit(tmp_path / "whole"), [], os.replace
 
     def refuse(old, new):
@@ -82,11 +82,11 @@ def test_whichever_file_it_is(fit, tmp_path, monkeypatch, bits, number, faults):
         with pytest.raises(errors.StorageError, match="quota exceeded") as caught:
             fit(cut)
     assert str(calls[number]) in str(caught.value)
-    kept = [4 * (i + 1) for i in range(max(0, number - 2) // 2)]
+    kept = [4 * (i + 1) for i in range(max(0, number - 3) // 2)]
     kept_line = f"Step {kept[-1]} is kept" if kept else "No checkpoint is there yet"
     assert kept_line in str(caught.value)
     # Orbax removes the oldest before the newest has its manifest.
-    assert checkpoints.steps(cut) == kept[-2 - (number < 11) :]
+    assert checkpoints.steps(cut) == kept[-2 - (number < 12) :]
     assert listing.verify_text(cut)[1]
     assert not list(cut.glob(".*.json.*"))
     assert bits(fit(cut)) == bits(whole)
