@@ -71,7 +71,10 @@ def _product(equation: Any) -> int:
 
 
 def _convolution(equation: Any) -> int:
-    """Count the products of a pixel and a weight; padding and holes have none."""
+    """Return the FLOPs of a convolution, two for each product of a pixel and a weight.
+
+    Zeros of the padding, and those that dilation puts between pixels, are not counted.
+    """
     params = equation.params
     images, weights, out = params["dimension_numbers"]
     x, kernel = (v.aval.shape for v in equation.invars)

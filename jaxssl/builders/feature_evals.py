@@ -149,7 +149,13 @@ def _filters(network: Network, player: str, size: int) -> dict[str, Eval]:
 
 
 def _first_label(train: Source, test: Source) -> np.ndarray:
-    """Return the label of the first record of ``test``, `NO_LABEL` if it has none."""
+    """Return the label of the first test record.
+
+    Returns `NO_LABEL` if the test records are unlabelled.
+
+    Raises:
+      UserError: the test records are labelled, but the training records are not.
+    """
     if "label" not in test.spec:
         return np.asarray(source_lib.NO_LABEL)
     source_lib.require(train, "label")

@@ -48,7 +48,7 @@ def split_variant(variant: str, **parts: Iterable[str]) -> list[str]:
       **parts: what each part is called, and the names that it may be.
 
     Returns:
-      As many names as there are parts.
+      One name for each of ``parts``, in their order.
 
     Raises:
       UserError: a part is missing or not among the allowed names, or there are more.

@@ -31,7 +31,7 @@ class Features(NamedTuple):
 
     Attributes:
       endpoints: float32 (n, d) by endpoint; (n, v, d) where records have several views.
-      labels: int32 (n,), or (n, k) for k attributes; None where the records have none.
+      labels: int32 (n,), or (n, k) for k attributes; None if there are no labels.
       ids: index of each row in its data set, int32 (n,).
     """
 

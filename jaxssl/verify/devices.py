@@ -166,10 +166,10 @@ def _run_processes(
 
 
 def wait(children: Sequence[Child], seconds: float = PROCESS_SECONDS) -> None:
-    """Wait until all processes are done, or one has failed by itself.
+    """Wait until all processes have ended, or one has failed.
 
-    A process that ends because another one is lost does not know why. The one that
-    failed by itself knows, and may need longer to end.
+    When one process fails, the others end because they lost it. Their exit codes do not
+    say why. The exit code of the failed process does, but it may end later than they.
 
     Args:
       children: processes that talk to each other.

@@ -67,7 +67,7 @@ def test_the_command_says_one_line_and_keeps_the_good_steps(tmp_path, faults):
 
 @pytest.mark.parametrize("number", [0, 1, 2, 3, 4, 7, 12])
 def test_whichever_file_it_is(fit, tmp_path, monkeypatch, bits, number, faults):
-    """config.json, run.json, metric_units.json, then marker and manifest of five saves."""
+    """config.json, run.json and metric_units.json come first, then two a save."""
     whole, calls, real = fit(tmp_path / "whole"), [], os.replace
 
     def refuse(old, new):
