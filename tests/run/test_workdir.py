@@ -259,6 +259,13 @@ def test_a_short_section_of_version_0_1_has_its_optimizer(more, kind):
     assert (config.optim.classifier.kind, config.optim.critic.kind) == (kind, "adam")
 
 
+def test_a_config_of_today_is_read_as_it_was_written():
+    """Even if it has names of 0.1, and optimizers that its own ``build`` makes."""
+    config = {"optim": {"critic": {"b1": 0.5}}, "eval": {"knn": {"tap": "conv4"}}}
+    recipe = _load()._replace(config=config_file.from_plain(config))
+    assert config_file.loads(config_file.dumps(recipe)) == recipe
+
+
 def test_settings_have_kept_their_old_names_in_stored_configs_alone():
     old = config_file.loads((GOLDEN / "config_0_1_demo.json").read_bytes())
     assert old.config.eval.knn.endpoint == "conv5"
