@@ -48,6 +48,7 @@ def _command(*arguments, blocks=None, **environment):
     )
 
 
+@pytest.mark.slow
 def test_the_command_says_one_line_and_keeps_the_good_steps(tmp_path, faults):
     arguments = ["train", f"--config={TINY}", f"--workdir={tmp_path}", STATE]
     arguments += ["--config.train.eval_every=1"]
@@ -65,7 +66,10 @@ def test_the_command_says_one_line_and_keeps_the_good_steps(tmp_path, faults):
     faults.record("F5", injected=1, survived=1)
 
 
-@pytest.mark.parametrize("number", [0, 1, 2, 3, 4, 7, 12])
+@pytest.mark.parametrize(
+    "number",
+    [0, 4, 7, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3, 12))],
+)
 def test_whichever_file_it_is(fit, tmp_path, monkeypatch, bits, number, faults):
     """config.json, run.json and metric_units.json come first, then two a save."""
     whole, calls, real = fit(tmp_path / "whole"), [], os.replace

@@ -65,7 +65,13 @@ def test_the_order_of_epochs_is_the_one_without_order():
         np.testing.assert_array_equal(a["id"], b["id"])
 
 
-@pytest.mark.parametrize("order", [matched, lambda step: SAMPLER(step).reshape(-1)])
+@pytest.mark.parametrize(
+    "order",
+    [
+        matched,
+        pytest.param(lambda step: SAMPLER(step).reshape(-1), marks=pytest.mark.slow),
+    ],
+)
 def test_workers_change_nothing(order):
     alone = take(7, order=order, start_step=3)
     helped = take(7, order=order, start_step=3, num_workers=2)

@@ -144,8 +144,13 @@ def test_the_order_of_a_seed_never_changes():
     assert epoch_order(0, 0, 10).tolist() == [3, 2, 1, 8, 6, 0, 7, 4, 5, 9]
 
 
-@pytest.mark.parametrize("hosts", [1, 4])
-@pytest.mark.parametrize("num_workers", [1, 2])
+@pytest.mark.parametrize(
+    ("num_workers", "hosts"),
+    [
+        (2, 1),
+        *(pytest.param(*n, marks=pytest.mark.slow) for n in ((1, 1), (1, 4), (2, 4))),
+    ],
+)
 def test_workers_change_nothing(num_workers, hosts, faults):
     common = {"batch_size": 8, "seed": 5, "start_step": 3}
     common |= {"process_index": hosts - 1, "process_count": hosts}

@@ -154,7 +154,10 @@ def literal(seed, step, index):
 
 @pytest.mark.parametrize(
     ("hosts", "workers", "start"),
-    [(1, 0, 0), (2, 0, 3), (4, 0, 1), (1, 1, 2), (2, 2, 5)],
+    [
+        *((1, 0, 0), (2, 0, 3), (4, 0, 1), (1, 1, 2)),
+        pytest.param(2, 2, 5, marks=pytest.mark.slow),
+    ],
 )
 def test_what_is_drawn_follows_from_seed_step_and_id(hosts, workers, start):
     options = {"batch_size": 4, "seed": 6, "start_step": start, "num_workers": workers}

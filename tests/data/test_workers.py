@@ -42,7 +42,10 @@ def start():
 
 @pytest.mark.parametrize(
     ("what", "told"),
-    [("raise", "a bug on purpose"), ("kill", "terminated unexpectedly")],
+    [
+        pytest.param("raise", "a bug on purpose", marks=pytest.mark.slow),
+        ("kill", "terminated unexpectedly"),
+    ],
 )
 def test_a_worker_that_fails_ends_the_reader(start, faults, what, told):
     child, workers = start(what)

@@ -95,7 +95,12 @@ def learned(name, data, model, params):
 
 
 @pytest.mark.parametrize(
-    ("data", "model", "params"), [(4, 1, "fsdp"), (2, 2, "replicated"), (2, 2, "fsdp")]
+    ("data", "model", "params"),
+    [
+        pytest.param(4, 1, "fsdp", marks=pytest.mark.slow),
+        (2, 2, "replicated"),
+        (2, 2, "fsdp"),
+    ],
 )
 @pytest.mark.parametrize(
     "name",

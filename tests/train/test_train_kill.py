@@ -51,6 +51,7 @@ def _records(workdir):
     ]
 
 
+@pytest.mark.slow
 def test_five_kills_change_nothing(command, whole, newest, bits, tmp_path, faults):
     rng = random.Random(7)
     kills = sorted(rng.sample(range(1, 20), 5))

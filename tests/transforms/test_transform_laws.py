@@ -5,6 +5,7 @@ parameters are drawn. `test_every_public_name_is_covered` fails for a public nam
 is neither covered by an example nor listed in `OTHERS` with the file that tests it.
 """
 
+import functools
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -61,12 +62,40 @@ LONG = {
     "transformation_views",
     "view_pair_batch",
 }
-"""Batches of several transforms: each of their operations compiles without jit."""
+"""Batches of several transforms, whose parts are examples, too.
+
+The default suite holds one law of these, that of vmap; the slow suite holds all.
+"""
+
+EXACT = {"color_jitter_exact", "hue_exact"}
+"""Gradients that are NaN in unoptimised code of XLA's older generator."""
 
 
-def _pick(condition: Callable[[Example], bool]):
-    names = [name for name, example in EXAMPLES.items() if condition(example)]
-    return pytest.mark.parametrize("name", names)
+def _pick(condition: Callable[[Example], bool] = lambda example: True, **marks):
+    """Choose examples; ``marks`` maps a mark to the examples that it is for."""
+    marks["slow"] = LONG
+    return pytest.mark.parametrize(
+        "name",
+        [
+            pytest.param(
+                name, marks=[getattr(pytest.mark, m) for m in marks if name in marks[m]]
+            )
+            for name, example in EXAMPLES.items()
+            if condition(example)
+        ],
+    )
+
+
+@functools.cache
+def _compiled(name: str):
+    """Return the jitted example, which all laws share, and a list of its traces."""
+    traces = []
+
+    def apply(data, params):
+        traces.append(None)
+        return EXAMPLES[name].apply(data, params)
+
+    return jax.jit(apply), traces
 
 
 def _is_smooth(example: Example) -> bool:
@@ -74,6 +103,22 @@ def _is_smooth(example: Example) -> bool:
     out = jax.eval_shape(example.apply, data, params)
     has_real = any(is_floating(leaf) for leaf in jax.tree.leaves(out))
     return has_real and bool(smooth_leaves(example, data, params))
+
+
+@functools.cache
+def _compiled_strictly(name: str):
+    """Return one program for the data of every dtype, which no promotion may change."""
+
+    @jax.jit
+    def apply(data, params):
+        with jax.numpy_dtype_promotion("strict"):
+            return [EXAMPLES[name].apply(one, params) for one in data]
+
+    return apply
+
+
+def _of_every_dtype(example: Example) -> list:
+    return [example.data(dtype) for dtype in (jnp.float32, *example.dtypes)]
 
 
 def test_every_public_name_is_covered() -> None:
@@ -95,43 +140,32 @@ def test_tables_call_what_they_cover(table) -> None:
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_vmap_equals_loop_with_one_trace(name: str) -> None:
     """One program serves all parameters, and never calls back into Python."""
-    example, traces = EXAMPLES[name], []
+    example, (one, traces) = EXAMPLES[name], _compiled(name)
+    before = len(traces)
     examples = [example.data(seed=seed) for seed in range(3)]
     params = [draw(example, seed) for seed in range(3)]
     pairs = zip(examples, params, strict=True)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *pairs)
     together = jax.jit(jax.vmap(example.apply))(*stacked)
-
-    @jax.jit
-    def one(data, params):
-        traces.append(None)
-        return example.apply(data, params)
-
     for i in range(3):
         alone = jax.tree.map(lambda leaf, i=i: leaf[i], together)
         close(alone, one(examples[i], params[i]))
-    assert len(traces) == 1
+    assert len(traces) <= before + 1
     assert "callback" not in one.lower(examples[0], params[0]).as_text()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name in LONG else [])
-        for name in EXAMPLES
-    ],
-)
+@_pick()
 def test_jit_equals_eager(name: str) -> None:
     example = EXAMPLES[name]
     data, params = example.data(), draw(example)
-    close(jax.jit(example.apply)(data, params), example.apply(data, params))
+    close(_compiled(name)[0](data, params), example.apply(data, params))
 
 
 @_pick(lambda example: example.shares)
 def test_leading_axes_share_the_parameters(name: str) -> None:
     example = EXAMPLES[name]
     clips, params = example.data(lead=(2, 3)), draw(example)
-    apply = jax.jit(example.apply)
+    apply, _ = _compiled(name)
     together = apply(clips, params)
     for at in np.ndindex(2, 3):
         frame, one = jax.tree.map(lambda leaf, at=at: leaf[at], (clips, together))
@@ -142,10 +176,8 @@ def test_leading_axes_share_the_parameters(name: str) -> None:
 def test_dtype_is_kept_and_the_range_is_not_left(name: str) -> None:
     """Under strict promotion, so that no dtype is chosen by accident."""
     example = EXAMPLES[name]
-    data = [example.data(dtype) for dtype in (jnp.float32, *example.dtypes)]
-    apply = jax.jit(lambda data, params: [example.apply(one, params) for one in data])
-    with jax.numpy_dtype_promotion("strict"):
-        outputs = apply(data, draw(example))
+    data = _of_every_dtype(example)
+    outputs = _compiled_strictly(name)(data, draw(example))
     for given, out in zip(data, outputs, strict=True):
         leaves, sources = jax.tree.leaves(out), jax.tree.leaves(given)
         assert {leaf.dtype for leaf in leaves} <= {leaf.dtype for leaf in sources}
@@ -159,10 +191,9 @@ def test_dtype_is_kept_and_the_range_is_not_left(name: str) -> None:
 @_pick(lambda example: example.identity is not None)
 def test_identity_parameters_return_the_data_bit_by_bit(name: str) -> None:
     example = EXAMPLES[name]
-    for dtype in (jnp.float32, *example.dtypes):
-        data = example.data(dtype)
-        equal(example.apply(data, example.identity), data)
-        equal(jax.jit(example.apply)(data, example.identity), data)
+    data = _of_every_dtype(example)
+    equal([example.apply(one, example.identity) for one in data], data)
+    equal(_compiled_strictly(name)(data, example.identity), data)
 
 
 @_pick(lambda example: example.random is not None)
@@ -203,8 +234,7 @@ def test_strengths_may_be_traced(name: str) -> None:
     assert len(traces) == 1
 
 
-@pytest.mark.optimised  # unoptimised code of the older generator gives NaN
-@_pick(_is_smooth)
+@_pick(_is_smooth, optimised=EXACT)
 def test_gradients_are_finite_even_on_flat_images(name: str) -> None:
     """On black, grey and white, on parameters drawn at random and on the identity."""
     example, data = EXAMPLES[name], EXAMPLES[name].data()

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 
+import pytest
+
 SCRIPT = """
 import warnings
 import jax, jax.numpy as jnp, numpy as np
@@ -29,7 +31,9 @@ def same(name, apply, *data):
     jax.tree.map(np.testing.assert_array_equal, given, expected)
     print(name)
 
+"""
 
+SINGLE = """
 plain = "warp free_warp hflip vflip rot90 rotate pixel_permutation jigsaw".split()
 for name in plain:
     random = getattr(T, f"random_{name}")
@@ -45,11 +49,7 @@ same("crop", lambda x, at: T.crop(x, at, 4), pixels, corner)
 same("paste", T.paste_patch, pixels, pixels[:5, :6], corner)
 same("erase", lambda x, z: T.erase_center(x, z, 4), pixels, pixels[4:-4, 4:-4])
 same("rotations", T.rotation_batch, pixels[None])
-views = lambda x: T.transformation_batch(key, x, x, size=20)
-same("transformations", views, pixels[None])
 same("frames", T.take_frames, video, np.array([3, 2, 1]))
-same("clips", lambda x: T.temporal_batch(key, x), video[None])
-same("pairs", lambda x: T.view_pair_batch(key, x), np.stack([video, video])[None])
 same("background", T.median_background, video)
 same("remove", lambda x, b: T.remove_background(x, b, threshold=9), pixels, pixels)
 same("pose", lambda x: T.flip_pose(x, pairs=[(0, 1)]), reals[0])
@@ -70,18 +70,30 @@ noise = T.label_noise_params(key, jnp.asarray(labels), num_classes=3, rate=0.5)
 same("noise", lambda y: T.label_noise(y, noise), labels)
 """
 
+BATCHES = """
+views = lambda x: T.transformation_batch(key, x, x, size=20)
+same("transformations", views, pixels[None])
+same("clips", lambda x: T.temporal_batch(key, x), video[None])
+same("pairs", lambda x: T.view_pair_batch(key, x), np.stack([video, video])[None])
+"""
 
-def test_numpy_arrays_need_no_conversion() -> None:
+
+@pytest.mark.parametrize(
+    ("calls", "count"),
+    [(SINGLE, 38), pytest.param(BATCHES, 3, marks=pytest.mark.slow)],
+    ids=["single", "batches"],
+)
+def test_numpy_arrays_need_no_conversion(calls: str, count: int) -> None:
     """In a process of its own, where annotations are not checked."""
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
+        [sys.executable, "-c", SCRIPT + calls],
         capture_output=True,
         text=True,
         timeout=300,
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
     )
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.split()) == 41
+    assert len(done.stdout.split()) == count
 
 
 MISFITS = """

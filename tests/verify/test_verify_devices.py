@@ -127,6 +127,7 @@ def test_a_lost_process_is_named_where_none_failed_by_itself(children):
         devices.wait(children("exit 0", "exit 3"))
 
 
+@pytest.mark.slow
 def test_dropout_masks_and_batch_norm_are_those_of_the_global_batch(verify):
     """An MLP with both, at mini-batches of 8 rows: one a device."""
     config = CONFIGS / "classify_fashion_mnist.py:mlp,sgd"
