@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -59,12 +60,10 @@ def test_an_untrained_backbone_gets_its_statistics_in_the_first_steps(backbone, 
     equal(first.params["classifier"], states[3].params["classifier"])
     # The first step is what one forward pass in training mode does.
     key = jax.random.key(0)
-    views = classify.random_views(key, batch["image"], batch["id"], size=16, flip=True)
-    _, expected = backbone.apply(
-        first.params["classifier"],
-        first.stats["classifier"],
-        from_pixels(views),
-        train=True,
+    look = functools.partial(classify.random_views, size=16, flip=True)
+    views = jax.jit(look)(key, batch["image"], batch["id"])
+    _, expected = jax.jit(functools.partial(backbone.apply, train=True))(
+        first.params["classifier"], first.stats["classifier"], from_pixels(views)
     )
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
