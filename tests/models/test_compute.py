@@ -33,7 +33,7 @@ def example(name):
     """Return a network, parameters, statistics and images."""
     network, shape = NETWORKS[name]()
     x = jax.random.uniform(jax.random.key(1), (BATCH, *shape), minval=-1.0)
-    params, stats = jax.jit(network.init)(jax.random.key(0), x)
+    params, stats = jax.jit(network.init)(jax.random.key(0), x[:1])
     return network, params, stats, x
 
 
