@@ -1,5 +1,7 @@
 """The CPU-sized networks of chapter 8."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,7 +62,7 @@ def test_dropout_is_active_wherever_a_key_is_given(fill):
     many = jax.vmap(
         lambda key: network.apply(params, stats, x, train=False, key=key)[0]["logits"]
     )
-    mean = many(jax.random.split(jax.random.key(2), 200)).mean(axis=0)
+    mean = jax.jit(many)(jax.random.split(jax.random.key(2), 200)).mean(axis=0)
     np.testing.assert_allclose(mean, logits(x, train=False)[0], atol=0.3)
     with pytest.raises(UserError, match="needs a key in training"):
         network.apply(params, stats, x, train=True)
@@ -70,7 +72,7 @@ def test_a_trunk_runs_on_the_parameters_of_the_whole(fill):
     whole, trunk = convnet(10), convnet(None)
     x = jnp.ones((2, 12, 12, 3))
     params, stats = fill(whole, x)
-    outputs, _ = trunk.apply(params, stats, x, train=False)
+    outputs, _ = jax.jit(functools.partial(trunk.apply, train=False))(params, stats, x)
     assert list(outputs) == ["conv1", "conv2", "conv3"]
     assert outputs["conv3"].shape == (2, 3, 3, 64)
 
