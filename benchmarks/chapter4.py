@@ -57,7 +57,7 @@ SIZES = {
     "cpu": Size(PHOTOS, "rot_warp_lci", 32, 40, ALL, {}),
     "stl10": Size(STL10, "rot_warp_lci,released", 16, 96, ALL, {}),
     "tiny": Size(PHOTOS, "warp_lci", 4, 40, EAGER, TINY),
-    "tiny demo": Size(PHOTOS, "warp", 4, 40, (), TINY),
+    "tiny demo": Size(PHOTOS, "rot", 4, 40, (), TINY),
 }
 
 

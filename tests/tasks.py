@@ -45,7 +45,7 @@ def recognise(*classes, **changes):
         networks = transformations.Networks(
             classifier=alexnet(len(classes), **TINY),
             backbone=alexnet(None, **TINY),
-            inpainter=inpainter(depth=8, num_layers=3),
+            inpainter=inpainter(depth=8, num_layers=2),
             critic=critic(num_stages=2, depth=8),
         )
         txs = {player: make_tx(player) for player in config.trained_players}
@@ -145,5 +145,11 @@ TASKS = {
     "transformations/lci_plain": recognise(
         "none", "lci", patch_autoencoding=False, critic_patches=1, tilted="alternate"
     ),
-    "transformations/lci_frozen": recognise("none", "lci", inpainter="frozen"),
+    "transformations/lci_frozen": recognise(
+        "none",
+        "lci",
+        inpainter="frozen",
+        patch_autoencoding=False,
+        tilted="alternate",
+    ),
 }

@@ -2,8 +2,7 @@
 
 import importlib.util
 import re
-import subprocess
-import sys
+import runpy
 from pathlib import Path
 
 import pytest
@@ -11,19 +10,20 @@ import pytest
 BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 
 
-def run(script, *words):
-    """Run a script as a user does; return what it prints."""
-    found = subprocess.run(
-        [sys.executable, BENCHMARKS / script, *words],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert found.returncode == 0, found.stderr
-    return found.stdout
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Run a script as its command does, in this process; return what it prints."""
+    monkeypatch.syspath_prepend(BENCHMARKS)
+
+    def run(script, *words):
+        monkeypatch.setattr("sys.argv", [script, *words])
+        runpy.run_path(str(BENCHMARKS / script), run_name="__main__")
+        return capsys.readouterr().out
+
+    return run
 
 
-def test_train_step_compares_with_pytorch_or_says_that_it_is_missing():
+def test_train_step_compares_with_pytorch_or_says_that_it_is_missing(run):
     printed = run("train_step.py", "--size=tiny", "--rounds=1", "--seconds=0.01")
     assert "| jaxssl |" in printed
     assert "| C, forward + backward |" in printed
@@ -35,7 +35,7 @@ def test_train_step_compares_with_pytorch_or_says_that_it_is_missing():
         assert "times as fast as PyTorch" in printed
 
 
-def test_input_compares_the_loader_with_the_step():
+def test_input_compares_the_loader_with_the_step(run):
     printed = run("input.py", "--size=tiny", "--rounds=1")
     rows = [line.split("|") for line in printed.splitlines() if line.startswith("|")]
     assert [row[1].strip() for row in rows[2:]] == [
@@ -46,7 +46,7 @@ def test_input_compares_the_loader_with_the_step():
     assert all(float(row[2].replace(",", "")) > 0 for row in rows[2:])
 
 
-def test_bilevel_compares_the_strategies_with_plain_sgd():
+def test_bilevel_compares_the_strategies_with_plain_sgd(run):
     printed = run(
         "bilevel.py", "--nets=tiny", "--k=3", "--size=2", "--rounds=1", "--seconds=0.01"
     )
@@ -56,7 +56,7 @@ def test_bilevel_compares_the_strategies_with_plain_sgd():
     assert all(float(row[4]) > 0 for row in rows[2:])
 
 
-def test_ops_compares_both_forms_in_and_out_of_loops():
+def test_ops_compares_both_forms_in_and_out_of_loops(run):
     printed = run("ops.py", "--only=max pool 2x2, 32", "--rounds=1", "--seconds=0.01")
     rows = [line.split("|") for line in printed.splitlines() if line.startswith("|")]
     assert len(rows) == 3
@@ -66,7 +66,7 @@ def test_ops_compares_both_forms_in_and_out_of_loops():
         assert stock / ours == pytest.approx(ratio, abs=0.1 + 0.05 * ratio)
 
 
-def test_checkpoint_compares_with_orbax_alone():
+def test_checkpoint_compares_with_orbax_alone(run):
     printed = run("checkpoint.py", "--megabytes=1", "--rounds=1", "--size=tiny")
     rows = [line.split("|") for line in printed.splitlines() if line.startswith("|")]
     assert [row[1].strip() for row in rows[2:]] == [
@@ -80,7 +80,8 @@ def test_checkpoint_compares_with_orbax_alone():
     assert re.search(r"a save holds its loop up for \d+ ms: [\d.]+ % of 100", printed)
 
 
-def test_the_sharded_step_is_compared_with_the_plain_one():
+@pytest.mark.slow  # The steps that it compares are those of tests/train.
+def test_the_sharded_step_is_compared_with_the_plain_one(run):
     printed = run("sharded.py", "--size=tiny demo", "--rounds=1", "--seconds=0.01")
     assert "| on a mesh |" in printed
     assert re.search(r"ratio: wall \d+\.\d+, CPU \d+\.\d+", printed)

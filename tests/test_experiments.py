@@ -2,12 +2,12 @@
 
 import argparse
 import ast
+import functools
 import importlib.util
 import json
 import sys
 import threading
 import time
-from functools import partial
 from pathlib import Path
 from platform import machine
 
@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 
+from jaxssl.builders import common
 from jaxssl.report import thesis as report_thesis
 from jaxssl.report.sections import labels as report_labels
 from jaxssl.run import config_file
@@ -25,6 +26,7 @@ RESULTS = sorted(
     for path in (ROOT / "experiments" / "results").glob("*.json")
     if path.stem != "faults"
 )
+LOAD_SPLITS, FEW = common.load_splits, 2000
 
 
 def load(name):
@@ -52,6 +54,13 @@ CHAPTER_8 = (
 """Their rows visit each image as often; figure 8.5 takes as many steps."""
 
 
+@functools.cache
+def resolved(config, overrides):
+    """Return the config of a row with seed 1, which several tests look at."""
+    words = [*overrides, "--config.seed=1"]
+    return config_file.load(str(ROOT / config), words).config
+
+
 @pytest.mark.parametrize(
     ("table", "size"),
     [
@@ -70,10 +79,9 @@ def test_every_row_resolves_to_a_config_at_equal_budget(table, size):
     assert not any("," in name for name in names)  # --rows separates them so.
     budgets = {}
     for row in rows:
-        overrides = [*row.overrides, "--config.seed=1"]
-        chosen = config_file.load(str(ROOT / row.config), overrides)
-        assert chosen.config.seed == 1
-        train = chosen.config.train
+        config = resolved(row.config, row.overrides)
+        assert config.seed == 1
+        train = config.train
         if row.name != "Supervised":
             kind = row.config.split(",")[0].split(":")[-1] if "8_1" in table else ""
             kind += "longer" if " epochs: " in row.name else ""
@@ -85,27 +93,63 @@ def test_every_row_resolves_to_a_config_at_equal_budget(table, size):
         assert len(visits) == 1, kind
 
 
+def load_few(config, *splits, **changes):
+    """Take the place of ``common.load_splits``: enough images for 32 mini-batches."""
+    changes |= {"num_train": FEW}
+    if config.data.name == "fashion_on_photos":
+        changes |= {"num_test": 200}
+    return LOAD_SPLITS(config, *splits, **changes)
+
+
+@functools.cache
+def built(file, values):
+    """Return evaluations, evaluations during training, players and optimizers."""
+    config = config_file.from_plain(json.loads(values))
+    experiment = config_file.build(config_file.Recipe(file, None, config))
+    record, size = experiment.train_set.spec, config.train.batch_size
+    batch = {
+        "image": jax.ShapeDtypeStruct((size, *record["image"].shape), np.uint8),
+        "label": jax.ShapeDtypeStruct((size,), np.int32),
+        "id": jax.ShapeDtypeStruct((size,), np.int32),
+    }
+    state = jax.eval_shape(experiment.task.init, jax.random.key(0), batch)
+    evals, online = set(experiment.evals), set(experiment.online_evals)
+    return evals, online, set(state.params), set(state.opt_state)
+
+
+def build(row, file):
+    """Build a row, or take what another one built that differs in numbers only.
+
+    Steps, seed and the share of wrong labels change no program.
+    """
+    values = {"noise.file": file}
+    words = [f"--config.{key}={values.get(key, 'random')}" for key in row.needs]
+    chosen = config_file.load(str(ROOT / row.config), [*row.overrides, *words])
+    plain = config_file.to_plain(chosen.config)
+    plain["train"] |= {"num_steps": 100, "save_every": 100, "eval_every": 100}
+    if plain.get("noise", {}).get("rate"):
+        plain["noise"]["rate"] = 0.5
+    return built(chosen.file, json.dumps(plain, sort_keys=True))
+
+
+@pytest.fixture(scope="module")
+def predicted(tmp_path_factory):
+    """Write labels that a network predicted."""
+    path = tmp_path_factory.mktemp("labels") / "labels.npz"
+    np.savez(path, predicted=np.arange(FEW) % 10)
+    return path
+
+
 @pytest.mark.parametrize("table", ["baselines", "table_4_1", "table_4_2", *CHAPTER_8])
-def test_every_row_of_cpu_size_builds_and_has_its_evaluations(table, tmp_path):
-    np.savez(tmp_path / "labels.npz", predicted=np.arange(10_000) % 10)
+def test_every_row_of_cpu_size_builds_and_has_its_evaluations(
+    table, predicted, monkeypatch
+):
+    monkeypatch.setattr(common, "load_splits", load_few)
     for row in load(table).rows("cpu"):
-        values = {"noise.file": tmp_path / "labels.npz"}
-        words = [*row.overrides]
-        words += [f"--config.{key}={values.get(key, 'random')}" for key in row.needs]
-        chosen = config_file.load(str(ROOT / row.config), words)
-        experiment = config_file.build(chosen)
-        assert set(row.evals) <= set(experiment.evals), row.name
-        assert {curve.split("/")[0] for curve in row.curves} <= set(
-            experiment.online_evals
-        )
-        record, size = experiment.train_set.spec, chosen.config.train.batch_size
-        batch = {
-            "image": jax.ShapeDtypeStruct((size, *record["image"].shape), np.uint8),
-            "label": jax.ShapeDtypeStruct((size,), np.int32),
-            "id": jax.ShapeDtypeStruct((size,), np.int32),
-        }
-        state = jax.eval_shape(experiment.task.init, jax.random.key(0), batch)
-        assert set(state.opt_state) <= set(state.params), row.name
+        evals, online, params, optimizers = build(row, predicted)
+        assert set(row.evals) <= evals, row.name
+        assert {curve.split("/")[0] for curve in row.curves} <= online
+        assert optimizers <= params, row.name
 
 
 def launch(*earlier, platform="cpu", kind="cpu", count=1, cpus=8):
@@ -461,9 +505,7 @@ def test_the_curve_is_measured_on_the_whole_test_set():
     for table in CHAPTER_8:
         for size in ("cpu", "paper"):
             for row in load(table).rows(size):
-                config = config_file.load(
-                    str(ROOT / row.config), [*row.overrides]
-                ).config
+                config = resolved(row.config, row.overrides)
                 assert config.eval.online.num_images >= sizes[config.data.name]
 
 
@@ -541,7 +583,7 @@ def test_runs_that_need_one_do_not_make_it_at_the_same_time(
     monkeypatch.setattr(runner, "_jaxssl", fake)
     monkeypatch.setattr(runner, "code_hashes", hashes)
     needs = {"noise.file": ("Labeller", "evals/predictions.npz")}
-    row = partial(runner.Row, evals=("test",))
+    row = functools.partial(runner.Row, evals=("test",))
     rows = [
         row("SGD", "b.py", needs=needs),
         row("Bilevel", "c.py", needs=needs),

@@ -17,6 +17,7 @@ from jaxssl.run import config_file
 
 CONFIGS = Path(__file__).parent.parent / "configs"
 GENERATED = 192
+LOAD_SPLITS = common.load_splits
 
 
 def generate(config, *splits):
@@ -144,14 +145,35 @@ def test_learners_take_a_step_and_an_evaluation(name, monkeypatch):
         assert 0 <= metric.value <= 1, key
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda p: p.stem)
+ALIKE = ("transformations_celeb_a", "transformations_imagenet2012")
+"""Their programs are that of ``transformations_stl10`` on images of another size."""
+
+
+def load_few(config, *splits, **changes):
+    """Take the place of ``common.load_splits``: few photos, generated images."""
+    if not config.data.name.startswith("fashion"):
+        return generate(config, *splits)
+    if config.data.name == "fashion_on_photos":
+        changes |= {"num_train": GENERATED, "num_test": GENERATED}
+    return LOAD_SPLITS(config, *splits, **changes)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, marks=pytest.mark.slow if path.stem in ALIKE else ())
+        for path in sorted(CONFIGS.glob("*.py"))
+    ],
+    ids=lambda p: p.stem,
+)
 def test_every_config_builds(path, monkeypatch):
     """Shapes only: the quick part of this file, in the default suite."""
-    if "fashion" not in path.stem:
-        monkeypatch.setattr(common, "load_splits", generate)
+    monkeypatch.setattr(common, "load_splits", load_few)
     overrides = []
     if path.stem.startswith("probe"):
         overrides = ["--config.init_from.classifier=random"]
+    elif "online" in config_file.load(str(path)).config.eval:
+        overrides = [f"--config.eval.online.num_images={GENERATED}"]
     chosen = config_file.load(str(path), overrides)
     experiment = config_file.build(chosen)
     assert experiment.evals

@@ -10,24 +10,51 @@ from tests.networks import NETWORKS
 
 BATCH = 4
 
+LARGE = ("inception", "resnet50")
+"""They compile for long; ``resnet18`` and ``preact_resnet18`` have what they have."""
 
-@pytest.fixture(params=sorted(NETWORKS), scope="module")
+
+@pytest.fixture(
+    params=[
+        pytest.param(name, marks=pytest.mark.slow if name in LARGE else ())
+        for name in sorted(NETWORKS)
+    ],
+    scope="module",
+)
 def built(request):
-    """One initialised network, a batch for it, and its compiled application."""
+    """One initialised network, and a batch for it."""
     network, shape = NETWORKS[request.param]()
     x = jax.random.uniform(jax.random.key(1), (BATCH, *shape), minval=-1.0)
-    params, stats = jax.jit(network.init)(jax.random.key(0), x)
-
-    def apply(params, stats, x, train):
-        key = jax.random.key(3) if train else None
-        return network.apply(params, stats, x, train=train, key=key)
-
-    return network, params, stats, x, jax.jit(apply, static_argnums=3)
+    params, stats = jax.jit(network.init)(jax.random.key(0), x[:1])
+    return network, params, stats, x
 
 
-def test_parameters_and_outputs_are_finite_float32(built):
-    _, params, stats, x, apply = built
-    outputs, _ = apply(params, stats, x, True)
+@pytest.fixture(scope="module")
+def trained(built):
+    """Outputs and statistics of a training pass, and the gradient of a loss."""
+    network, params, stats, x = built
+    weights = jax.random.normal(jax.random.key(2), (16,))
+
+    def loss(p, stats, x):
+        found = network.apply(p, stats, x, train=True, key=jax.random.key(3))
+        y = list(found[0].values())[-1].reshape(BATCH, -1)
+        return (jnp.square(y) * weights[:BATCH, None]).sum() + (y**3).mean(), found
+
+    grads, found = jax.jit(jax.grad(loss, has_aux=True))(params, stats, x)
+    return *found, grads
+
+
+@pytest.fixture(scope="module")
+def inferred(built):
+    """Inference, compiled once."""
+    network, params, stats, _ = built
+    apply = jax.jit(lambda p, s, x: network.apply(p, s, x, train=False))
+    return lambda x: apply(params, stats, x)
+
+
+def test_parameters_and_outputs_are_finite_float32(built, trained):
+    _, params, stats, _ = built
+    outputs, *_ = trained
     for leaf in jax.tree.leaves((params, stats)):
         assert leaf.dtype == jnp.float32
     for name, value in outputs.items():
@@ -36,39 +63,37 @@ def test_parameters_and_outputs_are_finite_float32(built):
         assert bool(jnp.isfinite(value).all()), name
 
 
-def test_inference_leaves_statistics_alone_and_training_keeps_their_shape(built):
-    _, params, stats, x, apply = built
-    _, same = apply(params, stats, x, False)
+def test_inference_leaves_statistics_alone_and_training_keeps_their_shape(
+    built, trained, inferred
+):
+    _, _, stats, x = built
+    _, same = inferred(x)
     jax.tree.map(np.testing.assert_array_equal, same, stats)
-    _, moved = apply(params, stats, x, True)
+    _, moved, _ = trained
     assert jax.tree.structure(moved) == jax.tree.structure(stats)
     if jax.tree.leaves(stats):
         changed = jax.tree.map(lambda a, b: bool((a != b).any()), moved, stats)
         assert any(jax.tree.leaves(changed))
 
 
-def test_inference_of_a_sample_does_not_depend_on_the_batch(built):
-    _, params, stats, x, apply = built
-    whole, _ = apply(params, stats, x, False)
-    half, _ = apply(params, stats, x[:2], False)
+def test_inference_of_a_sample_does_not_depend_on_the_batch(built, inferred):
+    *_, x = built
+    whole, _ = inferred(x)
+    others, _ = inferred(x.at[2:].set(-0.5 * x[2:]))
     for name in whole:
         scale = float(jnp.abs(whole[name]).max())
         np.testing.assert_allclose(
-            whole[name][:2], half[name], rtol=1e-4, atol=1e-5 * scale, err_msg=name
+            whole[name][:2],
+            others[name][:2],
+            rtol=1e-4,
+            atol=1e-5 * scale,
+            err_msg=name,
         )
+        assert bool((whole[name][2:] != others[name][2:]).any()), name
 
 
-def test_every_parameter_gets_a_finite_gradient(built):
-    network, params, stats, x, _ = built
-    weights = jax.random.normal(jax.random.key(2), (16,))
-
-    def loss(p):
-        outputs, _ = network.apply(p, stats, x, train=True, key=jax.random.key(3))
-        last = list(outputs)[-1]
-        y = outputs[last].reshape(BATCH, -1)
-        return (jnp.square(y) * weights[:BATCH, None]).sum() + (y**3).mean()
-
-    grads = jax.jit(jax.grad(loss))(params)
+def test_every_parameter_gets_a_finite_gradient(trained):
+    *_, grads = trained
     for path, leaf in jax.tree.leaves_with_path(grads):
         assert bool(jnp.isfinite(leaf).all()), jax.tree_util.keystr(path)
         assert bool((leaf != 0).any()), jax.tree_util.keystr(path)

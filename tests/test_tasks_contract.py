@@ -17,7 +17,16 @@ from jaxssl.checkpoint import store as checkpoints
 from tests.tasks import CALLS, TASKS
 
 KEY = jax.random.key(7)
-EACH_TASK = pytest.mark.parametrize("name", sorted(TASKS))
+COVERED = ("transformations/lci_plain", "transformations/rotations")
+"""Other tasks have their parts: ``all`` each class, ``lci_frozen`` the settings."""
+
+EACH_TASK = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name in COVERED else ())
+        for name in sorted(TASKS)
+    ],
+)
 
 
 def make_tx(_player):

@@ -1,5 +1,7 @@
 """Chapter 8's step against the equations in NumPy, and the mini-batches it needs."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -109,11 +111,13 @@ def test_ablation_b_weighs_each_layer_alone():
     rows = jax.tree.map(jnp.asarray, make_batch())
     batch = bilevel.split_places(rows, K)
     params, stats = network.init(jax.random.key(1), jnp.zeros((1, SIDE, SIDE, 3)))
-    found = bilevel.learner_gradient(
-        loss_fn, learner, params, stats, batch, jax.random.key(2)
+    found = jax.jit(functools.partial(bilevel.learner_gradient, loss_fn, learner))(
+        params, stats, batch, jax.random.key(2)
     )
     assert found[-1].weights.shape == (2, K - 1)
-    take = jax.grad(lambda p, b: loss_fn(p, b, state=stats, key=jax.random.key(2))[0])
+    take = jax.jit(
+        jax.grad(lambda p, b: loss_fn(p, b, state=stats, key=jax.random.key(2))[0])
+    )
     each = [take(params, jax.tree.map(lambda x, i=i: x[i], batch)) for i in range(K)]
     for row, layer in enumerate(("fc1", "logits")):
         gradients = np.array(

@@ -8,6 +8,8 @@ from jaxssl.errors import UserError
 from jaxssl.methods import classify
 from jaxssl.models.network import from_pixels
 
+random_views = jax.jit(classify.random_views, static_argnames=("size", "flip"))
+
 
 @pytest.fixture
 def task(network):
@@ -31,7 +33,7 @@ def is_window(view: np.ndarray, image: np.ndarray) -> set[bool]:
 def test_views_are_exact_windows_and_half_are_mirrored(batch):
     images = np.concatenate([batch["image"]] * 4)  # Each four times, by four ids.
     ids = jnp.arange(48)
-    views = classify.random_views(
+    views = random_views(
         jax.random.key(0), jnp.asarray(images), ids, size=16, flip=True
     )
     assert views.shape == (48, 16, 16, 3)
@@ -39,7 +41,7 @@ def test_views_are_exact_windows_and_half_are_mirrored(batch):
     ways = [is_window(np.asarray(v), x) for v, x in zip(views, images, strict=True)]
     assert all(len(way) == 1 for way in ways)
     assert 10 < sum(way == {True} for way in ways) < 38
-    plain = classify.random_views(
+    plain = random_views(
         jax.random.key(0), jnp.asarray(images), ids, size=16, flip=False
     )
     ways = [is_window(np.asarray(v), x) for v, x in zip(plain, images, strict=True)]
@@ -48,7 +50,7 @@ def test_views_are_exact_windows_and_half_are_mirrored(batch):
 
 def test_every_place_is_drawn():
     image = jnp.arange(12, dtype=jnp.uint8).reshape(1, 4, 3, 1)
-    views = classify.random_views(
+    views = random_views(
         jax.random.key(0),
         jnp.broadcast_to(image, (400, 4, 3, 1)),
         jnp.arange(400),
@@ -63,8 +65,8 @@ def test_every_place_is_drawn():
 def test_a_sample_keeps_its_view_wherever_it_stands(batch):
     image, ids = batch["image"], batch["id"]
     key = jax.random.key(1)
-    views = classify.random_views(key, image, ids, size=16, flip=True)
-    back = classify.random_views(key, image[::-1], ids[::-1], size=16, flip=True)
+    views = random_views(key, image, ids, size=16, flip=True)
+    back = random_views(key, image[::-1], ids[::-1], size=16, flip=True)
     np.testing.assert_array_equal(views, back[::-1])
 
 
@@ -88,7 +90,7 @@ def test_one_step_is_gradient_descent_on_the_cross_entropy(network, batch):
     state = task.init(jax.random.key(0), batch)
     key = jax.random.key(7)
     after, metrics = jax.jit(task.step)(state, batch, key)
-    views = classify.random_views(
+    views = random_views(
         jax.random.split(jax.random.split(key, 3)[0])[0],
         batch["image"],
         batch["id"],
@@ -104,7 +106,7 @@ def test_one_step_is_gradient_descent_on_the_cross_entropy(network, batch):
         return -log_probs[np.arange(12), batch["label"]].mean(), stats
 
     params = state.params["classifier"]
-    (value, stats), grads = jax.value_and_grad(loss, has_aux=True)(params)
+    (value, stats), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(params)
     want = jax.tree.map(lambda p, g: p - 0.1 * g, params, grads)
     assert float(metrics["loss/classifier"]) == pytest.approx(float(value), rel=1e-5)
     for got, wanted in (

@@ -1,5 +1,7 @@
 """Views of labelled images, and what the network takes and should give."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,9 +16,8 @@ KEY = jax.random.key(0)
 
 def test_padding_is_zeros_around_the_image():
     image = jnp.full((300, 4, 4, 1), 9, jnp.uint8)
-    views = classify.random_views(
-        KEY, image, jnp.arange(300), size=4, flip=False, padding=2
-    )
+    pad = functools.partial(classify.random_views, size=4, flip=False, padding=2)
+    views = jax.jit(pad)(KEY, image, jnp.arange(300))
     counts = np.asarray(views > 0).sum(axis=(1, 2, 3))
     assert set(counts) == {a * b for a in (2, 3, 4) for b in (2, 3, 4)}
     assert set(np.unique(views)) == {0, 9}
@@ -34,9 +35,10 @@ def test_resized_views_show_the_asked_for_part_of_the_area():
         axis=-1,
     )
     images = jnp.broadcast_to(image[None], (200, 64, 64, 2))
-    views = classify.random_resized_views(
-        KEY, images, jnp.arange(200), size=48, flip=True, area=(0.3, 0.5)
+    resize = functools.partial(
+        classify.random_resized_views, size=48, flip=True, area=(0.3, 0.5)
     )
+    views = jax.jit(resize)(KEY, images, jnp.arange(200))
     spans = np.asarray(jnp.ptp(views, axis=(1, 2)))
     areas = spans.prod(axis=1)
     assert 0.25 < areas.min() < 0.32
@@ -49,7 +51,7 @@ def test_colours_change_by_image_about_each_channels_mean():
     pixels = np.random.default_rng(0).integers(40, 200, (20, 6, 6, 3)).astype(np.uint8)
     config = Config(crop_size=6, flip=False, brightness=0.2, contrast=0.5)
     batch = {"image": jnp.asarray(pixels), "id": jnp.arange(20)}
-    views = make_views(KEY, batch, config)
+    views = jax.jit(functools.partial(make_views, config=config))(KEY, batch)
     assert views.dtype == jnp.float32
     before = pixels / 127.5 - 1
     spreads = np.asarray(views).std(axis=(1, 2)) / before.std(axis=(1, 2))

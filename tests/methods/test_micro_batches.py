@@ -105,11 +105,10 @@ EXACT = [
 
 @pytest.mark.parametrize(("make", "options"), EXACT)
 def test_without_batch_norm_the_step_is_that_of_the_whole_batch(make, options):
-    after = {}
-    for micro_batches in (1, 2):
-        task, batch = make(micro_batches, **options)
-        state = jax.jit(task.init)(jax.random.key(0), batch)
-        after[micro_batches] = jax.jit(task.step)(state, batch, KEY)
+    tasks = {n: make(n, **options)[0] for n in (1, 2)}
+    batch = make(1, **options)[1]
+    state = jax.jit(tasks[1].init)(jax.random.key(0), batch)
+    after = {n: jax.jit(task.step)(state, batch, KEY) for n, task in tasks.items()}
     for a, b in zip(*map(jax.tree.leaves, (after[1], after[2])), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-6)
     moved = [

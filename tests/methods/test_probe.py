@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -59,12 +60,10 @@ def test_an_untrained_backbone_gets_its_statistics_in_the_first_steps(backbone, 
     equal(first.params["classifier"], states[3].params["classifier"])
     # The first step is what one forward pass in training mode does.
     key = jax.random.key(0)
-    views = classify.random_views(key, batch["image"], batch["id"], size=16, flip=True)
-    _, expected = backbone.apply(
-        first.params["classifier"],
-        first.stats["classifier"],
-        from_pixels(views),
-        train=True,
+    look = functools.partial(classify.random_views, size=16, flip=True)
+    views = jax.jit(look)(key, batch["image"], batch["id"])
+    _, expected = jax.jit(functools.partial(backbone.apply, train=True))(
+        first.params["classifier"], first.stats["classifier"], from_pixels(views)
     )
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
@@ -74,12 +73,12 @@ def test_an_untrained_backbone_gets_its_statistics_in_the_first_steps(backbone, 
 
 
 def test_pooled_sizes_follow_the_table(backbone, batch):
-    state = make_task(backbone).init(jax.random.key(0), batch)
+    state = jax.eval_shape(make_task(backbone).init, jax.random.key(0), batch)
     rows = {t: p["kernel"].shape[0] for t, p in state.params["probe"].items()}
     # 16 px maps: 16 -> 3, 8 -> 2, 4 -> 2, 4 -> 2, 4 -> 2 cells a side, 4 channels.
     assert rows == {"conv1": 36, "conv2": 16, "conv3": 16, "conv4": 16, "conv5": 16}
     bare = dataclasses.replace(CONFIG, pooling="none", endpoints=("conv2", "conv5"))
-    state = make_task(backbone, bare).init(jax.random.key(0), batch)
+    state = jax.eval_shape(make_task(backbone, bare).init, jax.random.key(0), batch)
     rows = {t: p["kernel"].shape[0] for t, p in state.params["probe"].items()}
     assert rows == {"conv2": 8 * 8 * 4, "conv5": 4 * 4 * 4}
 
@@ -209,12 +208,14 @@ def test_attributes_use_the_sigmoid():
 def test_labels_must_fit_the_setting(backbone, batch):
     several = batch | {"label": jnp.zeros((12, 3), jnp.int32)}
     task = make_task(backbone)
-    state = task.init(jax.random.key(0), batch)
+    state = jax.eval_shape(task.init, jax.random.key(0), batch)
     with pytest.raises(UserError, match=r"labels is 'classes'.*attributes for several"):
-        task.step(state, several, jax.random.key(0))
+        jax.eval_shape(task.step, state, several, jax.random.key(0))
     config = dataclasses.replace(CONFIG, labels="attributes")
     with pytest.raises(UserError, match="labels is 'attributes'"):
-        make_task(backbone, config).step(state, batch, jax.random.key(0))
+        jax.eval_shape(
+            make_task(backbone, config).step, state, batch, jax.random.key(0)
+        )
 
 
 def test_a_network_without_the_endpoint(backbone, batch):

@@ -26,11 +26,23 @@ def config(*classes, **changes):
     return method.Config(classes=classes or method.TRANSFORMS, **SMALL | changes)
 
 
+@functools.cache
 def drawn(cfg):
     """Draw canvases and patches as the step does."""
-    keys = method.make_sample_keys(KEY, BATCH["id"])
-    canvases = method.cut_canvases(keys, jnp.asarray(BATCH["image"]), cfg)
-    return keys, canvases, method.draw_patches(keys, canvases, cfg)
+
+    @jax.jit
+    def draw(images, ids):
+        keys = method.make_sample_keys(KEY, ids)
+        canvases = method.cut_canvases(keys, images, cfg)
+        return keys, canvases, method.draw_patches(keys, canvases, cfg)
+
+    return draw(BATCH["image"], BATCH["id"])
+
+
+def examples(cfg, keys, canvases, painted):
+    """Make the examples of a step, compiled."""
+    make = jax.jit(functools.partial(method.make_examples, config=cfg))
+    return make(keys, canvases, painted)
 
 
 def fake_paint(patches):
@@ -61,7 +73,7 @@ def test_lci_view_is_the_canvas_outside_of_the_patch():
     cfg = config("none", "lci", tilt=0.0, crop_size=24, patch_autoencoding=False)
     keys, canvases, patches = drawn(cfg)
     painted = fake_paint(patches)._replace(reconstructed=None)
-    made = method.make_examples(keys, canvases, (patches, painted), cfg)
+    made = examples(cfg, keys, canvases, (patches, painted))
     for canvas, corner, plain, inpainted in zip(
         canvases, patches.top_left, made[:, 0], made[:, 1], strict=True
     ):
@@ -79,9 +91,8 @@ def test_lci_view_is_the_canvas_outside_of_the_patch():
 def test_every_other_base_view_carries_an_autoencoded_patch_and_lci_none():
     cfg = config(tilt=0.0, crop_size=24)
     keys, canvases, patches = drawn(cfg)
-    made = np.asarray(
-        method.make_examples(keys, canvases, (patches, fake_paint(patches)), cfg)
-    )
+    painted = fake_paint(patches)
+    made = np.asarray(examples(cfg, keys, canvases, (patches, painted)))
     reconstructed = np.isclose(made, -0.9).all(-1).sum((2, 3)) >= 144
     inpainted = np.isclose(made, 0.9).all(-1).sum((2, 3)) >= 144
     odd = np.arange(8) % 2 == 1
@@ -97,7 +108,7 @@ def test_every_other_base_view_carries_an_autoencoded_patch_and_lci_none():
 def test_rotated_views_are_exact_quarter_turns_of_the_base_view():
     cfg = config("rot180", "none", "rot90", "rot270")
     keys, canvases, _ = drawn(cfg)
-    made = np.asarray(method.make_examples(keys, canvases, None, cfg))
+    made = np.asarray(examples(cfg, keys, canvases, None))
     for row in made:
         for column, turns in enumerate((2, 0, 1, 3)):
             np.testing.assert_array_equal(row[column], np.rot90(row[1], turns))
@@ -106,22 +117,23 @@ def test_rotated_views_are_exact_quarter_turns_of_the_base_view():
 def test_a_samples_views_depend_on_its_id_alone():
     cfg = config("none", "rot90", "warp")
 
-    def make(order):
-        batch = {k: np.asarray(v)[order] for k, v in BATCH.items()}
-        keys = method.make_sample_keys(KEY, jnp.asarray(batch["id"]))
-        canvases = method.cut_canvases(keys, jnp.asarray(batch["image"]), cfg)
+    @jax.jit
+    def make(images, ids):
+        keys = method.make_sample_keys(KEY, ids)
+        canvases = method.cut_canvases(keys, images, cfg)
         return method.make_examples(keys, canvases, None, cfg)
 
-    whole = make(np.arange(8))
     order = np.array([5, 2, 7])
-    np.testing.assert_allclose(make(order), whole[order], atol=1e-5)
+    images, ids = BATCH["image"], BATCH["id"]
+    whole, part = make(images, ids), make(images[order], ids[order])
+    np.testing.assert_allclose(part, whole[order], atol=1e-5)
 
 
 @pytest.mark.parametrize("warp_points", ["grid", "free"])
 def test_warped_view_is_the_warp_of_the_transform_library(warp_points):
     cfg = config("none", "warp", tilt=0.0, crop_size=24, warp_points=warp_points)
     keys, canvases, _ = drawn(cfg)
-    made = method.make_examples(keys, canvases, None, cfg)[0, 1]
+    made = examples(cfg, keys, canvases, None)[0, 1]
     warp_key = jax.random.split(jax.random.split(keys.warp[0])[1], 4)[0]
     if warp_points == "grid":
         params = T.warp_params(warp_key, grid=(4, 4), magnitude=0.1)
@@ -138,7 +150,7 @@ def test_warped_view_is_the_warp_of_the_transform_library(warp_points):
 def test_tilt_falls_on_the_rows_that_the_setting_names(tilted):
     cfg = config("none", "rot90", tilted=tilted, crop_size=24, tilt=0.07)
     keys, canvases, _ = drawn(cfg)
-    made = method.make_examples(keys, canvases, None, cfg)[:, 0]
+    made = examples(cfg, keys, canvases, None)[:, 0]
     straight = [
         np.array_equal(view, canvas) or np.array_equal(view, np.array(canvas)[:, ::-1])
         for view, canvas in zip(made, canvases, strict=True)

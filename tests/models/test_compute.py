@@ -33,7 +33,7 @@ def example(name):
     """Return a network, parameters, statistics and images."""
     network, shape = NETWORKS[name]()
     x = jax.random.uniform(jax.random.key(1), (BATCH, *shape), minval=-1.0)
-    params, stats = jax.jit(network.init)(jax.random.key(0), x)
+    params, stats = jax.jit(network.init)(jax.random.key(0), x[:1])
     return network, params, stats, x
 
 
@@ -65,13 +65,13 @@ def flat(tree):
 def test_bfloat16_keeps_high_what_must_be_and_its_gradients_are_close(name):
     network, params, stats, x = example(name)
     low = compute_in(network, "bfloat16")
-    step = jax.jit(functools.partial(value_and_grad, low))
-    (value, (outputs, moved)), grads = step(params, stats, x)
+    step = jax.jit(functools.partial(value_and_grad, low)).lower(params, stats, x)
+    (value, (outputs, moved)), grads = step.compile()(params, stats, x)
     for leaf in jax.tree.leaves((value, outputs, moved, grads)):
         assert leaf.dtype == jnp.float32
     (_, (plain, plain_moved)), plain_grads = exact(name)
     # It did compute low, and in the convolutions or products of the middle.
-    assert "bf16" in step.lower(params, stats, x).as_text()
+    assert "bf16" in step.as_text()
     assert np.any(flat(outputs) != flat(plain))
     for a, b in zip(*map(jax.tree.leaves, (moved, plain_moved)), strict=True):
         np.testing.assert_allclose(a, b, rtol=0.05, atol=0.05 * np.abs(b).max())
@@ -152,7 +152,8 @@ def test_bilevel_learning_compares_gradients_in_float32():
     for leaf in jax.tree.leaves((gradient, info.weights)):
         assert leaf.dtype == jnp.float32
     # Eq. 8.10 from inner products in NumPy's float64: bfloat16 would be off by 1e-2.
-    grads = [np.float64(flat(jax.jit(jax.grad(loss))(params, part))) for part in parts]
+    take = jax.jit(jax.grad(loss))
+    grads = [np.float64(flat(take(params, part))) for part in parts]
     dots, squares = (
         jnp.asarray([g @ other for g, other in pairs], jnp.float32)
         for pairs in ([(g, grads[0]) for g in grads[1:]], [(g, g) for g in grads[1:]])

@@ -1,5 +1,7 @@
 """Critic: parameter counts, spectral norms against the SVD, the power iterate."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -33,10 +35,14 @@ def test_single_patches_and_pairs(abstract, channels):
     assert outputs["logits"].shape == (3,)
 
 
+@functools.cache
+def training_pass(network):
+    return jax.jit(functools.partial(network.apply, train=True))
+
+
 def advance(network, params, stats, x, passes):
-    step = jax.jit(lambda p, s, x: network.apply(p, s, x, train=True)[1])
     for _ in range(passes):
-        stats = step(params, stats, x)
+        _, stats = training_pass(network)(params, stats, x)
     return stats
 
 
@@ -82,11 +88,9 @@ def test_iterate_moves_once_a_training_pass_and_depends_on_weights_alone(small):
         if a.size > 1
     ]
     assert all(moved)
-    trained, inference = (
-        jax.jit(lambda x, train=train: network.apply(params, stats, x, train=train)[0])(
-            x
-        )
-        for train in (True, False)
+    trained, _ = training_pass(network)(params, stats, x)
+    inference, _ = jax.jit(functools.partial(network.apply, train=False))(
+        params, stats, x
     )
     np.testing.assert_allclose(trained["logits"], inference["logits"], rtol=1e-5)
 

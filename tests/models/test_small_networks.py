@@ -1,5 +1,7 @@
 """The CPU-sized networks of chapter 8."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,10 +44,10 @@ def test_the_plain_mlp_is_the_literal_one():
     np.testing.assert_allclose(outputs["logits"], y, rtol=1e-4, atol=1e-5)
 
 
-def test_dropout_is_active_wherever_a_key_is_given():
+def test_dropout_is_active_wherever_a_key_is_given(fill):
     network = mlp(4, features=(64,), dropout=0.5)
     x = jax.random.normal(jax.random.key(0), (4, 2, 2, 3))
-    params, stats = network.init(jax.random.key(1), x)
+    params, stats = fill(network, x)
 
     def logits(x, **how):
         outputs, after = network.apply(params, stats, x, **how)
@@ -57,19 +59,20 @@ def test_dropout_is_active_wherever_a_key_is_given():
     sampled = [logits(x, train=False, key=key) for key in keys]
     assert not np.allclose(sampled[0][0], sampled[1][0])
     assert sampled[0][1] is stats  # Batch norm is in inference mode.
-    mean = np.mean(
-        [logits(x, train=False, key=jax.random.key(i))[0] for i in range(200)], axis=0
+    many = jax.vmap(
+        lambda key: network.apply(params, stats, x, train=False, key=key)[0]["logits"]
     )
+    mean = jax.jit(many)(jax.random.split(jax.random.key(2), 200)).mean(axis=0)
     np.testing.assert_allclose(mean, logits(x, train=False)[0], atol=0.3)
     with pytest.raises(UserError, match="needs a key in training"):
         network.apply(params, stats, x, train=True)
 
 
-def test_a_trunk_runs_on_the_parameters_of_the_whole():
+def test_a_trunk_runs_on_the_parameters_of_the_whole(fill):
     whole, trunk = convnet(10), convnet(None)
     x = jnp.ones((2, 12, 12, 3))
-    params, stats = whole.init(jax.random.key(0), x)
-    outputs, _ = trunk.apply(params, stats, x, train=False)
+    params, stats = fill(whole, x)
+    outputs, _ = jax.jit(functools.partial(trunk.apply, train=False))(params, stats, x)
     assert list(outputs) == ["conv1", "conv2", "conv3"]
     assert outputs["conv3"].shape == (2, 3, 3, 64)
 

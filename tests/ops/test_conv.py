@@ -151,26 +151,30 @@ def channels_last(ndim):
     return f"N{spatial}C", f"{spatial}IO", f"N{spatial}C"
 
 
-def pairs():
-    """Yield (our function, stock function, input, kernel) for every case."""
-    for name, (x, kernel, options) in SHAPES.items():
-        plain = {
+def pair(name):
+    """Return our function, the stock function, input and kernel of a case."""
+    if name in SHAPES:
+        x, kernel, options = SHAPES[name]
+        options = {
             "window_strides": (1,) * (len(x) - 2),
             "padding": "VALID",
             "dimension_numbers": channels_last(len(x)),
-        }
-        ours = functools.partial(ops.conv_general_dilated, **plain | options)
-        stock = functools.partial(lax.conv_general_dilated, **plain | options)
-        yield pytest.param(ours, stock, draw(*x), draw(*kernel, seed=1) / 5, id=name)
-    for name, (x, kernel, strides, padding) in TRANSPOSED.items():
+        } | options
+        ours = functools.partial(ops.conv_general_dilated, **options)
+        stock = functools.partial(lax.conv_general_dilated, **options)
+    else:
+        x, kernel, strides, padding = TRANSPOSED[name.removeprefix("transposed-")]
         options = dict(strides=strides, padding=padding)
         numbers = channels_last(len(x))
         ours = functools.partial(ops.conv_transpose, **options)
         stock = functools.partial(
             lax.conv_transpose, dimension_numbers=numbers, **options
         )
-        inputs = draw(*x), draw(*kernel, seed=1) / 5
-        yield pytest.param(ours, stock, *inputs, id=f"transposed-{name}")
+    return ours, stock, draw(*x), draw(*kernel, seed=1) / 5
+
+
+NAMES = (*SHAPES, *(f"transposed-{name}" for name in TRANSPOSED))
+EACH_PAIR = pytest.mark.parametrize("name", NAMES)
 
 
 def derivatives(f, x, kernel):
@@ -202,19 +206,37 @@ def batched(f, x, kernel):
     return first, second, third, jax.vmap(f)(images, kernels)
 
 
-def check_values(ours, stock, x, kernel, results):
-    found, expected = (
-        jax.jit(lambda x, k, f=f: results(f, x, k))(x, kernel) for f in (ours, stock)
-    )
+def everything(f, x, kernel):
+    return derivatives(f, x, kernel), batched(f, x, kernel)
+
+
+@functools.cache
+def traced(name, form):
+    """Trace all results of our form (0) or the stock one (1), once for all tests."""
+    f, (x, kernel) = pair(name)[form], pair(name)[2:]
+    return jax.jit(functools.partial(everything, f)).trace(x, kernel)
+
+
+@functools.cache
+def lowered(name, form):
+    return traced(name, form).lower(lowering_platforms=("cpu",))
+
+
+@functools.cache
+def stock_values(name):
+    return lowered(name, 1).compile()(*pair(name)[2:])
+
+
+def check_values(found, expected):
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(expected), strict=True):
         scale = float(jnp.abs(b).max())
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5 * max(scale, 1.0))
 
 
-@pytest.mark.parametrize("results", [derivatives, batched])
-@pytest.mark.parametrize(("ours", "stock", "x", "kernel"), list(pairs()))
-def test_values_and_derivatives_are_the_stock_ones(ours, stock, x, kernel, results):
-    check_values(ours, stock, x, kernel, results)
+@EACH_PAIR
+def test_values_and_derivatives_are_the_stock_ones(name):
+    """Derivatives of both orders, and batched ones."""
+    check_values(lowered(name, 0).compile()(*pair(name)[2:]), stock_values(name))
 
 
 GROUPED = (
@@ -226,47 +248,42 @@ GROUPED = (
 )
 
 
-@pytest.mark.parametrize("results", [derivatives, batched])
-@pytest.mark.parametrize(
-    ("ours", "stock", "x", "kernel"), [one for one in pairs() if one.id in GROUPED]
-)
-def test_values_for_several_gpus_are_the_stock_ones(
-    lowered_as_on_gpus, ours, stock, x, kernel, results
-):
+@pytest.mark.parametrize("name", GROUPED)
+def test_values_for_several_gpus_are_the_stock_ones(lowered_as_on_gpus, name):
     """Batching makes groups of layouts that have none."""
-    check_values(ours, stock, x, kernel, results)
+    ours, _, x, kernel = pair(name)
+    found = jax.jit(functools.partial(everything, ours))(x, kernel)
+    check_values(found, stock_values(name))
 
 
-@pytest.mark.parametrize(("ours", "stock", "x", "kernel"), list(pairs()))
+@EACH_PAIR
 @pytest.mark.parametrize("platform", ["tpu", "cuda"])
-def test_other_platforms_get_the_stock_program(ours, stock, x, kernel, platform):
+def test_other_platforms_get_the_stock_program(name, platform):
     """Derivatives of both orders and all batched ones, to the letter."""
-
-    def program(f):
-        step = jax.jit(lambda x, k: (derivatives(f, x, k), batched(f, x, k)))
-        return step.trace(x, kernel).lower(lowering_platforms=(platform,)).as_text()
-
-    assert program(ours) == program(stock)
+    ours, stock = (
+        traced(name, form).lower(lowering_platforms=(platform,)).as_text()
+        for form in (0, 1)
+    )
+    assert ours == stock
 
 
 FAST = re.compile(r"dim_numbers = \[b, (?:[012], )+f\]x\[(?:[012], )+i, o\]->\[b, ")
 
 
-@pytest.mark.parametrize(("ours", "stock", "x", "kernel"), list(pairs()))
-def test_cpu_gets_the_fast_layout_alone(ours, stock, x, kernel):
+@EACH_PAIR
+def test_cpu_gets_the_fast_layout_alone(name):
     """XLA:CPU mends the layout of others outside of loops, and never their groups."""
 
-    def program(f):
-        step = jax.jit(lambda x, k: (derivatives(f, x, k), batched(f, x, k)))
-        lines = step.trace(x, kernel).lower(lowering_platforms=("cpu",)).as_text()
-        return [line for line in lines.splitlines() if "convolution(" in line]
+    def convolutions(form):
+        lines = lowered(name, form).as_text().splitlines()
+        return [line for line in lines if "convolution(" in line]
 
-    found, plain = program(ours), program(stock)
+    found, plain = convolutions(0), convolutions(1)
+    depthwise = pair(name)[3].shape[-2] == 1
     assert found
     for line in found:
         assert FAST.search(line), line
         assert "batch_group_count = 1 " in line
-        depthwise = kernel.shape[-2] == 1
         assert depthwise or "feature_group_count = 1 " in line
     assert not all(FAST.search(line) for line in plain)
 
