@@ -80,7 +80,7 @@ def test_checkpoint_compares_with_orbax_alone(run):
     assert re.search(r"a save holds its loop up for \d+ ms: [\d.]+ % of 100", printed)
 
 
-@pytest.mark.slow  # The steps that it compares are those of tests/train.
+@pytest.mark.slow  # It compiles two whole steps; no default test runs this script.
 def test_the_sharded_step_is_compared_with_the_plain_one(run):
     printed = run("sharded.py", "--size=tiny demo", "--rounds=1", "--seconds=0.01")
     assert "| on a mesh |" in printed
