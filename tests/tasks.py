@@ -145,6 +145,7 @@ TASKS = {
     "transformations/lci_plain": recognise(
         "none", "lci", patch_autoencoding=False, critic_patches=1, tilted="alternate"
     ),
+    "transformations/lci_frozen_whole": recognise("none", "lci", inpainter="frozen"),
     "transformations/lci_frozen": recognise(
         "none",
         "lci",

@@ -17,7 +17,11 @@ from jaxssl.checkpoint import store as checkpoints
 from tests.tasks import CALLS, TASKS
 
 KEY = jax.random.key(7)
-COVERED = ("transformations/lci_plain", "transformations/rotations")
+COVERED = (
+    "transformations/lci_plain",
+    "transformations/rotations",
+    "transformations/lci_frozen_whole",
+)
 """Other tasks have their parts: ``all`` each class, ``lci_frozen`` the settings."""
 
 EACH_TASK = pytest.mark.parametrize(
