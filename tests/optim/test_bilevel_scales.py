@@ -1,4 +1,4 @@
-"""Gradients from 1e-12 to 1e12: every strategy gives the numbers of float64."""
+"""Gradients from 1e-15 to 1e12: every strategy gives the numbers of float64."""
 
 import functools
 
@@ -13,7 +13,7 @@ from tests.optim import literal_bilevel as literal
 
 K, D = 4, 6
 INF = float("inf")
-SCALES = [10.0**e for e in range(-12, 13, 3)]
+SCALES = [10.0**e for e in range(-15, 13, 3)]
 BASE = np.random.default_rng(0).normal(size=(K, D)) + 0.7
 BASE[2] *= -1  # A mini-batch that disagrees.
 
@@ -89,7 +89,7 @@ def test_the_exact_solver_at_every_scale(strategy):
 
 
 def test_sums_without_l1_at_every_scale():
-    for scale in SCALES:
+    for scale in SCALES[1:]:  # Their update is below 1e-38 for the first.
         for strategy in ("scan", "vmap"):
             check(strategy, scale * BASE, 1.0, normalize=None)
 

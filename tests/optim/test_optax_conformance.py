@@ -141,7 +141,7 @@ def test_map_params_finds_what_belongs_to_parameters(name):
 @EACH
 @pytest.mark.parametrize(
     ("dtype", "x64"),
-    [("float16", False), ("bfloat16", False), ("float32", True), ("float64", True)],
+    [("bfloat16", False), ("float32", True), ("float64", True)],
 )
 def test_types_are_kept_in_any_precision(name, dtype, x64):
     """Traced only: what scan, cond and donation ask for follows from the types."""
