@@ -16,12 +16,15 @@ def raw_weights(val, train, *, lam=1.0, mu=0.01):
 def exact_weights(val, train, *, lam=1.0, mu=0.01):
     """Solve eq. 8.8 by Gauss-Seidel, the thesis' suggestion, before normalising."""
     val, train = np.asarray(val, np.float64), np.asarray(train, np.float64)
-    gram = train @ train.T
+    gram, dots = train @ train.T, train @ val
     w = np.zeros(len(train))
     for _ in range(10_000):
+        before = w.copy()
         for i in range(len(w)):
             others = sum(w[j] * gram[j, i] for j in range(len(w)) if j != i) / lam
-            w[i] = (train[i] @ val - others) / (gram[i, i] / lam + mu)
+            w[i] = (dots[i] - others) / (gram[i, i] / lam + mu)
+        if np.abs(w - before).max() <= 1e-15 * np.abs(w).max():
+            break
     return w
 
 

@@ -38,7 +38,7 @@ STACK = tree(1, (K,))
 
 
 def apply(tx, stack=STACK, params=PARAMS):
-    return tx.update(stack, tx.init(params), params)
+    return jax.jit(tx.update)(stack, tx.init(params), params)
 
 
 @pytest.mark.parametrize("val_index", [0, 3])
@@ -223,6 +223,7 @@ def test_what_comes_after_sees_one_gradient(after):
     tx = optax.chain(bilevel.scale_by_agreement(K), after)
     state, params = tx.init(PARAMS), PARAMS
     alone = after.init(PARAMS)
+    both, single = jax.jit(tx.update), jax.jit(after.update)
     for seed in range(3):
         stack = tree(seed, (K,))
         g = flat(stack)
@@ -230,8 +231,8 @@ def test_what_comes_after_sees_one_gradient(after):
         one = jax.tree.map(
             lambda x, w=weights: jnp.tensordot(jnp.float32(w), x[1:], 1), stack
         )
-        expected, alone = after.update(one, alone, params)
-        update, state = tx.update(stack, state, params)
+        expected, alone = single(one, alone, params)
+        update, state = both(stack, state, params)
         np.testing.assert_allclose(
             vector(update), vector(expected), rtol=2e-4, atol=1e-5
         )
@@ -242,6 +243,7 @@ def test_steps_in_a_scan_are_the_steps_of_a_loop():
     tx = bilevel.bilevel_sgd(0.1, k=K, weight_decay=1e-3)
     stacks = tree(4, (3, K))
 
+    @jax.jit
     def step(carry, stack):
         params, state = carry
         update, state = tx.update(stack, state, params)
@@ -258,7 +260,8 @@ def test_steps_in_a_scan_are_the_steps_of_a_loop():
 
 def test_bilevel_sgd_is_weighting_then_decay_then_momentum():
     tx = bilevel.bilevel_sgd(0.5, k=K, momentum=0.8, weight_decay=0.1)
-    state, p = tx.init(PARAMS), vector(PARAMS).astype(np.float64)
+    step, state = jax.jit(tx.update), tx.init(PARAMS)
+    p = vector(PARAMS).astype(np.float64)
     params, trace = PARAMS, 0.0
     for seed in (5, 6):
         stack = tree(seed, (K,))
@@ -266,7 +269,7 @@ def test_bilevel_sgd_is_weighting_then_decay_then_momentum():
         weights = literal.normalised(literal.raw_weights(g[0], g[1:]))
         trace = 0.8 * trace + literal.update(weights, g[1:]) + 0.1 * p
         p = p - 0.5 * trace
-        update, state = tx.update(stack, state, params)
+        update, state = step(stack, state, params)
         params = optax.apply_updates(params, update)
         np.testing.assert_allclose(state[0].info.weights, weights, rtol=1e-5)
     np.testing.assert_allclose(vector(params), p, rtol=1e-5, atol=1e-6)
@@ -277,9 +280,9 @@ def test_hyperparameters_can_be_injected():
         bilevel.scale_by_agreement, static_args=("k", "val_index")
     )
     tx = make(k=K, mu=optax.linear_schedule(0.01, 5.0, 1), lam=0.5)
-    state = tx.init(PARAMS)
+    step, state = jax.jit(tx.update), tx.init(PARAMS)
     for mu in (0.01, 5.0):
-        _, state = jax.jit(tx.update)(STACK, state, PARAMS)
+        _, state = step(STACK, state, PARAMS)
         g = flat(STACK)
         raw = literal.raw_weights(g[0], g[1:], lam=0.5, mu=mu)
         np.testing.assert_allclose(optax.tree.get(state, "l1"), np.abs(raw).sum(), 1e-4)
@@ -329,9 +332,48 @@ def test_gradients_that_are_not_stacked_are_refused():
         apply(optax.chain(optax.sgd(0.1), bilevel.scale_by_agreement(K - 1)))
 
 
+@pytest.mark.parametrize(
+    ("params", "words"),
+    [
+        (
+            {"scale": 1.0},
+            r"got \['conv'\]\['bias'\] in the gradients where .* \['scale'\]",
+        ),
+        (
+            {**PARAMS, "t": 1.0},
+            r"got nothing in the gradients where params have \['t'\]",
+        ),
+        (jnp.ones(2), r"got \['conv'\]\['bias'\] .* params have one array"),
+    ],
+)
+def test_trees_that_differ_are_refused(params, words):
+    tx = bilevel.scale_by_agreement(K)
+    with pytest.raises(ValueError, match=rf"same structure; {words}.*mask="):
+        tx.update(STACK, tx.init(PARAMS), params)
+
+
+def test_a_transformation_without_parameters_does_nothing():
+    tx = bilevel.scale_by_agreement(K, mask=PARAMS, per_layer=PARAMS)
+    state = tx.init({})
+    assert tx.update({}, state, {}) == ({}, state)
+
+
+@pytest.mark.parametrize(
+    "leaf", [jax.nn.relu, "relu", "float32"], ids=["function", "word", "dtype"]
+)
+def test_modules_with_leaves_that_are_no_arrays_are_refused(leaf):
+    module = {"kernel": jnp.ones(2), "activation": leaf}
+    words = r"arrays alone; got a \w+ at \['activation'\].*eqx\.partition.*nnx\.split"
+    with pytest.raises(TypeError, match=words):
+        bilevel.scale_by_agreement(K).init(module)
+    f = bilevel.value_and_grad(lambda p, x: (x * p["kernel"]).sum(), k=3)
+    with pytest.raises(TypeError, match=words):
+        f(module, jnp.ones((3, 2)))
+
+
 def test_params_are_not_needed():
     tx = bilevel.scale_by_agreement(K)
-    update, _ = tx.update(STACK, tx.init(PARAMS))
+    update, _ = jax.jit(tx.update)(STACK, tx.init(PARAMS))
     np.testing.assert_array_equal(vector(update), vector(apply(tx)[0]))
 
 
@@ -350,7 +392,7 @@ def test_multi_steps_around_it_is_refused(stack):
         ({"k": 1}, ValueError, "k must be at least 2, .*; got 1"),
         ({"k": jnp.array(3)}, TypeError, "k must be a Python int, .*static_args"),
         ({"k": 3, "val_index": 3}, ValueError, "between 0 and 2, .*; got 3"),
-        ({"k": 3, "val_index": 0.5}, TypeError, "val_index must be a Python int"),
+        ({"k": 3, "val_index": 0.5}, TypeError, "val_index must be .*static_args"),
         ({"k": 3, "mu": -1}, ValueError, "mu must be in"),
     ],
 )
@@ -365,7 +407,10 @@ def test_impossible_settings_are_refused(settings, error, words):
     [
         ({"mask": {"conv": True}}, "mask must have the parameters' structure"),
         ({"per_layer": {"x": "a"}}, "per_layer must have the parameters' structure"),
-        ({"mask": {"conv": 1, "scale": True}}, "mask must hold Python booleans"),
+        (
+            {"mask": {"conv": 1, "scale": True}},
+            "must hold Python booleans.*static_args",
+        ),
         ({"mask": False}, "Of 3 parameters none is trained"),
     ],
 )

@@ -53,12 +53,19 @@ BATCH = make_batch()
 FLOATS = jax.tree.map(lambda x: jnp.asarray(x, jnp.float32), BATCH)
 
 
+COMPILED = {}
+"""Tests with the same loss and settings share a program."""
+
+
 def run(strategy="scan", params=PARAMS, batch=FLOATS, loss=loss_fn, **settings):
     extra = {name: settings.pop(name) for name in ("state", "key") if name in settings}
     lam = settings.pop("lam", INF if strategy == "jvp" else 1.0)
-    settings = {"k": len(jax.tree.leaves(batch)[0]), **settings}
-    f = bilevel.value_and_grad(loss, lam=lam, strategy=strategy, **settings)
-    return jax.jit(f)(params, batch, **extra)
+    settings = {"k": len(jax.tree.leaves(batch)[0]), "lam": lam, **settings}
+    name = repr((loss, strategy, sorted(settings.items())))
+    if name not in COMPILED:
+        f = bilevel.value_and_grad(loss, strategy=strategy, **settings)
+        COMPILED[name] = jax.jit(f)
+    return COMPILED[name](params, batch, **extra)
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
@@ -248,16 +255,24 @@ def stateful(params, minibatch, state, key=None):
 
 
 STATE = {"mean": jnp.zeros(D), "count": jnp.array(10)}
+KEY = jax.random.key(5)
+
+
+def drawing(params, minibatch, state, key):
+    """The same without dropout, and what the key draws."""
+    value, (state, aux) = stateful(params, minibatch, state)
+    return value, (state, {**aux, "drawn": jax.random.uniform(key)})
 
 
 @pytest.mark.parametrize("strategy", ["scan", "loop", "vmap", "jvp"])
 @pytest.mark.parametrize("how", ["sequential", "mean", "last"])
 def test_what_becomes_of_the_state(strategy, how):
+    settings = {"loss": drawing, "has_aux": True, "reduce_state": how, "state": STATE}
+    settings |= {"rng_mode": "split" if how == "mean" else "shared", "key": KEY}
     if how == "sequential" and strategy in ("vmap", "jvp"):
         with pytest.raises(ValueError, match="one mini-batch after the other"):
-            run(strategy, loss=stateful, reduce_state=how, has_aux=True, state=STATE)
+            run(strategy, **settings)
         return
-    settings = {"loss": stateful, "has_aux": True, "reduce_state": how, "state": STATE}
     (loss, (state, aux)), _, info = run(strategy, **settings)
     means = BATCH["x"].mean(axis=1)
     single = 0.1 * means
@@ -282,14 +297,12 @@ def test_what_becomes_of_the_state(strategy, how):
 @pytest.mark.parametrize("strategy", ["scan", "loop", "vmap", "jvp"])
 @pytest.mark.parametrize("mode", ["shared", "split"])
 def test_who_gets_which_key(strategy, mode):
-    def loss(params, minibatch, key):
-        return loss_fn(params, minibatch), jax.random.uniform(key)
-
-    key = jax.random.key(5)
-    (_, drawn), _, _ = run(strategy, loss=loss, has_aux=True, rng_mode=mode, key=key)
-    keys = [key if mode == "shared" else jax.random.fold_in(key, i) for i in range(K)]
-    np.testing.assert_allclose(drawn, [jax.random.uniform(key) for key in keys])
-    assert len(np.unique(drawn)) == (1 if mode == "shared" else K)
+    how = "mean" if mode == "split" else "last"  # As above: the same program.
+    settings = {"loss": drawing, "has_aux": True, "reduce_state": how, "state": STATE}
+    (_, (_, aux)), _, _ = run(strategy, rng_mode=mode, key=KEY, **settings)
+    keys = [KEY if mode == "shared" else jax.random.fold_in(KEY, i) for i in range(K)]
+    np.testing.assert_allclose(aux["drawn"], [jax.random.uniform(key) for key in keys])
+    assert len(np.unique(aux["drawn"])) == (1 if mode == "shared" else K)
 
 
 def test_strategies_agree_with_state_dropout_and_aux():
@@ -465,6 +478,23 @@ def test_states_and_keys_are_passed_exactly_where_asked_for():
 def test_a_loss_that_is_no_scalar_is_refused():
     with pytest.raises(ValueError, match=r"must return a scalar .*got shape \(6,\)"):
         run(loss=lambda p, m: m["x"] @ p["w"])
+
+
+@pytest.mark.parametrize(
+    ("value", "settings", "words"),
+    [
+        (lambda loss: (loss, 1), {}, "the loss alone; got a tuple of 2. Set has_aux"),
+        (lambda loss: loss, {"has_aux": True}, r"return \(loss, aux\) .*got one value"),
+        (
+            lambda loss: (loss, {}, 1),
+            {"has_aux": True, "reduce_state": "last", "state": {}},
+            r"return \(loss, \(state, aux\)\) as has_aux .* are set; got 3 parts",
+        ),
+    ],
+)
+def test_a_loss_with_other_parts_than_announced_is_refused(value, settings, words):
+    with pytest.raises(ValueError, match=words):
+        run(loss=lambda p, m, **_: value(loss_fn(p, m)), **settings)
 
 
 def test_split_batch_keeps_the_order():

@@ -47,7 +47,7 @@ def test_each_mini_batch_sees_the_state_of_the_one_before(strategy):
         rng_mode="split",
     )
     key = jax.random.key(3)
-    (loss, (state, noise)), gradient = f(PARAMS, FLOATS, state=jnp.ones(()), key=key)
+    (loss, (state, noise)), gradient = jax.jit(f)(PARAMS, FLOATS, jnp.ones(()), key)
     wanted = 1.0
     for row in BATCH["y"]:
         wanted = 0.5 * wanted + row.mean()
@@ -67,7 +67,7 @@ def test_half_precision_is_added_up_in_single():
     params = jnp.zeros(1, jnp.bfloat16)
     batch = jnp.full((9, 1, 1), 1.0, jnp.bfloat16).at[0].set(256.0)
     f = bilevel.mean_value_and_grad(lambda w, x: jnp.mean(x[:, 0] * w[0]), k=9)
-    _, gradient = f(params, batch)
+    _, gradient = jax.jit(f)(params, batch)
     assert gradient.dtype == jnp.bfloat16
     # In bfloat16 256 + 1 is 256, and the mean 28.44; the sum is 264.
     np.testing.assert_allclose(gradient, jnp.asarray([264 / 9], jnp.bfloat16))

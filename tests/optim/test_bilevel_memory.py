@@ -38,15 +38,25 @@ NETS = {
     "dense": (dense, [(256, 512), (512, 512), (512, 10)], (256,)),
     "convolutions": (
         convolutional,
+        [(3, 3, 64, 128), (3, 3, 128, 128)],
+        (8, 8, 64),
+    ),
+    "jaxssl.ops": (ours, [(5, 5, 64, 64), (1024, 384)], (8, 8, 64)),
+    "convolutions, deeper": (
+        convolutional,
         [(3, 3, 3, 64), (3, 3, 64, 128), (3, 3, 128, 256)],
         (16, 16, 3),
     ),
-    "jaxssl.ops": (
+    "jaxssl.ops, deeper": (
         ours,
         [(5, 5, 3, 64), (5, 5, 64, 64), (1024, 384)],
         (16, 16, 3),
     ),
 }
+CASES = [
+    pytest.param(*net, id=name, marks=[pytest.mark.slow] * name.endswith("deeper"))
+    for name, net in NETS.items()
+]
 
 
 def accumulate(loss):
@@ -76,7 +86,7 @@ def temporary_bytes(gradient, params, batch):
 
 
 @pytest.mark.optimised
-@pytest.mark.parametrize(("loss", "shapes", "image"), NETS.values(), ids=NETS)
+@pytest.mark.parametrize(("loss", "shapes", "image"), CASES)
 def test_scan_needs_two_and_a_half_parameters_more_than_accumulation(
     loss, shapes, image
 ):

@@ -107,6 +107,31 @@ def test_parameters_and_batches_may_be_sharded_under_jit():
     )
 
 
+@pytest.mark.parametrize("strategy", ["scan", "vmap"])
+def test_parameters_may_be_sharded_in_their_types(strategy):
+    axis = jax.make_mesh((2,), ("x",), axis_types=(AxisType.Explicit,))
+    f = bilevel.value_and_grad(
+        lambda w, x: jnp.mean((x @ w) ** 2), k=3, strategy=strategy
+    )
+    with jax.set_mesh(axis):
+        w = jax.device_put(jnp.ones((5, 4)), PartitionSpec(None, "x"))
+        _, gradient, _ = jax.jit(f)(w, jnp.ones((3, 2, 5)))
+        assert jax.typeof(gradient) == jax.typeof(w)
+
+
+@pytest.mark.parametrize("strategy", ["scan", "vmap"])
+def test_parameters_may_differ_between_devices(strategy):
+    """As those of an ensemble, or before a sum of gradients that one writes oneself."""
+    f = bilevel.value_and_grad(lambda w, x: jnp.vdot(w[0], x), k=3, strategy=strategy)
+    mapped = jax.shard_map(
+        lambda w, x: f(w, x)[1], mesh=mesh(2), in_specs=(SPLIT, SHARED), out_specs=SPLIT
+    )
+    batch = jnp.asarray(np.random.default_rng(0).normal(size=(3, 4)), jnp.float32)
+    gradient = jax.jit(mapped)(jnp.ones((2, 4)), batch)
+    expected = jax.jit(f)(jnp.ones((1, 4)), batch)[1][0]
+    np.testing.assert_allclose(gradient, np.stack([expected] * 2), rtol=1e-5)
+
+
 def ring_bytes(compiled):
     """Bytes that a device sends, for collectives that run as rings."""
     factors = {

@@ -1,6 +1,8 @@
 """The weighting as an optax transformation of stacked gradients."""
 
+import itertools
 import numbers
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -11,7 +13,7 @@ from jaxssl.optim.bilevel import groups as grouping
 from jaxssl.optim.bilevel import stacked, weights
 from jaxssl.optim.bilevel.groups import Groups, Labels, Mask
 from jaxssl.optim.bilevel.weights import Info, Scalar
-from jaxssl.types import Params
+from jaxssl.types import Array, Params
 
 try:  # optax's contract for "gradients of many elements in, one update out".
     from optax.experimental import aggregating
@@ -19,6 +21,12 @@ except ImportError:  # It is an experiment, and may move.
     Aggregator = optax.GradientTransformationExtraArgs
 else:
     Aggregator = aggregating.Aggregator
+
+
+_STATIC_ARGS = (
+    "With optax.inject_hyperparams pass static_args=('k', 'val_index'), or ('k',) with "
+    "bilevel_sgd: it makes arrays of the other numbers."
+)
 
 
 class AgreementState(NamedTuple):
@@ -55,7 +63,13 @@ def scale_by_agreement(
     around what comes after it. `value_and_grad` does the same work without the stack,
     in less time and memory.
 
-    With `optax.inject_hyperparams`, name ``k`` and ``val_index`` in ``static_args``.
+    With `optax.inject_hyperparams`, name ``k`` and ``val_index`` in ``static_args``,
+    and ``mask`` and ``per_layer`` where they are functions: it makes arrays of numbers
+    and takes functions for schedules.
+
+    Wrappers of optax that expect updates like the gradients go around what comes after
+    it, not around it: `optax.apply_if_finite` and `optax.masked`, which would hand the
+    stack of a masked parameter on. ``finite_only`` and ``mask`` do their work here.
 
     Args:
       k: mini-batches a step, at least 2, one of them for validation.
@@ -97,7 +111,9 @@ def scale_by_agreement(
     """
     check_count(k)
     if not isinstance(val_index, numbers.Integral):
-        raise TypeError(f"val_index must be a Python int; got {val_index}.")
+        raise TypeError(
+            f"val_index must be a Python int; got {val_index}. {_STATIC_ARGS}"
+        )
     if not 0 <= val_index < k:
         raise ValueError(
             f"val_index must lie between 0 and {k - 1}, one of the k={k} mini-batches; "
@@ -106,20 +122,27 @@ def scale_by_agreement(
     rule = weights.make_rule(lam, mu, solver, normalize, on_zero, finite_only)
 
     def init(params: Params) -> Any:
+        if not jax.tree.leaves(params):
+            # optax.tree.map_params asks for a state of the same structure, and
+            # optax.partition may leave nothing to a transformation.
+            return AgreementState(_blank(Groups((), ("",), False), int(k), params))
         groups = grouping.make_groups(params, per_layer, mask)
         return AgreementState(_blank(groups, int(k), params))
 
     def update(
         updates: Params, state: Any, params: Params | None = None, **extra_args: Any
     ) -> tuple[Params, Any]:
-        del state, extra_args
+        del extra_args
+        if not jax.tree.leaves(updates):
+            return updates, state
         _check_stacked(updates, params, k)
         shapes = jax.tree.map(lambda g: g[0], updates) if params is None else params
         groups = grouping.make_groups(shapes, per_layer, mask)
         leaves = grouping.pick(groups, updates)
         sums, info = stacked.combine(groups, rule, leaves, int(val_index))
         update = grouping.put_gradient(groups, sums, shapes)
-        return update, AgreementState(stacked.shown(groups, info))
+        dtype = grouping.accumulator(*grouping.pick(groups, shapes))
+        return update, AgreementState(_cast(stacked.shown(groups, info), dtype))
 
     return Aggregator(init, update)
 
@@ -130,8 +153,8 @@ def bilevel_sgd(
     k: int = 8,
     lam: Scalar = 1.0,
     mu: Scalar = 0.01,
-    momentum: float | None = 0.9,
-    weight_decay: float = 0.0,
+    momentum: Scalar | None = 0.9,
+    weight_decay: Scalar = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
     """Return the thesis' optimizer for k stacked gradients: weighting, decay, momentum.
 
@@ -168,8 +191,7 @@ def check_count(k: Any) -> None:
     """
     if not isinstance(k, numbers.Integral):
         raise TypeError(
-            f"k must be a Python int, as shapes are static; got {k}. With "
-            "optax.inject_hyperparams pass static_args=('k', 'val_index')."
+            f"k must be a Python int, as shapes are static; got {k}. {_STATIC_ARGS}"
         )
     if k < 2:
         raise ValueError(
@@ -181,10 +203,11 @@ def check_count(k: Any) -> None:
 def _check_stacked(updates: Params, params: Params | None, k: int) -> None:
     """Raise a ValueError unless each gradient has the shape (k, *parameter)."""
     given = jax.tree.leaves_with_path(updates)
-    wanted = [None for _ in given] if params is None else jax.tree.leaves(params)
-    for (path, gradient), param in zip(given, wanted, strict=True):
+    wanted = given if params is None else jax.tree.leaves_with_path(params)
+    _check_same_names(map(_name, given), map(_name, wanted))
+    for (path, gradient), (_, param) in zip(given, wanted, strict=True):
         shape = jnp.shape(gradient)
-        expected = (k, *(shape[1:] if param is None else jnp.shape(param)))
+        expected = (k, *(shape[1:] if params is None else jnp.shape(param)))
         if shape != expected:
             raise ValueError(
                 f"scale_by_agreement expects k={k} stacked gradients, of shape "
@@ -195,11 +218,48 @@ def _check_stacked(updates: Params, params: Params | None, k: int) -> None:
             )
 
 
+def _name(path_and_leaf: tuple[Any, Any]) -> str:
+    return jax.tree_util.keystr(path_and_leaf[0]) or "one array"
+
+
+def _check_same_names(gradients: Iterable[str], params: Iterable[str]) -> None:
+    """Raise a ValueError unless the leaves of the two trees have the same names."""
+    pairs = itertools.zip_longest(gradients, params, fillvalue="nothing")
+    for gradient, param in pairs:
+        if gradient != param:
+            raise ValueError(
+                "gradients and params must be trees of the same structure; got "
+                f"{gradient} in the gradients where params have {param}. Pass to "
+                "update the params that the gradients were taken of; freeze some of "
+                "them with mask=, not by leaving them out."
+            )
+
+
+def _cast(info: Info, dtype: Any) -> Info:
+    """Return the numbers in the dtype of the first state, whatever lam and mu are."""
+
+    def cast(x):
+        return x.astype(dtype) if jnp.issubdtype(x.dtype, jnp.inexact) else x
+
+    return jax.tree.map(cast, info)
+
+
 def _blank(groups: Groups, k: int, params: Params) -> Info:
     """Return an Info of zeros, so that the state's shapes never change."""
     leaves = grouping.pick(groups, params)
     dtype = grouping.accumulator(*leaves)
     lead = (len(groups.names),) if groups.per_layer else ()
-    some, one = jnp.zeros((*lead, k - 1), dtype), jnp.zeros(lead, dtype)
-    count, flag = jnp.zeros(lead, jnp.int32), jnp.zeros(lead, bool)
-    return Info(some, some, one, some, one, count, flag)
+
+    def zeros(*shape: int, dtype: Any = dtype) -> Array:
+        # Each field gets a buffer of its own, as none can be donated twice.
+        return jnp.zeros((*lead, *shape), dtype)
+
+    return Info(
+        weights=zeros(k - 1),
+        cosine=zeros(k - 1),
+        val_norm=zeros(),
+        grad_norms=zeros(k - 1),
+        l1=zeros(),
+        num_negative=zeros(dtype=jnp.int32),
+        skipped=zeros(dtype=bool),
+    )

@@ -72,9 +72,9 @@ def value_and_grad(
       k: mini-batches a step, at least 2.
       lam: see `solve_weights`, also for all but the following.
       mu: see there.
-      strategy: how; all give the same numbers. "auto" is "scan", but on CPU "loop" if
-        the network's convolutions would be slow in a loop (those of `jaxssl.ops` are
-        not); it warns then.
+      strategy: how; all give the same numbers, to 1e-5 for gradients between 1e-12 and
+        1e12. "auto" is "scan", but on CPU "loop" if the network's convolutions would be
+        slow in a loop (those of `jaxssl.ops` are not); it warns then.
       has_aux: whether ``loss_fn`` returns more than the loss.
       solver: see `solve_weights`; "exact" stores k gradients, whatever the strategy.
       normalize: see there.

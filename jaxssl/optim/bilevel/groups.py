@@ -1,5 +1,6 @@
 """Which gradients share a weight: all of them, or layer by layer; frozen ones none."""
 
+import numbers
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -73,14 +74,22 @@ def make_groups(params: Params, per_layer: Labels = None, mask: Mask = None) -> 
       The groups.
 
     Raises:
+      TypeError: a leaf is no array.
       ValueError: the labels or the mask do not fit the parameters, or all are frozen.
     """
     leaves, structure = jax.tree.flatten(params)
-    counts = [jnp.issubdtype(jnp.result_type(leaf), jnp.inexact) for leaf in leaves]
+    counts = [
+        jnp.issubdtype(_dtype(path, leaf), jnp.inexact)
+        for path, leaf in jax.tree.leaves_with_path(params)
+    ]
     if mask is not None:
         marks = _spread(mask, params, structure, "mask")
         if not all(isinstance(mark, bool | np.bool_) for mark in marks):
-            raise ValueError(f"mask must hold Python booleans; got {marks}.")
+            raise ValueError(
+                f"mask must hold Python booleans; got {marks}. With "
+                "optax.inject_hyperparams name a mask that is a function in "
+                "static_args: it takes functions for schedules."
+            )
         counts = [bool(mark) and here for mark, here in zip(marks, counts, strict=True)]
     if not any(counts):
         raise ValueError(
@@ -97,6 +106,17 @@ def make_groups(params: Params, per_layer: Labels = None, mask: Mask = None) -> 
     return Groups(members, tuple(names), per_layer is not None)
 
 
+def _dtype(path: Any, leaf: Any) -> Any:
+    if hasattr(leaf, "dtype") or isinstance(leaf, numbers.Number):
+        return jnp.result_type(leaf)
+    raise TypeError(
+        f"params must hold arrays alone; got a {type(leaf).__name__} at "
+        f"{jax.tree_util.keystr(path) or 'the root'}. Take the arrays out of a module "
+        "first, with eqx.partition(module, eqx.is_inexact_array) or nnx.split(module, "
+        "nnx.Param, ...), and put it together again in loss_fn."
+    )
+
+
 def _spread(prefix: Any, params: Params, structure, name: str) -> list:
     """Give each leaf what its branch of ``prefix`` says."""
     if callable(prefix):
@@ -110,8 +130,8 @@ def _spread(prefix: Any, params: Params, structure, name: str) -> list:
         ) from error
 
 
-def pick(groups: Groups, tree: Params) -> Leaves:
-    """Return the leaves that count."""
+def pick(groups: Groups, tree: Params) -> list[Any]:
+    """Return the leaves that count: arrays, or their shapes."""
     pairs = zip(groups.members, jax.tree.leaves(tree), strict=True)
     return [leaf for member, leaf in pairs if member is not None]
 
@@ -126,11 +146,10 @@ def put(groups: Groups, leaves: Leaves, params: Params) -> Params:
 
 def put_gradient(groups: Groups, leaves: Leaves, params: Params) -> Params:
     """Return a gradient of the parameters: ``leaves``, and zeros where frozen."""
-    zeros = jax.tree.map(lambda p: jnp.zeros(jnp.shape(p), jnp.result_type(p)), params)
-    return put(groups, leaves, zeros)
+    return put(groups, leaves, jax.tree.map(jnp.zeros_like, params))
 
 
-def accumulator(*leaves: Num[Array, "..."]) -> Any:
+def accumulator(*leaves: Num[Array, "..."] | jax.ShapeDtypeStruct) -> Any:
     """Return the real dtype that sums of these arrays are kept in, float32 or wider."""
     dtype = jnp.result_type(*leaves, jnp.float32)
     return jnp.finfo(dtype).dtype

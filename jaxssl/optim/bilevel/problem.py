@@ -55,7 +55,7 @@ class Problem(NamedTuple):
         """Return the loss of mini-batch ``index``, as a function of what is trained.
 
         Raises:
-          ValueError: the loss is no scalar.
+          ValueError: the loss is no scalar, or comes with more or less than it should.
         """
         extra = {}
         if self.reduce_state is not None:
@@ -68,11 +68,17 @@ class Problem(NamedTuple):
         value = self.loss_fn(params, minibatch, **extra)
         new_state, aux = (), ()
         if self.has_aux and self.reduce_state is not None:
-            value, (new_state, aux) = value
+            value, rest = _pair(value, "(loss, (state, aux))")
+            new_state, aux = _pair(rest, "(loss, (state, aux))")
         elif self.has_aux:
-            value, aux = value
+            value, aux = _pair(value, "(loss, aux)")
         elif self.reduce_state is not None:
-            value, new_state = value
+            value, new_state = _pair(value, "(loss, state)")
+        if isinstance(value, tuple):
+            raise ValueError(
+                f"loss_fn must return the loss alone; got a tuple of {len(value)}. Set "
+                "has_aux=True or reduce_state where it returns more."
+            )
         if jnp.shape(value) != ():
             raise ValueError(
                 f"loss_fn must return a scalar for one mini-batch; got shape "
@@ -89,6 +95,20 @@ class Problem(NamedTuple):
     def leaves(self) -> Leaves:
         """Return the parameters that are trained."""
         return grouping.pick(self.groups, self.params)
+
+
+def _pair(value: Any, form: str) -> tuple[Any, Any]:
+    """Return the two parts of what a loss returns.
+
+    Raises:
+      ValueError: there are not two.
+    """
+    if isinstance(value, tuple | list) and len(value) == 2:
+        return value[0], value[1]
+    parts = f"{len(value)} parts" if isinstance(value, tuple | list) else "one value"
+    raise ValueError(
+        f"loss_fn must return {form} as has_aux and reduce_state are set; got {parts}."
+    )
 
 
 def minibatch_at(batch: Any, index: Any) -> Any:

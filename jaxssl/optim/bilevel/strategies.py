@@ -11,7 +11,14 @@ import jax
 import jax.numpy as jnp
 
 from jaxssl.optim.bilevel import stacked, weights
-from jaxssl.optim.bilevel.groups import Leaves, accumulator, inner, scaled, widened
+from jaxssl.optim.bilevel.groups import (
+    Groups,
+    Leaves,
+    accumulator,
+    inner,
+    scaled,
+    widened,
+)
 from jaxssl.optim.bilevel.problem import (
     Problem,
     Side,
@@ -20,7 +27,7 @@ from jaxssl.optim.bilevel.problem import (
     reduce_states,
 )
 from jaxssl.optim.bilevel.weights import Info, Rule
-from jaxssl.types import Array
+from jaxssl.types import Array, Float
 
 Found = tuple[Leaves, Side, Info]
 
@@ -32,12 +39,15 @@ class Carry(NamedTuple):
     """What goes from one training mini-batch to the next.
 
     Attributes:
-      weighted: sum of w_i g_i, not normalised, in float32 or wider.
+      weighted: sum of w_i g_i, in float32 or wider; divided by the |w|_1 so far where
+        the weights are normalised.
+      l1: |w|_1 so far, for each group.
       plain: sum of the g_i that are usable, if ``on_zero="uniform"``; else empty.
       state: the state so far; see `Problem.reduce_state`.
     """
 
     weighted: Leaves
+    l1: Float[Array, " layers"]
     plain: Leaves
     state: Any
 
@@ -46,10 +56,12 @@ class Carry(NamedTuple):
 
 
 def one_pass(problem: Problem, rule: Rule, batch: Any, state: Any, loop: Loop) -> Found:
-    """Weigh each gradient as it comes, and divide by |w|_1 once, at the end.
+    """Weigh each gradient as it comes.
 
-    Two gradients and the sum are alive at a time. The exact solver needs all
-    gradients before it knows any weight, so it stacks them.
+    Two gradients and the sum are alive at a time. The sum is divided by the |w|_1 so
+    far in each turn, not once at the end: where |g| is 1e-13, w_i g_i is below all
+    float32. The exact solver needs all gradients before it knows any weight, so it
+    stacks them.
     """
     if rule.solver == "exact":
         return _stack_then_weigh(problem, rule, batch, state, loop)
@@ -60,19 +72,21 @@ def one_pass(problem: Problem, rule: Rule, batch: Any, state: Any, loop: Loop) -
     def body(carry: Carry, index):
         side, g_i = _turn(problem, batch, index, state, carry.state)
         row = inner(groups, g_v, g_i), inner(groups, g_i, g_i)
-        raw = weights.raw_weights(rule, *row)
-        weighted = _add(carry.weighted, scaled(groups, raw, g_i))
+        raw = weights.raw_weights(rule, *row).astype(carry.l1.dtype)
+        l1 = carry.l1 + jnp.abs(raw)
+        weighted = _add_weighted(groups, rule, carry, raw, l1, g_i)
         plain = carry.plain
         if rule.on_zero == "uniform":
             usable = weights.usable(rule, *row).astype(raw.dtype)
             plain = _add(plain, scaled(groups, usable, g_i))
         after = _passed_on(problem, carry.state, side.state, index)
-        return Carry(weighted, plain, after), (side.loss, side.aux, row)
+        return Carry(weighted, l1, plain, after), (side.loss, side.aux, row)
 
-    zeros = [jnp.zeros(g.shape, widened(g).dtype) for g in g_v]
-    start = Carry(zeros, zeros if rule.on_zero == "uniform" else [], first.state)
-    carry, (losses, auxs, (dots, squares)) = loop(body, start, jnp.arange(1, k))
+    zeros = [jnp.zeros_like(widened(g)) for g in g_v]
+    plain = zeros if rule.on_zero == "uniform" else []
     val_square = inner(groups, g_v, g_v)
+    start = Carry(zeros, jnp.zeros_like(val_square), plain, first.state)
+    carry, (losses, auxs, (dots, squares)) = loop(body, start, jnp.arange(1, k))
     rows = [jnp.concatenate([val_square[None], row]) for row in (dots, squares)]
     info = stacked.solve_groups(rule, jnp.stack(rows).transpose(2, 0, 1))
     leaves = _finish(problem, rule, info, carry, g_v)
@@ -105,11 +119,18 @@ def _add(total: Leaves, new: Iterable[Array]) -> Leaves:
     return [a + b for a, b in zip(total, new, strict=True)]
 
 
+def _add_weighted(groups: Groups, rule: Rule, carry: Carry, raw, l1, g_i) -> Leaves:
+    """Return the weighted sum with one more gradient in it."""
+    if rule.normalize is None:
+        return _add(carry.weighted, scaled(groups, raw, g_i))
+    divisor = jnp.where(l1 == 0, 1, l1)
+    before = scaled(groups, carry.l1 / divisor, carry.weighted)
+    return _add(before, scaled(groups, raw / divisor, g_i))
+
+
 def _finish(problem: Problem, rule: Rule, info: Info, carry: Carry, g_v) -> Leaves:
-    """Normalise the sums, and put in what ``on_zero`` asks for."""
-    groups, none = problem.groups, info.skipped
-    divisor = jnp.where(none, 1, info.l1) if rule.normalize == "l1" else 1
-    sums = scaled(groups, jnp.ones_like(info.l1) / divisor, carry.weighted)
+    """Put in what ``on_zero`` asks for."""
+    groups, none, sums = problem.groups, info.skipped, carry.weighted
     if rule.on_zero == "uniform":
         share = jnp.where(none, info.weights.max(axis=-1), 0)
         sums = _add(sums, scaled(groups, share, carry.plain))

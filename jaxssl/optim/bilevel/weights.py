@@ -3,8 +3,10 @@
 Everything here works on a handful of numbers; no gradient comes near it.
 """
 
+import functools
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -130,7 +132,9 @@ def solve_weights(
       mu: mu-hat, at least 0; may be traced. Large values even out the effect of the
         gradients' norms.
       solver: "diagonal" for eq. 8.10, which ignores the inner products among training
-        mini-batches; "exact" for the linear system of eq. 8.8.
+        mini-batches; "exact" for the linear system of eq. 8.8. Where mini-batches are
+        so similar that the system has directions smaller than rounding errors, these
+        directions are left out: equal mini-batches share evenly.
       normalize: "l1" divides by |w|_1 as in eq. 8.10; None leaves the weights as they
         are (ablation a of thesis table 8.1).
       on_zero: what to return if every weight is 0, as for a validation gradient that is
@@ -226,7 +230,39 @@ def _solve_exact(rule: Rule, dots, sq_norms, gram) -> Float[Array, " n"]:
     counts = usable(rule, dots, sq_norms)
     among = jnp.where(counts[:, None] & counts[None, :], gram[1:, 1:], 0)
     system = among / rule.lam + rule.mu * jnp.eye(len(dots), dtype=gram.dtype)
-    return jnp.linalg.solve(system, jnp.where(counts, dots, 0))
+    right = jnp.where(counts, dots, 0).astype(system.dtype)
+    return _solve_symmetric(system, right, float(jnp.finfo(gram.dtype).eps))
+
+
+def _solve_symmetric(
+    system: Float[Array, "n n"], right: Float[Array, " n"], eps: float
+) -> Float[Array, " n"]:
+    """Solve a linear system without the directions that are rounding errors alone.
+
+    Equal gradients have a singular Gram matrix. A mu below the rounding of |g|^2 does
+    not help, and a rounding error divided by another would rule the weights. Rows and
+    columns are first scaled to a diagonal of ones: without this a short gradient beside
+    a long one would be taken for rounding.
+    """
+    diagonal = jnp.diag(system)
+    zero = diagonal == 0
+    scale = jnp.where(zero, 0, jax.lax.rsqrt(jnp.where(zero, 1, diagonal)))
+    times = functools.partial(jnp.matmul, precision="highest")
+
+    def solve(_, right):
+        values, vectors = jnp.linalg.eigh(scale[:, None] * system * scale[None, :])
+        parts = times(scale * right, vectors)
+        rounding = len(right) * eps
+        drop = values < rounding * values.max()
+        drop |= jnp.abs(parts) < rounding * jnp.linalg.norm(parts)
+        kept = jnp.where(drop, 0, parts / jnp.where(drop, 1, values))
+        return scale * times(vectors, kept)
+
+    # Derivatives follow from the system: those of eigenvectors are infinite where two
+    # eigenvalues are equal.
+    return jax.lax.custom_linear_solve(
+        functools.partial(times, system), right, solve, symmetric=True
+    )
 
 
 def usable(
