@@ -180,7 +180,7 @@ def _list(workdir: Path) -> list[Path]:
     return []
 
 
-def _find_strays(workdir: Path) -> list[str]:
+def find_strays(workdir: Path) -> list[str]:
     """Return the names of folders that Orbax takes for a step and that are none.
 
     Orbax reads a step in the digits of any script, and behind an underscore.
@@ -283,7 +283,7 @@ def restore_newest(
     def choose() -> list:
         remove_unfinished(workdir, say)
         step, damage = find_newest(workdir)
-        strays = [[name, "no step has this name"] for name in _find_strays(workdir)]
+        strays = [[name, "no step has this name"] for name in find_strays(workdir)]
         return [step, [[str(bad), reason] for bad, reason in damage.items()] + strays]
 
     step, damage = coordination.decide("newest", choose)

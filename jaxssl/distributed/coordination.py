@@ -23,7 +23,7 @@ from jax._src import distributed
 
 from jaxssl import errors
 from jaxssl.distributed.address import ProcessAddress, cannot_listen, check_port
-from jaxssl.text import first_line, shorten
+from jaxssl.text import first_line, printable, shorten
 
 AGAIN = "Repeat all commands; a run goes on from its newest checkpoint."
 
@@ -157,7 +157,9 @@ def end(code: int, line: str) -> None:
     """
     for child in multiprocessing.active_children():
         child.kill()
-    os.write(2, f"jaxssl: {' '.join(line.split())}\n".encode())
+    message = f"jaxssl: {printable(' '.join(line.split()))}\n"
+    with contextlib.suppress(OSError):  # Nobody may read it any more.
+        os.write(2, message.encode())
     os._exit(code)
 
 

@@ -130,6 +130,8 @@ def make_table(
             rows.append((f"{name}/{key}", metrics.format_metric(metric), other))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     return "\n".join(
-        f"{name:<{widths[0]}}  {a:>{widths[1]}}  {b:>{widths[2]}}".rstrip()
+        text.printable(
+            f"{name:<{widths[0]}}  {a:>{widths[1]}}  {b:>{widths[2]}}"
+        ).rstrip()
         for name, a, b in rows
     )
