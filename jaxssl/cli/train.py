@@ -69,6 +69,11 @@ def _join(values: flags.FlagValues) -> None:
             f"process {member.process_id} of {member.num_processes}: waiting for the "
             f"others at {member.coordinator}, {seconds[0]} s at most"
         )
+    if member.process_id == 0 and address.find_bind_address(member) is None:
+        say(
+            f"process 0 listens at all addresses of this machine, as "
+            f"{member.coordinator} is none of them (docs/pods.md)"
+        )
     coordination.join(member, *seconds)
 
 
