@@ -12,6 +12,7 @@ import json
 import math
 import os
 import stat
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -28,6 +29,14 @@ LOG_BYTES = 1 << 30
 # Largest sum of the unpacked arrays of an archive, as a fraction of the machine's
 # memory.
 ARCHIVE_SHARE = 0.25
+
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+
+# What NumPy's parser of a header, which is Python's own, raises for other texts.
+_HEADER_ERRORS = (
+    *(ValueError, KeyError, TypeError, SyntaxError, MemoryError),
+    tokenize.TokenError,
+)
 
 # Deepest nesting of a JSON value that is read. The files of a run have less than ten.
 LEVELS = 100
@@ -146,6 +155,8 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
             entries = archive.infolist()
             if sum(entry.file_size for entry in entries) > limit:
                 raise UnreadableFile(f"unpacks to more than {limit:,} bytes")
+            if any(entry.compress_type not in _METHODS for entry in entries):
+                raise UnreadableFile("is compressed in another way than NumPy's")
             return {
                 entry.filename.removesuffix(".npy"): _parse_npy(archive.read(entry))
                 for entry in entries
@@ -175,7 +186,7 @@ def _parse_npy(data: bytes) -> np.ndarray:
             raise UnreadableFile("has an array of another size than its header says")
         array = np.frombuffer(data, dtype, count, file.tell())
         return array.reshape(shape, order="F" if fortran else "C")
-    except (ValueError, KeyError, TypeError, SyntaxError, MemoryError) as error:
+    except _HEADER_ERRORS as error:
         raise UnreadableFile("has an array without a readable header") from error
 
 

@@ -10,6 +10,8 @@ import os
 import sys
 from typing import Any
 
+STDOUT, STDERR = 1, 2
+
 # What a write says if nobody reads: a pipe without reader, a terminal that is gone.
 _GONE = (errno.EPIPE, errno.EIO, errno.EBADF)
 
@@ -43,7 +45,7 @@ class _Descriptor(io.RawIOBase):
                 if error.errno not in _GONE:
                     raise
                 self._gone = True
-                if self._number == 1:
+                if self._number == STDOUT:
                     line = "jaxssl: nobody reads standard output; the command goes on\n"
                     print(line, end="", file=sys.stderr, flush=True)
         return len(data)
@@ -60,19 +62,24 @@ def keep_open() -> None:
             os.fstat(number)
         except OSError:  # Else the next file to be opened would have this number.
             os.open(os.devnull, os.O_RDWR)
-    sys.stdout = _wrap(sys.stdout, 1)
-    sys.stderr = _wrap(sys.stderr, 2)
+    if sys.stdout is sys.__stdout__:
+        sys.stdout = _wrap(sys.stdout, STDOUT)
+    if sys.stderr is sys.__stderr__:
+        sys.stderr = _wrap(sys.stderr, STDERR)
 
 
 def _wrap(stream: Any, number: int) -> Any:
-    original = (sys.__stdout__, sys.__stderr__)[number - 1]
-    if stream is not original:
-        return stream
-    if stream is not None:  # Python has none where the descriptor was closed.
-        stream.flush()
+    if stream is None:  # The descriptor was closed when Python started.
+        return make_stream(number, "utf-8")
+    stream.flush()
+    return make_stream(number, stream.encoding)
+
+
+def make_stream(number: int, encoding: str) -> io.TextIOWrapper:
+    """Return a text stream of a descriptor that drops what nobody reads."""
     return io.TextIOWrapper(
         io.BufferedWriter(_Descriptor(number)),
-        encoding=stream.encoding if stream is not None else "utf-8",
+        encoding=encoding,
         errors="backslashreplace",
-        line_buffering=number == 2 or os.isatty(number),
+        line_buffering=number == STDERR or os.isatty(number),
     )
