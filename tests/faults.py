@@ -102,6 +102,12 @@ FAULTS = {
         "compiled with 10 % of the memory free, or one line that says what to change",
     ),
     "F20": Fault("a guard removed from the code", "a test fails"),
+    "F24": Fault(
+        "bits flipped in any file of a workdir, the file cut or replaced: null, list, "
+        "deep nesting, huge number, FIFO, folder, link",
+        "every command ends with at most one line; good checkpoints stay; what was "
+        "replaced is named",
+    ),
 }
 
 

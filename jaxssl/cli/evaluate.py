@@ -11,7 +11,7 @@ from absl import flags
 
 from jaxssl.checkpoint import disk_errors
 from jaxssl.checkpoint import store as checkpoints
-from jaxssl.cli.verb import WORKDIR, Flag, Verb, get, require
+from jaxssl.cli.verb import WORKDIR, Flag, Verb, get, require, say
 from jaxssl.config import checks
 from jaxssl.distributed import mesh as meshes
 from jaxssl.errors import UserError
@@ -43,16 +43,16 @@ def _evaluate(values: flags.FlagValues, rest: list[str]) -> int:
     folder = workdir / evaluation.FOLDER
     with disk_errors.watch(workdir):
         state = _restore(setup, workdir)
-        print(f"step {int(state.step)} of {setup.train.num_steps}")
-        trained = evaluation.run(evals, state, folder, print, changed=rest)
+        say(f"step {int(state.step)} of {setup.train.num_steps}")
+        trained = evaluation.run(evals, state, folder, say, changed=rest)
         untrained = {}
         if get(values, "random_init"):
-            print("untrained")
+            say("untrained")
             state = _make_untrained(setup)
             beside = folder / evaluation.RANDOM_INIT
-            untrained = evaluation.run(evals, state, beside, print, changed=rest)
+            untrained = evaluation.run(evals, state, beside, say, changed=rest)
     print(f"\n{evaluation.make_table(trained, untrained)}\n")
-    print(f"results are in {folder}; next: jaxssl report --workdir={workdir}")
+    say(f"results are in {folder}; next: jaxssl report --workdir={workdir}")
     return 0
 
 
@@ -94,7 +94,7 @@ def _restore(setup: Setup, workdir: Path) -> TrainState:
     if step is None:
         raise UserError(f"--workdir: {workdir} has no checkpoint yet; train it first.")
     for damaged, reason in damage.items():
-        print(f"CHECKPOINT {damaged} IS DAMAGED: {reason}. Using step {step}.")
+        say(f"CHECKPOINT {damaged} IS DAMAGED: {reason}. Using step {step}.")
     mesh = meshes.make_mesh(meshes.MeshConfig(data=1))
     abstract = state_init.make_abstract(setup.experiment.task, setup.spec(), mesh)
     return checkpoints.restore(workdir, step, abstract)
