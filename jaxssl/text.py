@@ -1,6 +1,7 @@
 """Write durations, lists and error messages for a person."""
 
 import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,3 +37,30 @@ def first_line(error: object) -> str:
     """Return the first line of an error's message, or its repr if that is empty."""
     lines = str(error).splitlines()
     return lines[0] if lines else repr(error)
+
+
+# Invisible, but part of words and of emoji: the zero-width non-joiner and joiner.
+_JOINERS = "\u200c\u200d"
+
+
+def printable(name: object) -> str:
+    r"""Return a name from outside, such as a file's, as text that is safe to print.
+
+    A file's name may hold a newline that forges a line, an escape sequence for the
+    terminal, a mark that turns the direction of writing, or bytes that are not UTF-8.
+    These characters are written as Python escapes them; all others are kept.
+
+    >>> printable("häns\n\x1b[2J")
+    'häns\\n\\x1b[2J'
+    """
+    return "".join(c if _is_shown(c) else _escape(c) for c in str(name))
+
+
+def _is_shown(character: str) -> bool:
+    if character.isprintable() or character in _JOINERS:
+        return True
+    return unicodedata.category(character) == "Zs"  # Spaces of other scripts.
+
+
+def _escape(character: str) -> str:
+    return character.encode("unicode_escape").decode()
