@@ -1,5 +1,6 @@
 """What all builders share: data, networks, and what is checked of them."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -12,7 +13,10 @@ from jaxssl.errors import UserError
 from jaxssl.evals.crops import CenterCrops
 from jaxssl.evals.logits import LogitsConfig
 from jaxssl.models.network import compute_in, rematerialized
+from jaxssl.text import shorten
 from jaxssl.types import Network
+
+logger = logging.getLogger(__name__)
 
 RootConfig = Any
 """The whole ``ml_collections.ConfigDict``; its fields are known at run time only."""
@@ -96,13 +100,38 @@ def read_init_from(config: RootConfig, players: Sequence[str]) -> dict[str, str]
 
 
 def check_classes(train: Source, test: Source) -> None:
-    """Raise a UserError if one label means two classes."""
-    pairs = zip(train.class_names, test.class_names, strict=False)
-    if clash := [f"{a!r} and {b!r}" for a, b in pairs if a != b]:
-        raise UserError(
-            f"{train.name} and {test.name} need the same classes in the same order; "
-            f"one label means {clash[0]}."
+    """Compare the classes of two data sets, all of them and in order.
+
+    Classes at the end of the training set's may be missing from the test set, which a
+    line says: the labels of the others mean the same in both.
+
+    Raises:
+      UserError: one label means two classes, or the test set has more classes.
+    """
+    ours, theirs = train.class_names, test.class_names
+    if not ours or not theirs or ours == theirs:
+        return
+    if ours[: len(theirs)] == theirs:
+        logger.warning(
+            "%s has no image of %s, which %s has",
+            *(test.name, shorten(ours[len(theirs) :]), train.name),
         )
+        return
+    lacking = [name for name in ours if name not in theirs]
+    more = [name for name in theirs if name not in ours]
+    pairs = zip(ours, theirs, strict=False)
+    clash = [f"one label means {a!r} and {b!r}" for a, b in pairs if a != b]
+    raise UserError(
+        f"{train.name} and {test.name} need the same classes in the same order; "
+        + "; ".join(
+            [
+                *clash[:1],
+                *([f"the first alone has {shorten(lacking)}"] if lacking else []),
+                *([f"the second alone has {shorten(more)}"] if more else []),
+            ]
+        )
+        + "."
+    )
 
 
 def check_crop(path: str, crop_size: int, *sources: Source) -> None:

@@ -19,7 +19,8 @@ from jaxssl import transforms
 from jaxssl.config import fields
 from jaxssl.config.checks import nearest
 from jaxssl.data import npz, pipeline
-from jaxssl.data.source import ArraySource, Source, digest, label_of, require
+from jaxssl.data.fingerprint import derive
+from jaxssl.data.source import ArraySource, Source, label_of, require
 from jaxssl.data.subset import MAX_BAD, subset
 from jaxssl.errors import UserError
 from jaxssl.transforms.labels import COUNTS, REPLACEMENTS
@@ -234,7 +235,7 @@ def _relabel(
 def _fingerprint(source: Source, labels: Int[np.ndarray, " n"] | None) -> str:
     if labels is None:
         return source.fingerprint
-    return digest(source.fingerprint, labels.tobytes())
+    return derive(source.fingerprint, labels.tobytes())
 
 
 def _draw(
@@ -327,7 +328,7 @@ def permuted_pixels(source: Source, *, seed: int) -> ArraySource:
         {**whole.arrays, "image": permuted},
         name=f"{source.name} with permuted pixels",
         class_names=source.class_names,
-        fingerprint=digest(source.fingerprint, f"permuted pixels {seed}"),
+        fingerprint=derive(source.fingerprint, f"permuted pixels {seed}"),
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from jaxssl.config.checks import nearest
+from jaxssl.data.paths import show
 from jaxssl.data.source import NO_LABEL, ArraySource, image_source
 from jaxssl.errors import UserError
 from jaxssl.types import Shaped
@@ -74,7 +75,7 @@ def _find(data_dir: str | None, split: str) -> Path:
     if path.is_dir() and (path / f"{split}.npz").is_file():
         return path / f"{split}.npz"
     if path.is_dir() or not path.is_file():
-        raise UserError(f"{path} is no file and holds no {split}.npz.")
+        raise UserError(f"{show(path)} is no file and holds no {split}.npz.")
     if split != "train":
         raise UserError(
             f"{path} is one file, which is the split train; for {split!r} name a "

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from jaxssl.data import pipeline
-from jaxssl.data.source import ArraySource, Source, digest, label_of
+from jaxssl.data.fingerprint import derive
+from jaxssl.data.source import ArraySource, Source, label_of
 from jaxssl.errors import UserError
 from jaxssl.types import Record
 
@@ -61,7 +62,7 @@ class Part:
         self.name = f"{source.name}[{count}]"
         self.class_names = source.class_names
         self.spec = source.spec
-        self.fingerprint = digest(source.fingerprint, str(count))
+        self.fingerprint = derive(source.fingerprint, str(count))
         self._source = source
 
     def __len__(self) -> int:

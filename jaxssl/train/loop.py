@@ -41,6 +41,7 @@ def train(
     layout: meshes.MeshConfig | None = None,
     recipe: Recipe | None = None,
     defaults: Mapping[str, Any] = {},
+    other_data: Mapping[str, str] = {},
     command: Sequence[str] = (),
     batches: pipeline.Pipeline = pipeline.batches,
     stream: metrics.Stream | None = None,
@@ -61,6 +62,8 @@ def train(
       recipe: the config; written to the workdir, and compared with the one there.
       defaults: of the recipe's settings by their path, for settings that the stored
         recipe lacks.
+      other_data: fingerprints of the data sets of evaluations, by name; compared with
+        those of the last start, as that of ``source`` is.
       command: the words that started the run; written to the workdir.
       batches: the input pipeline.
       stream: takes lines for a person; standard output by default.
@@ -82,7 +85,9 @@ def train(
     # --- Check what fits, before anything is written
     mesh = meshes.make_mesh(layout or meshes.MeshConfig())
     meshes.check_batch(config.batch_size, mesh)
-    known = workdirs.Known(checkpoints.exists(workdir), source.fingerprint, defaults)
+    known = workdirs.Known(
+        checkpoints.exists(workdir), source.fingerprint, defaults, other_data
+    )
     workdirs.check_all(workdir, recipe, known)
     # The pipeline refuses a batch that is larger than the data set.
     batches(source, batch_size=config.batch_size, seed=seed).close()

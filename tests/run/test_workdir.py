@@ -190,6 +190,8 @@ def test_every_setting_has_its_class(tmp_path, spec, faults):
         "mesh.params",
         "mesh.rules",
         "compute.remat",
+        "data.data_dir",
+        "noise.file",
     }
     assert len(accepted) >= 4
     faults.record("F7", injected=len(others), survived=len(others))
