@@ -110,7 +110,7 @@ def _check_data(workdir: Path, setup: Setup, *, refuse: bool) -> list[str]:
             "Bring the old files back, or give --other_data."
         )
     for line in [*changes.refused, *changes.allowed]:
-        print(f"changed since the training: {line}")
+        print(f"the data of the training: {line}")
     return changes.refused
 
 

@@ -105,7 +105,7 @@ def render(report: Report) -> str:
         f"classes: {_some(classes, 2 * SHOWN)}",
         f"duplicates: {len(report.duplicates)}, of them {clash} with another label",
         *(f"  {a} = {b}" for a, b, _ in report.duplicates[:5]),
-        f"corrupt: {len(report.corrupt)}",
+        f"unreadable: {len(report.corrupt)}",
         *(f"  {name}: {reason}" for name, reason in report.corrupt[:SHOWN]),
     ]
     if len(report.corrupt) > SHOWN:

@@ -13,6 +13,7 @@ from jaxssl.config.checks import nearest
 from jaxssl.data.paths import show
 from jaxssl.data.source import NO_LABEL, ArraySource, image_source
 from jaxssl.errors import UserError
+from jaxssl.text import printable
 from jaxssl.types import Shaped
 
 MAX_BYTES = 32 << 30
@@ -47,7 +48,9 @@ def load(
         if label_key in _names(archive):
             labels = _read(archive, label_key, path)
     classes = _class_names(labels)
-    return image_source(images, labels, name=f"npz {path}", class_names=classes)
+    return image_source(
+        images, labels, name=f"npz {printable(path)}", class_names=classes
+    )
 
 
 def read_array(path: Path, name: str, *, max_bytes: int) -> Shaped[np.ndarray, "..."]:

@@ -51,7 +51,7 @@ def opened() -> Iterator[dict[str, Source]]:
 
     Yields:
       Data set and split to source, as ``folder train``; a second one of the same data
-      set and split, with other options, is ``folder train 2``. Filled while the block
+      set and split, with other options, is ``folder train (2)``. Filled while the block
       runs.
     """
     sources: dict[str, Source] = {}
@@ -94,8 +94,11 @@ def load(
         )
     source = loader(split=split, **options)
     if (sources := _opened.get()) is not None:
-        same = sum(key.startswith(f"{name} {split}") for key in sources)
-        sources[f"{name} {split}" + (f" {same + 1}" if same else "")] = source
+        key, number = f"{name} {split}", 1
+        while key in sources:
+            number += 1
+            key = f"{name} {split} ({number})"
+        sources[key] = source
     return source
 
 

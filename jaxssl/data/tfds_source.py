@@ -20,6 +20,7 @@ from jaxssl.data.listing import LeftOut
 from jaxssl.data.paths import show
 from jaxssl.data.source import NO_LABEL, Source, image_spec
 from jaxssl.errors import BadRecord, UserError
+from jaxssl.text import printable
 from jaxssl.types import Record
 
 FORMAT = "array_record"
@@ -312,7 +313,7 @@ def _class_names(features: Any, label_key: str | None) -> tuple[str, ...]:
     if isinstance(feature, tfds.features.Sequence):
         feature = feature.feature
     if isinstance(feature, tfds.features.ClassLabel):
-        return tuple(feature.names)
+        return tuple(map(printable, feature.names))
     raise UserError(
         f"The feature {label_key!r} is {type(feature).__name__}; a label is a class, a "
         "list of classes or a dict of booleans."

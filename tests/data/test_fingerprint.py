@@ -32,7 +32,7 @@ def reads(monkeypatch):
     read, hash_file = [], fingerprint._hash
 
     def count(path, *rest):
-        read.append(path.name)
+        read.append(path)
         return hash_file(path, *rest)
 
     monkeypatch.setattr(fingerprint, "_hash", count)
