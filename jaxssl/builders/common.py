@@ -7,6 +7,7 @@ from jaxssl.config import section
 from jaxssl.config.checks import choice
 from jaxssl.config.compute import ComputeConfig
 from jaxssl.data import registry
+from jaxssl.data.labelled import check_trained_classes, labelled, tell_unlabelled
 from jaxssl.data.source import Source, require
 from jaxssl.errors import UserError
 from jaxssl.evals.crops import CenterCrops
@@ -96,13 +97,38 @@ def read_init_from(config: RootConfig, players: Sequence[str]) -> dict[str, str]
 
 
 def check_classes(train: Source, test: Source) -> None:
-    """Raise a UserError if one label means two classes."""
+    """Check that what is learnt from ``train`` can be tested on ``test``.
+
+    Raises:
+      UserError: one label means two classes, or ``test`` has a class that ``train``
+        lacks.
+    """
     pairs = zip(train.class_names, test.class_names, strict=False)
     if clash := [f"{a!r} and {b!r}" for a, b in pairs if a != b]:
         raise UserError(
             f"{train.name} and {test.name} need the same classes in the same order; "
             f"one label means {clash[0]}."
         )
+    more = test.class_names[len(train.class_names) :]
+    if train.class_names and more:
+        raise UserError(
+            f"{test.name} has classes that {train.name} lacks: "
+            f"{', '.join(map(repr, more[:5]))}; nothing can be learnt of them. Add "
+            "them to the training set, or take them out of the test set."
+        )
+    check_trained_classes(train, test)
+
+
+def labelled_parts(train: Source, test: Source) -> tuple[Source, Source]:
+    """Return both without the records that have no label, whose number is logged.
+
+    Raises:
+      UserError: one of them has no label at all.
+    """
+    for source in (train, test):
+        require(source, "label")
+        tell_unlabelled(source)
+    return labelled(train), labelled(test)
 
 
 def check_crop(path: str, crop_size: int, *sources: Source) -> None:

@@ -74,6 +74,14 @@ def look(source: Source) -> Look:
     return Look(labels, len(seen) == len(source))
 
 
+def any_labelled(source: Source) -> bool:
+    """Return whether a record has a label, of those that `look` looks at."""
+    if not has_classes(source):
+        return "label" in source.spec
+    seen = look(source)
+    return seen.num_unlabelled < len(seen.labels)
+
+
 def describe_unlabelled(source: Source) -> str:
     """Return ``'12 of 300 records have no label'``; nothing if all of them have one."""
     if not has_classes(source):

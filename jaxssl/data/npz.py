@@ -131,6 +131,8 @@ def _find(data_dir: str | None, split: str) -> Path:
 
 @contextlib.contextmanager
 def _open(path: Path) -> Iterator[zipfile.ZipFile]:
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path} is no regular file; it must be an .npz file.")
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
