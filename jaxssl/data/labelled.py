@@ -183,16 +183,19 @@ def check_trained_classes(train: Source, test: Source) -> None:
     Raises:
       UserError: names the first such class.
     """
-    known = known_labels(train), known_labels(test)
-    if known[0] is not None and known[1] is not None and (known[0] != NO_LABEL).any():
-        check_taught(known[0], known[1], test.class_names, f"{train.name} ")
+    labels, test_labels = known_labels(train), known_labels(test)
+    if labels is None or test_labels is None or (labels == NO_LABEL).all():
+        return
+    names = train.name, test.name
+    check_taught(labels, test_labels, class_names=test.class_names, names=names)
 
 
 def check_taught(
     labels: Int[np.ndarray, " n"],
     test_labels: Int[np.ndarray, " m"],
+    *,
     class_names: tuple[str, ...] = (),
-    whose: str = "",
+    names: tuple[str, str] = ("the training set", "the test set"),
 ) -> None:
     """Raise where a test record has a class that no training record has.
 
@@ -200,7 +203,7 @@ def check_taught(
       labels: of training; `NO_LABEL` counts as none.
       test_labels: of testing.
       class_names: names of the classes, for the message.
-      whose: what the message calls the training records, with a space behind.
+      names: what the message calls the two sets.
 
     Raises:
       UserError: names the first such class.
@@ -209,10 +212,10 @@ def check_taught(
     if not len(lacking):
         return
     first, count = int(lacking[0]), int(np.isin(test_labels, lacking).sum())
-    name = f" ({class_names[first]!r})" if first < len(class_names) else ""
-    others = f" and {len(lacking) - 1} others" if len(lacking) > 1 else ""
+    shown = f"{first} ({class_names[first]!r})" if class_names else str(first)
+    others = f" and of {len(lacking) - 1} more classes" if len(lacking) > 1 else ""
     raise UserError(
-        f"no training record {whose}has the class {first}{name}{others}, but {count} "
-        "test records have; they can only be taken for another class. Add such records "
-        "to the training set, or take them out of the test set."
+        f"{names[1]} has {count} records of the class {shown}{others}, and {names[0]} "
+        "has none, so they can only be taken for another class. Add such records to "
+        "the latter, or take them out of the former."
     )

@@ -238,5 +238,8 @@ def _array_errors(name: str, path: Path) -> Iterator[None]:
 
 
 def _class_names(labels: Shaped[np.ndarray, "n ..."]) -> tuple[str, ...]:
-    count = labels.shape[1] if labels.ndim == 2 else int(labels.max(initial=-1)) + 1
+    if labels.ndim == 2:
+        count = labels.shape[1]
+    else:
+        count = int(labels.max()) + 1 if labels.size else 0
     return tuple(str(k) for k in range(count))
