@@ -215,7 +215,7 @@ def check_taught(
     shown = f"{first} ({class_names[first]!r})" if class_names else str(first)
     others = f" and of {len(lacking) - 1} more classes" if len(lacking) > 1 else ""
     raise UserError(
-        f"{names[1]} has {count} records of the class {shown}{others}, and {names[0]} "
-        "has none, so they can only be taken for another class. Add such records to "
+        f"records of the class {shown}{others}: {count} in {names[1]}, none in "
+        f"{names[0]}; they can only be taken for another class. Add such records to "
         "the latter, or take them out of the former."
     )
