@@ -125,10 +125,11 @@ def check_attributes(
     Raises:
       UserError: names the first record with another attribute, and their number.
     """
-    refused = ~np.isin(labels, (0, 1)).all(axis=1)
+    wrong = ~np.isin(labels, (0, 1))
+    refused = np.asarray(wrong.any(axis=1))
     if refused.any():
         row = int(np.flatnonzero(refused)[0])
-        attribute = labels[row][~np.isin(labels[row], (0, 1))][0]
+        attribute = labels[row][wrong[row]][0]
         raise UserError(
             f"{record_name(row)} has the attribute {attribute}{_more(refused)}; "
             "several labels a record are attributes, each 0 or 1. One class a record "

@@ -57,14 +57,13 @@ class Part:
           chosen: indices of the records, or a number of evenly spaced ones; all of them
             if the source has fewer.
         """
-        if np.ndim(chosen) == 0:
-            count = min(chosen, len(source))
-            chosen = np.linspace(0, len(source), count, endpoint=False, dtype=int)
-            choice = str(count)
+        if isinstance(chosen, np.ndarray):
+            self.indices, choice = chosen, digest(chosen.astype(np.int64).tobytes())
         else:
-            choice = digest(np.asarray(chosen, np.int64).tobytes())
-        self.indices = chosen
-        self.name = f"{source.name}[{len(chosen)}]"
+            count = min(chosen, len(source))
+            self.indices = np.linspace(0, len(source), count, endpoint=False, dtype=int)
+            choice = str(count)
+        self.name = f"{source.name}[{len(self.indices)}]"
         self.class_names = source.class_names
         self.spec = source.spec
         self.fingerprint = digest(source.fingerprint, choice)
