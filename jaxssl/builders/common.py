@@ -8,6 +8,7 @@ from jaxssl.config import section
 from jaxssl.config.checks import choice
 from jaxssl.config.compute import ComputeConfig
 from jaxssl.data import registry
+from jaxssl.data.labelled import check_trained_classes, labelled, tell_unlabelled
 from jaxssl.data.source import Source, require
 from jaxssl.errors import UserError
 from jaxssl.evals.crops import CenterCrops
@@ -100,38 +101,58 @@ def read_init_from(config: RootConfig, players: Sequence[str]) -> dict[str, str]
 
 
 def check_classes(train: Source, test: Source) -> None:
-    """Compare the classes of two data sets, all of them and in order.
+    """Check that what is learnt from ``train`` can be tested on ``test``.
 
-    Classes at the end of the training set's may be missing from the test set, which a
-    line says: the labels of the others mean the same in both.
+    All names of classes are compared. Classes at the end of the training set's may be
+    missing from the test set, which a line says.
 
     Raises:
-      UserError: one label means two classes, or the test set has more classes.
+      UserError: one label means two classes, or ``test`` has a class that ``train``
+        lacks.
     """
     ours, theirs = train.class_names, test.class_names
-    if not ours or not theirs or ours == theirs:
-        return
-    if ours[: len(theirs)] == theirs:
+    if ours and theirs:
+        _compare_names(train, test)
+    check_trained_classes(train, test)
+
+
+def _compare_names(train: Source, test: Source) -> None:
+    ours, theirs = train.class_names, test.class_names
+    pairs = zip(ours, theirs, strict=False)
+    if clash := [f"{a!r} and {b!r}" for a, b in pairs if a != b]:
+        lacking = [name for name in ours if name not in theirs]
+        more = [name for name in theirs if name not in ours]
+        alone = [
+            *([f"the first alone has {shorten(lacking)}"] if lacking else []),
+            *([f"the second alone has {shorten(more)}"] if more else []),
+        ]
+        raise UserError(
+            f"{train.name} and {test.name} need the same classes in the same order; "
+            f"{'; '.join([f'one label means {clash[0]}', *alone])}."
+        )
+    if more := theirs[len(ours) :]:
+        raise UserError(
+            f"{test.name} has classes that {train.name} lacks: {shorten([*map(repr, more)])}; "
+            "nothing can be learnt of them. Add them to the training set, or take them "
+            "out of the test set."
+        )
+    if lacking := ours[len(theirs) :]:
         logger.warning(
             "%s has no image of %s, which %s has",
-            *(test.name, shorten(ours[len(theirs) :]), train.name),
+            *(test.name, shorten(lacking), train.name),
         )
-        return
-    lacking = [name for name in ours if name not in theirs]
-    more = [name for name in theirs if name not in ours]
-    pairs = zip(ours, theirs, strict=False)
-    clash = [f"one label means {a!r} and {b!r}" for a, b in pairs if a != b]
-    raise UserError(
-        f"{train.name} and {test.name} need the same classes in the same order; "
-        + "; ".join(
-            [
-                *clash[:1],
-                *([f"the first alone has {shorten(lacking)}"] if lacking else []),
-                *([f"the second alone has {shorten(more)}"] if more else []),
-            ]
-        )
-        + "."
-    )
+
+
+def labelled_parts(train: Source, test: Source) -> tuple[Source, Source]:
+    """Return both without the records that have no label, whose number is logged.
+
+    Raises:
+      UserError: one of them has no label at all.
+    """
+    for source in (train, test):
+        require(source, "label")
+        tell_unlabelled(source)
+    return labelled(train), labelled(test)
 
 
 def check_crop(path: str, crop_size: int, *sources: Source) -> None:

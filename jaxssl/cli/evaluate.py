@@ -2,8 +2,10 @@
 
 The untrained network of the same seed is evaluated, too. Results: DIR/evals/NAME.json
 and NAME.npz. --config.eval.KEY changes how they are done, as
---config.eval.test.views=ten does; the results say so. Data that are elsewhere now are
-named by --config.data.data_dir=DIR; they must be those of the training.
+--config.eval.test.views=ten does; the results say so. An evaluation that the data do
+not allow is named with the reason; the others are run, and the exit code is 2. Data
+that are elsewhere now are named by --config.data.data_dir=DIR; they must be those of
+the training.
 """
 
 from pathlib import Path
@@ -54,14 +56,20 @@ def _evaluate(values: flags.FlagValues, rest: list[str]) -> int:
         state = _restore(setup, workdir)
         print(f"step {int(state.step)} of {setup.train.num_steps}")
         trained = evaluation.run(evals, state, folder, print, changed=changed)
+        missing = {*evals} - {*trained}
         untrained = {}
         if get(values, "random_init"):
             print("untrained")
             state = _make_untrained(setup)
             beside = folder / evaluation.RANDOM_INIT
             untrained = evaluation.run(evals, state, beside, print, changed=changed)
+            missing |= {*evals} - {*untrained}
     print(f"\n{evaluation.make_table(trained, untrained)}\n")
     print(f"results are in {folder}; next: jaxssl report --workdir={workdir}")
+    if missing:
+        raise UserError(
+            f"not measured: {', '.join(sorted(missing))}; the lines above say why."
+        )
     return 0
 
 

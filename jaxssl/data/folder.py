@@ -68,6 +68,11 @@ class FolderSource:
         """Return the label without reading the file."""
         return self._labels[index]
 
+    @property
+    def labels(self) -> Int[np.ndarray, " n"]:
+        """Return all labels."""
+        return self._labels
+
     def raw(self, index: int) -> bytes:
         """Return the file's bytes.
 

@@ -18,7 +18,7 @@ from jaxssl.config.checks import nearest
 from jaxssl.data import fingerprint, images
 from jaxssl.data.listing import LeftOut
 from jaxssl.data.paths import show
-from jaxssl.data.source import NO_LABEL, Source, image_spec
+from jaxssl.data.source import NO_LABEL, Source, check_label, image_spec
 from jaxssl.errors import BadRecord, UserError
 from jaxssl.text import printable
 from jaxssl.types import Record
@@ -91,7 +91,7 @@ class TfdsSource:
         shape = self.spec["image"].shape
         if image.shape != shape:
             raise BadRecord(f"image of shape {image.shape}, not {shape}")
-        return {"image": image, "label": self._label(record)}
+        return {"image": image, "label": self._label(record, index)}
 
     def label(self, index: int) -> np.ndarray:
         """Return the label without decoding the image.
@@ -99,7 +99,7 @@ class TfdsSource:
         Raises:
           BadRecord: the record cannot be read.
         """
-        return self._label(self._record(index))
+        return self._label(self._record(index), index)
 
     def raw(self, index: int) -> bytes:
         """Return the encoded image.
@@ -125,17 +125,23 @@ class TfdsSource:
             raise BadRecord(f"image above {images.MAX_BYTES} bytes")
         return record
 
-    def _label(self, record: dict[str, Any]) -> np.ndarray:
+    def _label(self, record: dict[str, Any], index: int) -> np.ndarray:
         if self._label_key is None:
             return np.array(NO_LABEL, np.int32)
         value = record[self._label_key]
         if isinstance(value, dict):
             return np.array([value[name] for name in self.class_names], np.int32)
         if self._multi_hot:
-            hot = np.zeros(len(self.class_names), np.int32)
-            hot[np.asarray(value, int)] = 1
+            hot, classes = np.zeros(len(self.class_names), np.int32), np.asarray(value)
+            if len(classes) and not 0 <= classes.min() <= classes.max() < len(hot):
+                raise UserError(
+                    f"{self.record_name(index)} has the classes {classes.tolist()}; "
+                    f"allowed: 0 to {len(hot) - 1}."
+                )
+            hot[classes.astype(int)] = 1
             return hot
-        return np.asarray(value).astype(np.int32)
+        check_label(self, index, np.asarray(value))
+        return np.asarray(value, np.int32)
 
 
 def load(

@@ -14,7 +14,7 @@ from jax.sharding import Mesh
 from jaxssl import errors, text
 from jaxssl.checkpoint import disk_errors, manifest
 from jaxssl.checkpoint import store as checkpoints
-from jaxssl.data import pipeline
+from jaxssl.data import labelled, pipeline
 from jaxssl.data.source import Source
 from jaxssl.distributed import coordination, partition, peers, preemption, watchdog
 from jaxssl.distributed import mesh as meshes
@@ -218,10 +218,13 @@ def _introduce(
         for player, params in state.params.items()
     )
     kind = mesh.devices.flat[0].device_kind
+    unlabelled = labelled.describe_unlabelled(source)
     say(
         f"{source.name}: {len(source):,} records, batches of {config.batch_size} on "
         f"{mesh.size} x {kind}; parameters: {players}"
     )
+    if unlabelled:
+        say(f"{unlabelled}; they are used where no label is needed")
     if mesh.size > 1:
         say(partition.describe(state, mesh))
 

@@ -177,6 +177,19 @@ def test_attributes_and_lists_of_classes_become_vectors(prepared):
     assert batch["label"].dtype == np.int32
 
 
+@pytest.mark.parametrize("value", [-1, 4, 2**32 + 3])
+def test_a_class_that_the_info_does_not_name_is_refused(prepared, monkeypatch, value):
+    lists, one = open_tiny(prepared, label_key="labels"), open_tiny(prepared)
+    for source, key, kind in ((lists, "labels", "classes"), (one, "label", "label")):
+        if key == "label" and value == -1:
+            continue  # No label.
+        stored = source._record(3)
+        wrong = [0, value] if key == "labels" else value
+        monkeypatch.setattr(source, "_record", lambda i, r={**stored, key: wrong}: r)
+        with pytest.raises(UserError, match=rf"\[3\] has the {kind} .*{value}"):
+            read_record(source, 3)
+
+
 def test_pictures_of_several_objects_train_with_random_resized_crops(tmp_path):
     builder = TinyDetection(data_dir=tmp_path, file_format="array_record")
     builder.download_and_prepare()
