@@ -110,6 +110,12 @@ FAULTS = {
         "files and folders of the data that are no images, linked, damaged or swapped",
         "read, or left out by name and reason; other content ends a run with code 7",
     ),
+    "F24": Fault(
+        "bits flipped in any file of a workdir, the file cut or replaced: null, list, "
+        "deep nesting, huge number, FIFO, folder, link",
+        "every command ends with at most one line; good checkpoints stay; what was "
+        "replaced is named",
+    ),
 }
 
 

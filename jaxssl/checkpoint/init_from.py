@@ -14,6 +14,24 @@ from jaxssl.errors import UserError
 from jaxssl.types import TrainState
 
 
+def check(init_from: Mapping[str, str]) -> None:
+    """Raise before anything is written if a run has nothing to take.
+
+    Args:
+      init_from: player to the workdir of another run.
+
+    Raises:
+      UserError: names the workdir without a checkpoint.
+    """
+    for workdir in sorted(set(init_from.values())):
+        if not checkpoints.exists(Path(workdir)):
+            raise UserError(_describe_missing(Path(workdir)))
+
+
+def _describe_missing(workdir: Path) -> str:
+    return f"init_from: {workdir} has no checkpoint; train that run first."
+
+
 def restore_players(
     workdir: Path,
     players: Sequence[str],
@@ -46,9 +64,7 @@ def restore_players(
     """
     step = coordination.decide("init_from", lambda: checkpoints.find_newest(workdir)[0])
     if step is None:
-        raise UserError(
-            f"init_from: {workdir} has no checkpoint; train that run first."
-        )
+        raise UserError(_describe_missing(workdir))
     folder = workdir.absolute() / checkpoints.FOLDER / str(step)
     stored = coordination.each("leaves", lambda: _read_leaves(folder))
     _check_players(players, state, stored, folder)

@@ -4,6 +4,7 @@ import datetime
 import time
 from pathlib import Path
 
+from jaxssl import text
 from jaxssl.checkpoint import manifest
 from jaxssl.checkpoint import store as checkpoints
 
@@ -33,7 +34,7 @@ def list_text(workdir: Path) -> str:
             continue  # The run removed this checkpoint meanwhile.
         rows.append(f"{step:>10}  {size / 1e6:8.2f}  {written:%Y-%m-%d %H:%M:%S}")
     rows += _list_others(workdir)
-    return "\n".join(rows if len(rows) > 1 else [_empty_line(workdir)])
+    return _join(rows if len(rows) > 1 else [_empty_line(workdir)])
 
 
 def verify_text(workdir: Path) -> tuple[str, bool]:
@@ -62,7 +63,12 @@ def verify_text(workdir: Path) -> tuple[str, bool]:
     rows += _list_others(workdir)
     remaining = bool(damage) or not checkpoints.set_aside(workdir)
     good = remaining and not any(damage.values())
-    return "\n".join(rows or [_empty_line(workdir)]), good
+    return _join(rows or [_empty_line(workdir)]), good
+
+
+def _join(rows: list[str]) -> str:
+    """Join the lines of a table; no name of a file can make a line of its own."""
+    return "\n".join(map(text.printable, rows))
 
 
 def _wait_for_removal(folder: Path) -> bool:
@@ -78,6 +84,10 @@ def _list_others(workdir: Path) -> list[str]:
     rows = [
         f"{name.split('.')[0]:>10}  set aside as {name}"
         for name in checkpoints.set_aside(workdir)
+    ]
+    rows += [
+        f"{name:>10}  no step has this name"
+        for name in checkpoints.find_strays(workdir)
     ]
     unfinished = checkpoints.find_unfinished(workdir)
     if unfinished is not None:

@@ -15,10 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import tensorstore
 import xxhash
 
 import jaxssl
-from jaxssl import atomic_write
+from jaxssl import atomic_write, safe_files, text
 from jaxssl.errors import UserError
 
 NAME = "jaxssl_manifest.json"
@@ -37,24 +38,30 @@ def write(
     """Compute the checksums of all files below ``folder`` and write the manifest there.
 
     Args:
-      folder: a finished checkpoint.
+      folder: a finished checkpoint, whose name is its step.
       leaves: the saved state, as `trees.describe` returns it.
       meter: sums of the log interval that the step lies in, for `read_meter`.
     """
     files = _describe_files(_find_files(folder))
-    body = {"format": FORMAT, "leaves": leaves, "files": files, "meter": meter}
-    text = json.dumps({**body, "sha256": _digest(body)}, indent=1)
-    atomic_write.write(folder / NAME, text.encode())
+    body = {
+        "format": FORMAT,
+        "step": int(folder.name),
+        "leaves": leaves,
+        "files": files,
+        "meter": meter,
+    }
+    signed = json.dumps({**body, "sha256": _digest(body)}, indent=1)
+    atomic_write.write(folder / NAME, signed.encode())
 
 
 def read_leaves(folder: Path) -> dict[str, list]:
     """Return the shape and dtype of each leaf from a verified manifest."""
-    return json.loads((folder / NAME).read_text())["leaves"]
+    return safe_files.read_json(folder / NAME)["leaves"]
 
 
 def read_meter(folder: Path) -> dict[str, Any] | None:
     """Return the meter from a verified manifest, or None if none was saved."""
-    return json.loads((folder / NAME).read_text())["meter"]
+    return safe_files.read_json(folder / NAME)["meter"]
 
 
 def find_damage(folder: Path) -> str | None:
@@ -71,31 +78,59 @@ def find_damage(folder: Path) -> str | None:
       UserError: the manifest is intact, but in a format that this version cannot read.
     """
     try:
-        body = json.loads((folder / NAME).read_bytes())
+        body = safe_files.read_json(folder / NAME)
     except FileNotFoundError:
         return f"it has no {NAME}"
-    except ValueError:  # Neither JSON nor UTF-8.
+    except safe_files.UnreadableFile:
         return f"{NAME} is damaged"
-    digest = body.pop("sha256", None) if isinstance(body, dict) else None
-    if digest is None or digest != _digest(body):
+    if body.pop("sha256", None) != _digest(body):
         return f"{NAME} is damaged"
-    if body["format"] != FORMAT:
+    if body.get("format") != FORMAT:
         raise UserError(
-            f"{folder} was written in format {body['format']!r} and this jaxssl "
+            f"{folder} was written in format {body.get('format')!r} and this jaxssl "
             f"({jaxssl.__version__}) reads {FORMAT}; use the version and the commit "
             "that run.json of this run names, or another --workdir."
         )
     expected = body["files"]
-    present = _find_files(folder)
+    try:
+        present = _find_files(folder)
+        descriptions = _describe_files(
+            {name: path for name, path in present.items() if name in expected}
+        )
+    except safe_files.UnreadableFile as error:
+        return str(error)
     for name in sorted(expected.keys() | present.keys()):
         if name not in present:
             return f"{name} is missing"
         if name not in expected:
             return f"{name} was added"
-    for name, description in _describe_files(present).items():
+    for name, description in descriptions.items():
         if description != expected[name]:
             return f"{name} has changed"
-    return None
+    try:
+        step = body["step"] if "step" in body else _read_step(folder)
+    except ValueError as error:  # Of TensorStore.
+        return f"its step cannot be read: {text.first_line(error)}"
+    return None if str(step) == folder.name else f"it is step {step}"
+
+
+def _read_step(folder: Path) -> int:
+    """Return the step in the arrays of a checkpoint whose manifest has none.
+
+    Manifests had no step at first. The files of the checkpoint have been verified.
+
+    Raises:
+      ValueError: the checkpoint has no step.
+    """
+    spec = {
+        "driver": "zarr",
+        "kvstore": {
+            "driver": "ocdbt",
+            "base": f"file://{folder.absolute()}/default/",
+            "path": "step/",
+        },
+    }
+    return int(tensorstore.open(spec).result().read().result())
 
 
 def examine(folder: Path) -> tuple[str | None, OSError | None]:
@@ -123,9 +158,19 @@ def examine(folder: Path) -> tuple[str | None, OSError | None]:
 
 
 def _find_files(folder: Path) -> dict[str, Path]:
-    """Return the files below ``folder``, without the manifest, by relative path."""
-    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p != folder / NAME)
-    return {path.relative_to(folder).as_posix(): path for path in paths}
+    """Return the files below ``folder``, without the manifest, by relative path.
+
+    Raises:
+      UnreadableFile: something below the folder is neither a file nor a folder.
+    """
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise safe_files.UnreadableFile(f"{name} is neither a file nor a folder")
+        if path.is_file() and name != NAME:
+            found[name] = path
+    return found
 
 
 def _describe_files(paths: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
@@ -148,7 +193,7 @@ def _describe_files(paths: Mapping[str, Path]) -> dict[str, dict[str, Any]]:
 
 def _hash_block(path: Path, start: int) -> str:
     digest, end = xxhash.xxh3_128(), start + BLOCK
-    with path.open("rb") as file:
+    with safe_files.open_regular(path) as file:
         file.seek(start)
         while piece := file.read(min(PIECE, end - file.tell())):
             digest.update(piece)

@@ -6,7 +6,8 @@ checkpoint that was damaged later, which is set aside as ``<step>.corrupt``.
 """
 
 import contextlib
-import itertools
+import os
+import re
 import shutil
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,15 +17,18 @@ from typing import Any, NamedTuple
 import jax
 import orbax.checkpoint as ocp
 
-from jaxssl import atomic_write, errors, text, trees
+from jaxssl import atomic_write, errors, safe_files, text, trees
 from jaxssl.checkpoint import manifest
 from jaxssl.distributed import coordination, peers
 from jaxssl.distributed.watchdog import LONG_SECONDS
-from jaxssl.errors import DriftError, NoValidCheckpointError
+from jaxssl.errors import DriftError, NoValidCheckpointError, UserError
 from jaxssl.types import TrainState
 
 FOLDER = "checkpoints"
 SAVING = "saving"
+
+# The name of a finished checkpoint: its step, in the form that Python writes.
+STEP = re.compile(r"0|[1-9][0-9]{0,17}")
 
 # The folder in which Orbax puts an item without a name.
 ITEM = "default"
@@ -153,12 +157,40 @@ def _finish(store: Store, step: int, leaves: dict[str, list], meter: Any) -> Non
 
 def steps(workdir: Path) -> list[int]:
     """Return the steps of the finished checkpoints of a run, oldest first."""
-    folder = workdir / FOLDER
-    paths = folder.iterdir() if folder.is_dir() else ()
-    names = [path.name for path in paths if path.is_dir()]
+    names = [path.name for path in _list(workdir) if path.is_dir()]
     # Read after the folder: a save that begins while the folder is listed is excluded.
     unfinished = find_unfinished(workdir)
-    return sorted({int(n) for n in names if n.isdecimal()} - {unfinished})
+    return sorted({int(n) for n in names if STEP.fullmatch(n)} - {unfinished})
+
+
+def _list(workdir: Path) -> list[Path]:
+    """Return what the folder of checkpoints holds.
+
+    Raises:
+      UserError: the folder is something else.
+    """
+    folder = workdir / FOLDER
+    if folder.is_dir():
+        return [*folder.iterdir()]
+    if os.path.lexists(folder):
+        raise UserError(
+            f"--workdir: {folder} is no folder; bring back the folder, or move "
+            f"{folder.name} away."
+        )
+    return []
+
+
+def find_strays(workdir: Path) -> list[str]:
+    """Return the names of folders that Orbax takes for a step and that are none.
+
+    Orbax reads a step in the digits of any script, and behind an underscore.
+    """
+    names = sorted(path.name for path in _list(workdir) if path.is_dir())
+    return [
+        name
+        for name in names
+        if name.split("_")[-1].isdigit() and not STEP.fullmatch(name)
+    ]
 
 
 def set_aside(workdir: Path) -> list[str]:
@@ -174,12 +206,14 @@ def exists(workdir: Path) -> bool:
 def find_unfinished(workdir: Path) -> int | None:
     """Return the step of a save that is under way or that a crash cut short."""
     try:
-        step = (workdir / FOLDER / SAVING).read_text()
-    except (FileNotFoundError, NotADirectoryError):
+        data = safe_files.read_bytes(workdir / FOLDER / SAVING, safe_files.JSON_BYTES)
+    except (FileNotFoundError, safe_files.UnreadableFile):
         return None
+    step = data.decode(errors="replace")
     folder = workdir / FOLDER / step
-    written = not folder.is_dir() or (folder / manifest.NAME).exists()
-    return int(step) if step.isdecimal() and not written else None
+    if STEP.fullmatch(step) is None or not folder.is_dir():
+        return None
+    return None if (folder / manifest.NAME).exists() else int(step)
 
 
 def remove_unfinished(workdir: Path, say: text.Say) -> None:
@@ -188,7 +222,10 @@ def remove_unfinished(workdir: Path, say: text.Say) -> None:
     if step is not None:
         shutil.rmtree(workdir / FOLDER / str(step))
         say(f"checkpoint {step}: the save was interrupted; removed.")
-    (workdir / FOLDER / SAVING).unlink(missing_ok=True)
+    saving = workdir / FOLDER / SAVING
+    if saving.is_dir() and not saving.is_symlink():
+        say(f"{saving} is no file: SET ASIDE as {safe_files.set_aside(saving).name}.")
+    saving.unlink(missing_ok=True)
     for temporary in (workdir / FOLDER).glob(f".{SAVING}.*"):
         temporary.unlink()
 
@@ -246,31 +283,19 @@ def restore_newest(
     def choose() -> list:
         remove_unfinished(workdir, say)
         step, damage = find_newest(workdir)
-        return [step, [*damage.items()]]
+        strays = [[name, "no step has this name"] for name in find_strays(workdir)]
+        return [step, [[str(bad), reason] for bad, reason in damage.items()] + strays]
 
     step, damage = coordination.decide("newest", choose)
-    if step is None:
-        return None
-    state = restore(workdir, step, abstract)
+    state = None if step is None else restore(workdir, step, abstract)
     names = coordination.decide(
-        "aside", lambda: [_rename_damaged(workdir, bad) for bad, _ in damage]
+        "aside",
+        lambda: [safe_files.set_aside(workdir / FOLDER / x).name for x, _ in damage],
     )
+    start = "starting anew" if step is None else f"going on from step {step}"
     for (bad, reason), name in zip(damage, names, strict=True):
-        say(
-            f"CHECKPOINT {bad} IS DAMAGED: {reason}. "
-            f"Set aside as {name}; going on from step {step}."
-        )
+        say(f"CHECKPOINT {bad} IS DAMAGED: {reason}. Set aside as {name}; {start}.")
     return state
-
-
-def _rename_damaged(workdir: Path, step: int) -> str:
-    """Rename a damaged checkpoint to a name that is free, and return this name."""
-    folder = workdir / FOLDER / str(step)
-    suffixes = itertools.chain([""], (f"-{i}" for i in itertools.count(2)))
-    paths = (folder.with_name(f"{step}.corrupt{suffix}") for suffix in suffixes)
-    aside = next(path for path in paths if not path.exists())
-    folder.rename(aside)
-    return aside.name
 
 
 def restore(workdir: Path, step: int, abstract: TrainState) -> TrainState:

@@ -35,6 +35,7 @@ try:
         checkpoint,
         data,
         evaluate,
+        output,
         report,
         supervise,
         train,
@@ -45,6 +46,7 @@ try:
     from jaxssl.distributed import coordination
     from jaxssl.errors import ExitCode, ExpectedError, UserError
     from jaxssl.run import config_file
+    from jaxssl.text import printable
 except ModuleNotFoundError as error:
     if str(error.name).startswith("jaxssl"):
         raise
@@ -82,6 +84,7 @@ def main(
       The exit code.
     """
     argv = sys.argv[1:] if argv is None else argv
+    output.keep_open()
     # Orbax logs a traceback for each thread that a failed write passes through; the one
     # line of this command would be hard to find among them.
     level = absl.logging.ERROR if "--traceback" in argv else absl.logging.FATAL
@@ -109,7 +112,8 @@ def _run(argv: Sequence[str], verbs: Mapping[str, Verb]) -> int:
 
 
 def _fail(message: object, code: int) -> int:
-    print(f"jaxssl: {' '.join(str(message).split())}", file=sys.stderr)
+    line = printable(" ".join(str(message).split()))
+    print(f"jaxssl: {line}", file=sys.stderr)
     return code
 
 

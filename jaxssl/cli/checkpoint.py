@@ -11,7 +11,7 @@ from absl import flags
 
 from jaxssl.checkpoint import listing
 from jaxssl.cli.verb import WORKDIR, Verb, refuse_words, require, split_action
-from jaxssl.errors import ExitCode, UserError
+from jaxssl.errors import NoValidCheckpointError, UserError
 
 
 def _checkpoint(values: flags.FlagValues, rest: list[str]) -> int:
@@ -24,8 +24,13 @@ def _checkpoint(values: flags.FlagValues, rest: list[str]) -> int:
         print(listing.list_text(workdir))
         return 0
     text, good = listing.verify_text(workdir)
-    print(text)
-    return ExitCode.DONE if good else ExitCode.NO_CHECKPOINT
+    print(text, flush=True)
+    if not good:
+        raise NoValidCheckpointError(
+            f"{workdir} has damaged checkpoints, see above. Bring back a copy, or "
+            "train on from the newest good one, if there is one."
+        )
+    return 0
 
 
 VERB = Verb(

@@ -15,7 +15,7 @@ from absl import flags
 from jaxssl import text
 from jaxssl.checkpoint import disk_errors
 from jaxssl.checkpoint import store as checkpoints
-from jaxssl.cli.verb import WORKDIR, Flag, Verb, get, require
+from jaxssl.cli.verb import WORKDIR, Flag, Verb, get, require, say
 from jaxssl.config import checks
 from jaxssl.distributed import mesh as meshes
 from jaxssl.errors import DriftError, UserError
@@ -48,24 +48,24 @@ def _evaluate(values: flags.FlagValues, rest: list[str]) -> int:
         checks.choice("--evals", name, available)
     evals = {n: available[n] for n in get(values, "evals") or available}
     for line in setup.left_out():
-        print(line)
+        say(line)
     changed = [word for word in rest if word.startswith(EVAL)]
     changed += _check_data(workdir, setup, refuse=not get(values, "other_data"))
     folder = workdir / evaluation.FOLDER
     with disk_errors.watch(workdir):
         state = _restore(setup, workdir)
-        print(f"step {int(state.step)} of {setup.train.num_steps}")
-        trained = evaluation.run(evals, state, folder, print, changed=changed)
+        say(f"step {int(state.step)} of {setup.train.num_steps}")
+        trained = evaluation.run(evals, state, folder, say, changed=changed)
         missing = {*evals} - {*trained}
         untrained = {}
         if get(values, "random_init"):
-            print("untrained")
+            say("untrained")
             state = _make_untrained(setup)
             beside = folder / evaluation.RANDOM_INIT
-            untrained = evaluation.run(evals, state, beside, print, changed=changed)
+            untrained = evaluation.run(evals, state, beside, say, changed=changed)
             missing |= {*evals} - {*untrained}
     print(f"\n{evaluation.make_table(trained, untrained)}\n")
-    print(f"results are in {folder}; next: jaxssl report --workdir={workdir}")
+    say(f"results are in {folder}; next: jaxssl report --workdir={workdir}")
     if missing:
         raise UserError(
             f"not measured: {', '.join(sorted(missing))}; the lines above say why."
@@ -118,7 +118,7 @@ def _check_data(workdir: Path, setup: Setup, *, refuse: bool) -> list[str]:
             "Bring the old files back, or give --other_data."
         )
     for line in [*changes.refused, *changes.allowed]:
-        print(f"the data of the training: {line}")
+        say(f"the data of the training: {line}")
     return changes.refused
 
 
@@ -141,7 +141,7 @@ def _restore(setup: Setup, workdir: Path) -> TrainState:
     if step is None:
         raise UserError(f"--workdir: {workdir} has no checkpoint yet; train it first.")
     for damaged, reason in damage.items():
-        print(f"CHECKPOINT {damaged} IS DAMAGED: {reason}. Using step {step}.")
+        say(f"CHECKPOINT {damaged} IS DAMAGED: {reason}. Using step {step}.")
     mesh = meshes.make_mesh(meshes.MeshConfig(data=1))
     abstract = state_init.make_abstract(setup.experiment.task, setup.spec(), mesh)
     return checkpoints.restore(workdir, step, abstract)

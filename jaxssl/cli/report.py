@@ -4,7 +4,7 @@ from pathlib import Path
 
 from absl import flags
 
-from jaxssl.cli.verb import WORKDIR, Flag, Verb, get, refuse_words, require
+from jaxssl.cli.verb import WORKDIR, Flag, Verb, get, refuse_words, require, say
 from jaxssl.errors import UserError
 
 FLAGS = (
@@ -27,7 +27,7 @@ def _report(values: flags.FlagValues, rest: list[str]) -> int:
         baselines[name] = Path(folder)
     stored = [Path(name) for name in get(values, "stored")]
     page_path = page.write(workdir, baselines=baselines, stored=stored)
-    print(f"report: {page_path.absolute()}")
+    say(f"report: {page_path.absolute()}")
     return 0
 
 

@@ -20,6 +20,7 @@ from absl import flags
 from jaxssl.checkpoint import store as checkpoints
 from jaxssl.cli.verb import Flag, Verb, get
 from jaxssl.errors import ExitCode, UserError
+from jaxssl.text import printable
 
 # Exit codes after which the same command can go on. As in a shell, 128 + n stands for
 # an end by signal n.
@@ -143,7 +144,7 @@ def seconds_before(tries: int, first: int) -> int:
 
 
 def _say(line: str) -> None:
-    print(f"supervise: {line}", file=sys.stderr, flush=True)
+    print(f"supervise: {printable(line)}", file=sys.stderr, flush=True)
 
 
 def _deliver(child: list[subprocess.Popen], waiting: list[int]) -> None:

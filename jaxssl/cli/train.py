@@ -12,7 +12,7 @@ from pathlib import Path
 from absl import flags
 
 from jaxssl.checkpoint import store as checkpoints
-from jaxssl.cli.verb import CONFIG, WORKDIR, Flag, Verb, get, given, require
+from jaxssl.cli.verb import CONFIG, WORKDIR, Flag, Verb, get, given, require, say
 from jaxssl.data.pipeline import Pipeline
 from jaxssl.distributed import address, coordination
 from jaxssl.distributed import mesh as meshes
@@ -65,10 +65,14 @@ def _join(values: flags.FlagValues) -> None:
         )
     seconds = [get(values, f"{name}_seconds") for name in ("join", "peer")]
     if member.coordinator:
-        print(
+        say(
             f"process {member.process_id} of {member.num_processes}: waiting for the "
-            f"others at {member.coordinator}, {seconds[0]} s at most",
-            flush=True,
+            f"others at {member.coordinator}, {seconds[0]} s at most"
+        )
+    if member.process_id == 0 and address.find_bind_address(member) is None:
+        say(
+            f"process 0 listens at all addresses of this machine, as "
+            f"{member.coordinator} is none of them (docs/pods.md)"
         )
     coordination.join(member, *seconds)
 
@@ -101,10 +105,10 @@ def run(
     mesh = meshes.make_mesh(setup.mesh)
     parts = setup.experiment.minibatches
     if note := meshes.describe_uneven_minibatches(setup.train.batch_size, parts, mesh):
-        print(note)
+        say(note)
     if coordination.is_first():
         for line in setup.left_out():
-            print(line)
+            say(line)
     loop.train(
         setup.experiment.task,
         setup.experiment.train_set,
@@ -123,7 +127,7 @@ def run(
         hang_seconds=get(values, "hang_seconds"),
     )
     if coordination.is_first():
-        print(f"finished; next: jaxssl evaluate --workdir={workdir}")
+        say(f"finished; next: jaxssl evaluate --workdir={workdir}")
     return 0
 
 

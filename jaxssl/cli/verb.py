@@ -8,6 +8,7 @@ from absl import flags
 from jaxssl.config import checks
 from jaxssl.errors import UserError
 from jaxssl.run import config_file
+from jaxssl.text import printable
 
 
 class Flag(NamedTuple):
@@ -66,6 +67,11 @@ def define(values: flags.FlagValues, flag: Flag) -> None:
 def is_override(word: str) -> bool:
     """Return whether a word sets a field of the config, as ``--config.seed=1`` does."""
     return config_file.OVERRIDE.match(word) is not None
+
+
+def say(line: str) -> None:
+    """Show one line on standard output; names in it cannot change the terminal."""
+    print(printable(line), flush=True)
 
 
 def get(values: flags.FlagValues, name: str) -> Any:

@@ -1,7 +1,11 @@
 """The address of a process among the processes of a run, checked before jax uses it."""
 
+import errno
+import ipaddress
 import os
 import socket
+import sys
+import time
 from typing import NamedTuple
 
 from jaxssl.errors import UserError
@@ -30,7 +34,8 @@ def check(address: ProcessAddress) -> None:
       UserError: names the flag, its value and the allowed values.
     """
     host, _, port = (address.coordinator or "").rpartition(":")
-    if not host or not port.isdecimal() or not 0 < int(port) < 2**16:
+    number = port.isascii() and port.isdecimal()
+    if not host or not number or not 0 < int(port) < 2**16:
         raise UserError(
             f"--coordinator is {address.coordinator!r}; give HOST:PORT of process 0, a "
             "port from 1 to 65535."
@@ -42,6 +47,65 @@ def check(address: ProcessAddress) -> None:
         raise UserError(f"--process_id is {index}; allowed: 0 to {size - 1}.")
 
 
+def find_bind_address(address: ProcessAddress) -> str | None:
+    """Return at which address process 0 listens: that of the flag alone, if it can.
+
+    Returns:
+      ``host:port``; or None if the host is no address of this machine, as behind a
+      network that translates addresses, or a name of this machine that leads to its
+      loopback in its own list of hosts: then all addresses have to be listened at.
+    """
+    host, _, port = (address.coordinator or "").rpartition(":")
+    host = host.strip("[]")
+    try:
+        found = {entry[4][0] for entry in socket.getaddrinfo(host, None)}
+        given = host == "localhost" or host in found
+        if not given and any(ipaddress.ip_address(ip).is_loopback for ip in found):
+            return None
+        for ip in found:
+            family = socket.AF_INET6 if ":" in str(ip) else socket.AF_INET
+            with socket.socket(family) as probe:
+                probe.bind((ip, 0))
+    except OSError:
+        return None
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def claim(address: ProcessAddress, seconds: int) -> int | None:
+    """Raise if another process of this machine has the same number in the same run.
+
+    Args:
+      address: of this process.
+      seconds: how long to wait for a process that is about to end.
+
+    Returns:
+      The descriptor that holds the number as long as this process lives. None where the
+      system has no such names (they are those of Linux).
+
+    Raises:
+      UserError: names the number.
+    """
+    if not sys.platform.startswith("linux") or address.coordinator is None:
+        return None
+    name = f"\0jaxssl/{address.coordinator}/{address.process_id}"
+    deadline = time.monotonic() + seconds
+    while True:
+        with socket.socket(socket.AF_UNIX) as holder:
+            try:
+                holder.bind(name)
+                return holder.detach()
+            except OSError as error:
+                if error.errno != errno.EADDRINUSE:
+                    raise
+        if time.monotonic() >= deadline:
+            raise UserError(
+                f"--process_id: another process of this machine is process "
+                f"{address.process_id} at {address.coordinator} already; give each "
+                "process its own number."
+            )
+        time.sleep(0.1)
+
+
 def check_port(address: ProcessAddress) -> None:
     """Raise if another program listens at the port of process 0; jax would crash.
 
@@ -50,9 +114,11 @@ def check_port(address: ProcessAddress) -> None:
     """
     if address.process_id != 0 or address.coordinator is None:
         return
+    port = address.coordinator.rpartition(":")[2]
+    host = (find_bind_address(address) or "").rpartition(":")[0].strip("[]")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        port = int(address.coordinator.rpartition(":")[2])
-        socket.create_server(("", port)).close()
+        socket.create_server((host, int(port)), family=family).close()
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise UserError(cannot_listen(address, reason)) from error

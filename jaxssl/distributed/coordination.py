@@ -22,8 +22,14 @@ import jax
 from jax._src import distributed
 
 from jaxssl import errors
-from jaxssl.distributed.address import ProcessAddress, cannot_listen, check_port
-from jaxssl.text import first_line, shorten
+from jaxssl.distributed.address import (
+    ProcessAddress,
+    cannot_listen,
+    check_port,
+    claim,
+    find_bind_address,
+)
+from jaxssl.text import first_line, printable, shorten
 
 AGAIN = "Repeat all commands; a run goes on from its newest checkpoint."
 
@@ -103,15 +109,17 @@ def join(
     _state.join_seconds, _state.peer_seconds = join_seconds, peer_seconds
     _state.abort_hint = (
         f"; not all were there within {join_seconds} s. Start all of them, with the "
-        "same --coordinator and --num_processes."
+        "same --coordinator and --num_processes, and each with its own --process_id."
     )
     check_port(address)
+    claim(address, LEAVE_SECONDS)
     # jax waits in C++, where Python's handler of Ctrl-C runs only after the wait.
     handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         jax.distributed.initialize(
             *address,
             cluster_detection_method="deactivate" if address.coordinator else None,
+            coordinator_bind_address=_choose_bind_address(address),
             initialization_timeout=join_seconds,
             heartbeat_timeout_seconds=peer_seconds,
             shutdown_timeout_seconds=LEAVE_SECONDS,
@@ -126,6 +134,13 @@ def join(
     finally:
         signal.signal(signal.SIGINT, handler)
     _state.abort_hint = f"; most often another process is lost. {AGAIN}"
+
+
+def _choose_bind_address(address: ProcessAddress) -> str | None:
+    """Return where process 0 listens; None leaves the choice to jax."""
+    if address.coordinator is None or "JAX_COORDINATOR_BIND_ADDRESS" in os.environ:
+        return None
+    return find_bind_address(address)
 
 
 def _end_on_abort() -> None:
@@ -157,7 +172,9 @@ def end(code: int, line: str) -> None:
     """
     for child in multiprocessing.active_children():
         child.kill()
-    os.write(2, f"jaxssl: {' '.join(line.split())}\n".encode())
+    message = f"jaxssl: {printable(' '.join(line.split()))}\n"
+    with contextlib.suppress(OSError):  # Nobody may read it any more.
+        os.write(2, message.encode())
     os._exit(code)
 
 

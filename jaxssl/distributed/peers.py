@@ -42,6 +42,25 @@ def _read_by_process(prefix: str) -> dict[int, Any]:
     return {int(key.rsplit("/", 1)[1]): value for key, value in values.items()}
 
 
+def add_up(name: str, own: int) -> int:
+    """Return the sum of a count over all processes, without waiting for any of them.
+
+    Args:
+      name: of the count.
+      own: the count of this process.
+
+    Returns:
+      The sum of ``own`` and what each other process published last.
+    """
+    if coordination.count() == 1:
+        return own
+    prefix = f"jaxssl/count/{name}/"
+    with contextlib.suppress(errors.PeerLostError):
+        coordination.put(f"{prefix}{jax.process_index()}", own)
+    others = _read_by_process(prefix) | {jax.process_index(): own}
+    return sum(others.values())
+
+
 def find_behind() -> str:
     """Describe the processes that left, fell silent or are behind; takes two ticks.
 

@@ -7,7 +7,7 @@ evaluation is shown as a table and grids of its images.
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,15 @@ from jaxssl.report.section import Inputs, Section, command
 from jaxssl.report.sections import SECTIONS, curves, facts, generic
 from jaxssl.run import read
 from jaxssl.run.read import Run
+from jaxssl.text import first_line
 
 FILE_NAME = "report.html"
+
+# What making a section raises where the files of a run do not fit each other: one of
+# them was damaged or written by hand, and holds other shapes, types or names.
+MISFITS = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+_Maker = Callable[[], Section | None]
 
 
 def write(
@@ -54,42 +61,79 @@ def write(
     run = read.read(workdir)
     others = {name: read.read(path) for name, path in baselines.items()}
     inputs = Inputs(run, others, stored_results.read(stored))
-    sections = list(_make_sections(inputs))
     target = workdir / FILE_NAME
+    page = _render(inputs)
     try:
-        atomic_write.write(target, _render(run, sections).encode())
+        atomic_write.write(target, page.encode(errors="backslashreplace"))
     except OSError as error:
         raise UserError(f"cannot write {target}: {error.strerror}.") from None
     return target
 
 
-def _make_sections(inputs: Inputs) -> Iterator[Section]:
-    """Yield what the page shows, in order."""
+def _make_sections(inputs: Inputs) -> Iterator[tuple[str, _Maker]]:
+    """Yield the title and the maker of what the page may show, in order.
+
+    A maker is called before the next one is asked for.
+    """
     run = inputs.run
     evaluations, groups = set(), set()
-    for module in SECTIONS:
-        section = module.make(inputs)
-        missing = [
-            name
-            for name in module.EVALUATIONS
-            if name not in run.evals and run.setting(f"eval.{name}") is not None
-        ]
-        if section is None and missing:
-            name = module.__name__.rpartition(".")[2]
-            context = {"title": module.TITLE, "evaluations": missing}
-            section = Section(name, module.TITLE, context, template="missing.html")
+
+    def note(section: Section | None) -> Section | None:
         if section is not None:
-            evaluations |= {*section.evaluations}
-            groups |= {*section.groups}
-            yield section
+            evaluations.update(section.evaluations)
+            groups.update(section.groups)
+        return section
+
+    for module in SECTIONS:
+        yield module.TITLE, lambda module=module: note(_make_section(module, inputs))
     for name in run.evals:
         if name not in evaluations:
-            yield generic.make(run, name, inputs.others)
-    yield curves.make(run, leave_out=groups)
-    yield facts.make(inputs)
+            yield name, functools.partial(generic.make, run, name, inputs.others)
+    yield "Training", lambda: curves.make(run, leave_out=groups)
+    yield "What was run", lambda: facts.make(inputs)
 
 
-def _render(run: Run, sections: Sequence[Section]) -> str:
+def _make_section(module: Any, inputs: Inputs) -> Section | None:
+    """Make a section, or name the evaluations that it lacks."""
+    run = inputs.run
+    section = module.make(inputs)
+    missing = [
+        name
+        for name in module.EVALUATIONS
+        if name not in run.evals and run.setting(f"eval.{name}") is not None
+    ]
+    if section is not None or not missing:
+        return section
+    name = module.__name__.rpartition(".")[2]
+    context = {"title": module.TITLE, "evaluations": missing}
+    return Section(name, module.TITLE, context, template="missing.html")
+
+
+def _render(inputs: Inputs) -> str:
+    run, environment = inputs.run, _make_environment(inputs.run)
+    shown: list[tuple[Section, Markup]] = []
+    unfit = []
+    for title, make in _make_sections(inputs):
+        try:
+            if section := make():
+                template = environment.get_template(
+                    section.template or f"{section.name}.html"
+                )
+                shown.append((section, Markup(template.render(section.context))))
+        except MISFITS as error:
+            unfit.append(f"{title} ({type(error).__name__}: {first_line(error)})")
+    summary = next((s.summary for s, _ in shown if s.summary), None)
+    context: dict[str, Any] = {
+        "title": run.path.resolve().name,
+        "sections": shown,
+        "changed": {s.name: _list_changes(run, s.evaluations) for s, _ in shown},
+        "summary": summary or generic.summarize(run),
+        "unfit": unfit,
+    }
+    return environment.get_template("template.html").render(context)
+
+
+def _make_environment(run: Run) -> jinja2.Environment:
     folder = Path(__file__).parent
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader([folder, folder / "sections"]),
@@ -103,20 +147,7 @@ def _render(run: Run, sections: Sequence[Section]) -> str:
     environment.globals["command"] = functools.partial(command, run)
     environment.globals["figure_number"] = itertools.count(1).__next__
     environment.globals["table_number"] = itertools.count(1).__next__
-    bodies = [
-        Markup(
-            environment.get_template(s.template or f"{s.name}.html").render(s.context)
-        )
-        for s in sections
-    ]
-    offered = (section.summary for section in sections if section.summary)
-    context: dict[str, Any] = {
-        "title": run.path.resolve().name,
-        "sections": list(zip(sections, bodies, strict=True)),
-        "changed": {s.name: _list_changes(run, s.evaluations) for s in sections},
-        "summary": next(offered, None) or generic.summarize(run),
-    }
-    return environment.get_template("template.html").render(context)
+    return environment
 
 
 def _list_changes(run: Run, evaluations: Sequence[str]) -> dict[str, str]:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
+from jaxssl import safe_files
 from jaxssl.config.checks import nearest
 from jaxssl.config.section import RENAMED
 from jaxssl.errors import UserError
@@ -241,12 +242,20 @@ def dumps(recipe: Recipe) -> bytes:
 
 
 def loads(data: bytes) -> Recipe:
-    """Read what ``dumps`` wrote, now or in an earlier version."""
-    body = json.loads(data)
-    config = body["config"]
+    """Read what ``dumps`` wrote, now or in an earlier version.
+
+    Raises:
+      KeyError, TypeError, ValueError: ``data`` is something else.
+    """
+    body = safe_files.parse_json(data)
+    config, variant = body["config"], body["variant"]
+    if not isinstance(config, dict):
+        raise TypeError("its config is no JSON object")
+    if not isinstance(variant, str | None):
+        raise TypeError("its variant is no string")
     if "format" not in body:
         config = _upgrade(config)
-    return Recipe(Path(body["config_file"]), body["variant"], from_plain(config))
+    return Recipe(Path(body["config_file"]), variant, from_plain(config))
 
 
 def _upgrade(config: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxssl import atomic_write, text, trees
+from jaxssl import atomic_write, safe_files, text, trees
 from jaxssl.distributed import mesh as meshes
 from jaxssl.errors import UserError
 from jaxssl.run import metrics
@@ -44,6 +45,7 @@ def run(
     Raises:
       RuntimeError: an evaluation changed a leaf of the state.
     """
+    _make_room(folder, say, folder_wanted=True)
     folder.mkdir(parents=True, exist_ok=True)
     state = meshes.local(state)
     before = jax.tree.map(lambda leaf: np.array(leaf), state)
@@ -60,10 +62,19 @@ def run(
         about: dict[str, Any] = {"step": int(state.step), "seconds": round(seconds, 3)}
         if changed:
             about["changed"] = [*changed]
+        for suffix in (".npz", ".json"):
+            _make_room(folder / f"{name}{suffix}", say, folder_wanted=False)
         write(folder, name, result, about)
         say(f"{name}: {describe(name, result)}  ({text.format_seconds(seconds)})")
         results[name] = result
     return results
+
+
+def _make_room(path: Path, say: text.Say, *, folder_wanted: bool) -> None:
+    """Rename a file where a folder belongs, or a folder where a file belongs."""
+    if os.path.lexists(path) and path.is_dir() != folder_wanted:
+        kind = "folder" if folder_wanted else "file"
+        say(f"{path} is no {kind}: SET ASIDE as {safe_files.set_aside(path).name}.")
 
 
 def check_untouched(before: TrainState, state: TrainState, name: str) -> None:
@@ -125,6 +136,8 @@ def make_table(
             rows.append((f"{name}/{key}", metrics.format_metric(metric), other))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     return "\n".join(
-        f"{name:<{widths[0]}}  {a:>{widths[1]}}  {b:>{widths[2]}}".rstrip()
+        text.printable(
+            f"{name:<{widths[0]}}  {a:>{widths[1]}}  {b:>{widths[2]}}"
+        ).rstrip()
         for name, a, b in rows
     )

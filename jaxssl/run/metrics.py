@@ -9,15 +9,15 @@ import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 from tensorboardX.record_writer import RecordWriter
 from tqdm import tqdm
 
-from jaxssl import atomic_write
+from jaxssl import atomic_write, safe_files
 from jaxssl.distributed import coordination
 from jaxssl.run import tensorboard
-from jaxssl.text import format_seconds, natural_order
+from jaxssl.text import format_seconds, natural_order, printable
 from jaxssl.types import SHARE, Metric
 
 JSONL = "metrics.jsonl"
@@ -109,10 +109,8 @@ def open_writer(
     if not path.exists():
         write_units(workdir, {})  # A log of version 0.1 has no such file beside it.
     if cut := repair(path, first_step):
-        stream.write(
-            f"{path}: cut off what came after step {max(first_step, 0)} (records: "
-            f"{cut}).\n"
-        )
+        after = f"{path}: cut off what came after step {max(first_step, 0)}"
+        tell(stream, f"{after} (records: {cut}).")
     progress = tqdm(
         total=total,
         initial=max(first_step, 0),
@@ -132,7 +130,7 @@ def open_writer(
 
 
 def repair(path: Path, last_step: int) -> int:
-    """Drop records after ``last_step`` and lines that a crash cut short.
+    """Drop records after ``last_step`` and lines that cannot be read.
 
     Args:
       path: a JSONL file; may be missing.
@@ -141,30 +139,72 @@ def repair(path: Path, last_step: int) -> int:
     Returns:
       How many lines were dropped.
     """
-    if not path.exists():
+    try:
+        lines = _read_lines(path)
+    except FileNotFoundError:
         return 0
-    lines = path.read_bytes().splitlines(keepends=True)
-    kept = [line for line in lines if _is_kept(line, last_step)]
+    records = {line: parse_record(line) for line in lines}
+    kept = [
+        x for x in lines if (r := records[x]) is not None and r["step"] <= last_step
+    ]
     if len(kept) < len(lines):
         atomic_write.write(path, b"".join(kept))
     return len(lines) - len(kept)
 
 
-def _is_kept(line: bytes, last_step: int) -> bool:
+def _is_kept(record: dict[str, Any] | None, last_step: int) -> bool:
+    return record is not None and record["step"] <= last_step
+
+
+def find_damage(path: Path) -> str | None:
+    """Return a clause that says what is wrong with a log; None if it is whole.
+
+    A crash cuts the last line short, which is no damage.
+    """
     try:
-        record = json.loads(line)
-    except ValueError:
-        return False
+        lines = _read_lines(path)
+    except FileNotFoundError:
+        return None
+    except safe_files.UnreadableFile as error:
+        return str(error)
+    whole = [line for line in lines if line.endswith(b"\n")]
+    bad = sum(parse_record(line) is None for line in whole)
+    return f"has {bad} unreadable lines" if bad else None
+
+
+def _read_lines(path: Path) -> list[bytes]:
+    data = safe_files.read_bytes(path, safe_files.LOG_BYTES)
+    return data.splitlines(keepends=True)
+
+
+def parse_record(line: bytes) -> dict[str, Any] | None:
+    """Return the record of a line; None if the line is cut short or damaged."""
+    try:
+        record = safe_files.parse_json(line)
+    except safe_files.UnreadableFile:
+        return None
     whole = line.endswith(b"\n") and isinstance(record, dict)
-    step = record.get("step") if whole else None
-    return isinstance(step, int) and step <= last_step
+    return record if whole and safe_files.is_count(record.get("step")) else None
 
 
-def read(workdir: Path) -> list[dict[str, float | int | None]]:
-    """Return the records of a run, oldest first; a cut-off last line is left out."""
-    path = workdir / JSONL
-    lines = path.read_bytes().splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if _is_kept(line, 2**62)]
+def read(workdir: Path) -> list[dict[str, Any]]:
+    """Return the records of a run, oldest first; unreadable lines are left out."""
+    return read_counted(workdir)[0]
+
+
+def read_counted(workdir: Path) -> tuple[list[dict[str, Any]], int]:
+    """Return the records of a run, oldest first, and the number of unreadable lines.
+
+    Raises:
+      OSError: the disk fails.
+      UnreadableFile: the log is no regular file, or too large.
+    """
+    try:
+        lines = _read_lines(workdir / JSONL)
+    except FileNotFoundError:
+        return [], 0
+    records = [record for line in lines if (record := parse_record(line)) is not None]
+    return records, len(lines) - len(records)
 
 
 def write(writer: Writer, step: int, scalars: Mapping[str, float]) -> None:
@@ -179,6 +219,7 @@ def write(writer: Writer, step: int, scalars: Mapping[str, float]) -> None:
 
 def tell(stream: Stream, line: str) -> None:
     """Show one line to a person, above the progress bar if there is one."""
+    line = printable(line)
     if stream.isatty():
         tqdm.write(line, file=stream)
     else:
@@ -279,7 +320,7 @@ def write_units(workdir: Path, metrics: Mapping[str, Metric]) -> None:
     if not coordination.is_first():
         return
     path = workdir / UNITS
-    old = json.loads(path.read_text()) if path.exists() else {}
+    old = safe_files.read_json(path) if path.exists() else {}
     units = old | {name: metric.unit for name, metric in metrics.items()}
     if units != old or not path.exists():
         atomic_write.write(path, (json.dumps(units, indent=2) + "\n").encode())

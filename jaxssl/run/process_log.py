@@ -3,14 +3,18 @@
 import contextlib
 import datetime
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import jax
 
+from jaxssl import safe_files
 from jaxssl.distributed import coordination
+from jaxssl.errors import UserError
 from jaxssl.run.metrics import Stream
+from jaxssl.text import printable
 
 FOLDER = "logs"
 
@@ -26,7 +30,7 @@ class Log:
     def write(self, text: str) -> None:
         """Write whole lines."""
         for line in text.splitlines():
-            self._file.write(_stamp(line))
+            self._file.write(_stamp(printable(line)))
         if self._stream is not None:
             self._stream.write(text)
 
@@ -59,8 +63,13 @@ def open_log(workdir: Path, stream: Stream) -> Iterator[Stream]:
         yield stream
         return
     folder = workdir / FOLDER
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir(exist_ok=True)
+    except FileExistsError as error:
+        raise UserError(f"--workdir: {folder} is no folder; remove it.") from error
     path = folder / f"process_{jax.process_index()}.log"
+    if os.path.lexists(path) and (path.is_symlink() or not path.is_file()):
+        safe_files.set_aside(path)
     if not coordination.is_first():
         stream.write(
             f"process {jax.process_index()} of {coordination.count()}; {path}\n"
@@ -91,4 +100,4 @@ def _write_last_line(path: Path, error: BaseException | None) -> None:
     if error is not None:
         line += f" by {type(error).__name__}: {' '.join(str(error).split())}"
     with contextlib.suppress(OSError), path.open("ab", buffering=0) as file:
-        file.write(_stamp(line).encode())
+        file.write(_stamp(printable(line)).encode())

@@ -4,17 +4,16 @@ A workdir holds ``config.json``, ``run.json``, ``metrics.jsonl``, ``metric_units
 and ``evals/``. Only ``config.json`` must be there: half a run can be read, too.
 """
 
-import json
-import zipfile
-import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxssl import safe_files
 from jaxssl.errors import UserError
 from jaxssl.run import evaluation, metrics, workdir
+from jaxssl.safe_files import UnreadableFile, is_count, is_number
 from jaxssl.types import SHARE, Metric
 
 OLD_SHARES = frozenset(
@@ -124,11 +123,12 @@ def read(folder: Path) -> Run:
         raise UserError(
             f"workdir {folder} is not a folder; give the --workdir of jaxssl train."
         )
-    saved = load_object(
-        folder / workdir.CONFIG, f"is {folder} a workdir? `jaxssl train` writes it"
-    )
-    config = saved.get("config")
+    path = folder / workdir.CONFIG
+    saved = load_object(path, f"is {folder} a workdir? `jaxssl train` writes it")
     notes: list[str] = []
+    config = _keep_finite(saved.get("config"), path.name, notes)
+    if not isinstance(config, dict):
+        notes.append(f"{path.name} has no settings")
     evals = folder / evaluation.FOLDER
     untrained = evals / evaluation.RANDOM_INIT
     return Run(
@@ -137,7 +137,9 @@ def read(folder: Path) -> Run:
         variant=str(saved.get("variant") or ""),
         config=config if isinstance(config, dict) else {},
         series=_read_series(folder, notes),
-        info=_read_object(folder / workdir.RUN, notes),
+        info=_keep_finite(
+            _read_object(folder / workdir.RUN, notes), workdir.RUN, notes
+        ),
         evals=_read_evaluations(evals, "", notes),
         random_init=_read_evaluations(untrained, f"{untrained.name}/", notes),
         notes=tuple(notes),
@@ -154,47 +156,63 @@ def load_object(path: Path, advice: str) -> dict[str, Any]:
     Raises:
       UserError: the file is missing or holds no JSON object.
     """
-    value = _load(path)
-    if value is None:
-        reason = "is not a readable JSON object" if path.exists() else "is missing"
-        raise UserError(f"{path} {reason}; {advice}.")
-    return value
-
-
-def _load(path: Path) -> dict[str, Any] | None:
-    """Return the JSON object of a file; None if the file is missing or broken."""
     try:
-        value = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return None
-    return value if isinstance(value, dict) else None
-
-
-def is_number(value: Any) -> TypeGuard[int | float]:
-    """Whether a JSON value is a number; true and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool)
+        return safe_files.read_json(path)
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing; {advice}.") from None
+    except UnreadableFile as error:
+        raise UserError(
+            f"{path} is not a readable JSON object, it {error}; {advice}."
+        ) from error
 
 
 def _read_object(path: Path, notes: list[str]) -> Mapping[str, Any]:
     """Return a JSON object that may be missing."""
-    value = _load(path)
-    if value is None and path.exists():
-        notes.append(f"{path.name} is unreadable")
-    return value or {}
+    try:
+        return safe_files.read_json(path)
+    except FileNotFoundError:
+        pass
+    except UnreadableFile as error:
+        notes.append(f"{path.name} is unreadable: it {error}")
+    return {}
+
+
+def _keep_finite(value: Any, name: str, notes: list[str]) -> Any:
+    """Return a JSON value with null in place of numbers that are not finite."""
+    if isinstance(value, dict):
+        return {
+            key: _keep_finite(item, f"{name}: {key}", notes)
+            for key, item in value.items()
+        }
+    if isinstance(value, list):
+        return [_keep_finite(item, name, notes) for item in value]
+    if isinstance(value, int | float) and not (
+        isinstance(value, bool) or is_number(value)
+    ):
+        notes.append(f"{name} is no finite number")
+        return None
+    return value
 
 
 def _read_series(folder: Path, notes: list[str]) -> dict[str, Series]:
     """Read the log; a step that was logged twice (after a resume) counts once."""
-    records, path = metrics.read(folder), folder / metrics.JSONL
-    num_lines = len(path.read_bytes().splitlines()) if path.exists() else 0
-    if num_lines > len(records):
-        bad_lines = num_lines - len(records)
-        notes.append(f"{path.name}: {bad_lines} unreadable line(s) left out")
     values: dict[str, dict[int, float]] = {}
+    try:
+        records, num_bad = metrics.read_counted(folder)
+    except UnreadableFile as error:
+        records, num_bad = [], 0
+        notes.append(f"{metrics.JSONL} is unreadable: it {error}")
+    if num_bad:
+        notes.append(f"{metrics.JSONL}: {num_bad} unreadable line(s) left out")
     for record in records:
         for name, value in record.items():
-            if name != "step" and is_number(value):
-                values.setdefault(name, {})[int(record["step"] or 0)] = float(value)
+            if name == "step" or value is None:  # null stands for NaN.
+                continue
+            if is_number(value):
+                values.setdefault(name, {})[record["step"]] = float(value)
+            else:
+                step = record["step"]
+                notes.append(f"{metrics.JSONL}: {name} of step {step} is no number")
     units = _read_units(folder / metrics.UNITS, values, notes)
     return {
         name: Series(
@@ -217,8 +235,8 @@ def _read_units(path: Path, names: Iterable[str], notes: list[str]) -> dict[str,
 def _read_evaluations(
     folder: Path, prefix: str, notes: list[str]
 ) -> dict[str, Evaluation]:
-    paths = [*folder.glob("*.json"), *folder.glob("*.npz")]
-    names = sorted({path.stem for path in paths})
+    paths = [*folder.iterdir()] if folder.is_dir() else []
+    names = sorted({path.stem for path in paths if path.suffix in (".json", ".npz")})
     evaluations = {name: _read_evaluation(folder, name) for name in names}
     for name, stored in evaluations.items():
         if stored.problem:
@@ -228,16 +246,19 @@ def _read_evaluations(
 
 def _read_evaluation(folder: Path, name: str) -> Evaluation:
     problems: list[str] = []
-    path = folder / f"{name}.json"
-    if not path.exists():
-        problems.append(f"{path.name} is missing")
-    body = _read_object(path, problems)
+    body: Mapping[str, Any] = {}
+    try:
+        body = safe_files.read_json(folder / f"{name}.json")
+    except FileNotFoundError:
+        problems.append(f"{name}.json is missing")
+    except UnreadableFile as error:
+        problems.append(f"{name}.json is unreadable: it {error}")
     arrays = _read_arrays(folder / f"{name}.npz", problems)
     step, seconds = body.get("step"), body.get("seconds")
     changed = body.get("changed")
     return Evaluation(
-        step=int(step) if is_number(step) else None,
-        seconds=float(seconds) if is_number(seconds) else None,
+        step=step if is_count(step) else None,
+        seconds=float(seconds) if is_number(seconds) and seconds >= 0 else None,
         metrics=_read_metrics(name, body, problems),
         arrays=arrays,
         problem="; ".join(problems),
@@ -255,12 +276,28 @@ def _read_metrics(
         return _read_old_metrics(name, body.get("scalars"))
     numbers, stored = {}, body["metrics"]
     for key, fields in stored.items() if isinstance(stored, dict) else ():
-        if isinstance(fields, dict) and is_number(fields.get("value")):
-            known = {name: fields[name] for name in Metric._fields if name in fields}
-            numbers[key] = Metric(**known)
+        if metric := _read_metric(fields):
+            numbers[key] = metric
         else:
             problems.append(f"{key} has no number")
+    if not isinstance(stored, dict):
+        problems.append("its metrics are no JSON object")
     return numbers
+
+
+def _read_metric(fields: Any) -> Metric | None:
+    """Return a metric as `evaluation.to_json` wrote it; None if it has no number."""
+    if not isinstance(fields, dict) or not is_number(fields.get("value")):
+        return None
+    higher = fields.get("higher_is_better")
+    chance, spread = (fields.get(name) for name in ("chance", "spread"))
+    return Metric(
+        fields["value"],
+        str(fields.get("unit", "")),
+        higher if isinstance(higher, bool) else None,
+        chance if is_number(chance) else None,
+        spread if is_number(spread) else None,
+    )
 
 
 def _read_old_metrics(name: str, scalars: Any) -> dict[str, Metric]:
@@ -276,14 +313,15 @@ def _read_old_metrics(name: str, scalars: Any) -> dict[str, Metric]:
 
 
 def _read_arrays(path: Path, problems: list[str]) -> dict[str, np.ndarray]:
-    if not path.exists():
-        problems.append(f"{path.name} is missing")
-        return {}
+    """Return the arrays of an archive whose elements are numbers or strings."""
+    arrays = {}
     try:
-        with path.open("rb") as file, zipfile.ZipFile(file):
-            file.seek(0)
-            data = np.load(file, allow_pickle=False)
-            return {name: data[name] for name in data.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error):
-        problems.append(f"{path.name} is unreadable")
-        return {}
+        arrays = safe_files.read_npz(path)
+    except FileNotFoundError:
+        problems.append(f"{path.name} is missing")
+    except UnreadableFile as error:
+        problems.append(f"{path.name} is unreadable: it {error}")
+    kept = {name: x for name, x in arrays.items() if x.dtype.kind in "biufU"}
+    if others := arrays.keys() - kept.keys():
+        problems.append(f"{path.name}: {', '.join(sorted(others))} left out")
+    return kept

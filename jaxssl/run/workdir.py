@@ -8,6 +8,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import shutil
 import socket
 import subprocess
 import sys
@@ -19,11 +20,12 @@ from typing import Any, NamedTuple
 import jax
 
 import jaxssl
-from jaxssl import atomic_write, errors, text, trees
+from jaxssl import atomic_write, errors, safe_files, text, trees
 from jaxssl.distributed import coordination
 from jaxssl.errors import UserError
-from jaxssl.run import compatibility, config_file, process_log
+from jaxssl.run import compatibility, config_file, metrics, process_log
 from jaxssl.run.config_file import Recipe
+from jaxssl.safe_files import UnreadableFile
 
 CONFIG = "config.json"
 RUN = "run.json"
@@ -44,6 +46,17 @@ COMPARED = {
     "git": compatibility.SOFTWARE,
     "devices": compatibility.ROUNDING,
 }
+
+
+# Names that a run writes after its config.json.
+_WRITTEN = (
+    RUN,
+    metrics.JSONL,
+    metrics.UNITS,
+    metrics.BOARD,
+    "checkpoints",
+    "nonfinite-",
+)
 
 
 class Known(NamedTuple):
@@ -87,9 +100,11 @@ def check(workdir: Path, wanted: Recipe, known: Known) -> list[str]:
     """
     if workdir.exists() and not workdir.is_dir():
         raise UserError(f"--workdir: {workdir} is a file; give a folder.")
-    if not (workdir / CONFIG).exists():
-        _check_empty(workdir)
+    if not os.path.lexists(workdir / CONFIG):
+        _check_empty(workdir, known)
         return []
+    if not known.has_checkpoint and find_config_damage(workdir):
+        return []  # `write` sets the file aside.
     changes = compatibility.compare(read(workdir), wanted, known.defaults)
     data = check_data(workdir, known)
     if not known.has_checkpoint:
@@ -190,7 +205,7 @@ def check_shared(workdir: Path) -> None:
     """
     if coordination.count() == 1:
         return
-    holder = coordination.decide("holder", (workdir / LOCK).read_text)
+    holder = coordination.decide("holder", lambda: _read_lock(workdir))
 
     def check(folders: list[tuple[str, bool]]) -> None:
         apart = [i for i, (_, shared) in enumerate(folders) if not shared]
@@ -202,37 +217,70 @@ def check_shared(workdir: Path) -> None:
                 "share."
             )
 
-    folder = str(workdir.absolute()), _wait_for_content(workdir / LOCK, holder)
+    folder = str(workdir.absolute()), _wait_for_holder(workdir, holder)
     coordination.gather("shared", folder, check)
 
 
-def _wait_for_content(path: Path, content: str) -> bool:
-    """Return whether a file has this content within `SHARED_SECONDS`."""
+def _wait_for_holder(workdir: Path, holder: str) -> bool:
+    """Return whether the lock names this holder within `SHARED_SECONDS`."""
     for _ in range(SHARED_SECONDS):
-        if path.exists() and path.read_text() == content:
-            return True
+        with contextlib.suppress(FileNotFoundError, UnreadableFile):
+            if _read_lock(workdir) == holder:
+                return True
         time.sleep(1.0)
     return False
 
 
+def _read_lock(workdir: Path) -> str:
+    data = safe_files.read_bytes(workdir / LOCK, safe_files.JSON_BYTES)
+    return data.decode(errors="replace")
+
+
 def _read_launch(workdir: Path) -> dict[str, Any]:
-    path = workdir / RUN
+    """Return ``run.json``; empty if it is missing, or damaged and thus set aside."""
     try:
-        return json.loads(path.read_bytes()) if path.exists() else {}
-    except ValueError as error:
-        raise UserError(f"{path} is damaged: {error}; remove it.") from error
+        return safe_files.read_json(workdir / RUN)
+    except (FileNotFoundError, UnreadableFile):
+        return {}
 
 
-def _check_empty(workdir: Path) -> None:
+def _check_empty(workdir: Path, known: Known) -> None:
     names = [path.name for path in workdir.iterdir()] if workdir.is_dir() else []
     # These may be there before config.json: the temporary file of a config.json that a
     # crash cut short, the logs of several processes, and the stacks of a hang.
     allowed = (LOCK, f".{CONFIG}.", process_log.FOLDER, "hang-")
+    if not known.has_checkpoint and (workdir / LOCK).is_file():
+        allowed += _WRITTEN  # A run without a checkpoint has nothing to lose.
     if [name for name in names if not name.startswith(allowed)]:
         raise UserError(
             f"--workdir: {workdir} is not empty and holds no {CONFIG}, so it is no run "
             "of jaxssl; give a new or empty folder."
         )
+
+
+def find_config_damage(workdir: Path) -> str | None:
+    """Return a clause that says why ``config.json`` cannot be read, or None."""
+    try:
+        _load_recipe(workdir / CONFIG)
+    except FileNotFoundError:
+        return None
+    except UnreadableFile as error:
+        return str(error)
+    return None
+
+
+def _load_recipe(path: Path) -> Recipe:
+    """Return a stored recipe.
+
+    Raises:
+      FileNotFoundError, OSError: see `safe_files.read_bytes`.
+      UnreadableFile: the file holds no recipe.
+    """
+    data = safe_files.read_bytes(path, safe_files.JSON_BYTES)
+    try:
+        return config_file.loads(data)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UnreadableFile(f"is damaged: {error!r}") from error
 
 
 def read(workdir: Path) -> Recipe:
@@ -242,15 +290,67 @@ def read(workdir: Path) -> Recipe:
       UserError: the folder holds no run, or its ``config.json`` is damaged.
     """
     path = workdir / CONFIG
-    if not path.is_file():
+    try:
+        return _load_recipe(path)
+    except FileNotFoundError:
         raise UserError(
             f"--workdir: {workdir} holds no run (no {CONFIG}); "
             f"train one first: jaxssl train --config=FILE --workdir={workdir}"
-        )
+        ) from None
+    except UnreadableFile as error:
+        raise UserError(
+            f"{path} {error}. Bring back a copy, or give another --workdir."
+        ) from error
+
+
+def set_unusable_aside(workdir: Path, *, anew: bool) -> list[str]:
+    """Rename files that a run can neither read nor write; its checkpoints stay.
+
+    Args:
+      workdir: the run's folder, locked by this process.
+      anew: whether the run begins; else its config says what its checkpoints are.
+
+    Returns:
+      One line for each of them.
+    """
+    damage = {
+        RUN: _find_object_damage(workdir / RUN),
+        metrics.UNITS: _find_object_damage(workdir / metrics.UNITS),
+        metrics.JSONL: metrics.find_damage(workdir / metrics.JSONL),
+        CONFIG: find_config_damage(workdir) if anew else None,
+    }
+    if (workdir / metrics.JSONL).is_symlink():
+        damage[metrics.JSONL] = "is a link"
+    for name in (metrics.BOARD, process_log.FOLDER):
+        path = workdir / name
+        if os.path.lexists(path) and not path.is_dir():
+            damage[name] = "is no folder"
+    lines = []
+    for name, reason in damage.items():
+        if reason is not None:
+            aside = _set_aside(workdir / name)
+            unknown = "; the data were not compared with those of the last start"
+            more = unknown if name == RUN and not anew else ""
+            lines.append(f"{workdir / name} {reason}: SET ASIDE as {aside.name}{more}.")
+    return lines
+
+
+def _set_aside(path: Path) -> Path:
+    """Rename a file; of a log with damaged lines the original keeps the others."""
+    aside = safe_files.set_aside(path)
+    if path.name == metrics.JSONL and aside.is_file():
+        shutil.copyfile(aside, path)
+    return aside
+
+
+def _find_object_damage(path: Path) -> str | None:
     try:
-        return config_file.loads(path.read_bytes())
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path} is damaged: {error!r}.") from error
+        safe_files.read_json(path)
+    except FileNotFoundError:
+        return None
+    except UnreadableFile as error:
+        return str(error)
+    return None
 
 
 def write(
@@ -280,7 +380,8 @@ def write(
     if last := _read_launch(workdir):
         if known.has_checkpoint:
             changes += _compare_launches(last, launch)
-        launch["earlier"] = [*last.pop("earlier", []), last]
+        earlier = last.pop("earlier", [])
+        launch["earlier"] = [*(earlier if isinstance(earlier, list) else []), last]
     atomic_write.write(workdir / CONFIG, config_file.dumps(wanted))
     data = (json.dumps(launch, indent=2) + "\n").encode()
     atomic_write.write(workdir / RUN, data)
@@ -350,9 +451,12 @@ def lock(workdir: Path) -> Iterator[None]:
       UserError: the folder cannot be made, or another process trains in it.
       OSError: the disk is full, or cannot be written.
     """
+    path = workdir / LOCK
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        file = (workdir / LOCK).open("a+")
+        file = safe_files.open_regular(path, write=True)
+    except UnreadableFile as error:
+        raise UserError(f"--workdir: {path} {error}; remove it.") from error
     except OSError as error:
         if error.errno in errors.DISK_ADVICE:
             raise
@@ -362,10 +466,11 @@ def lock(workdir: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            holder = file.read().strip() or "another process"
+            holder = file.read(100).decode(errors="replace").strip()
             raise UserError(
-                f"--workdir: {workdir} is being trained by {holder}; wait for it, "
-                "stop it, or give another --workdir."
+                f"--workdir: {workdir} is being trained by "
+                f"{holder or 'another process'}; wait for it, stop it, or give another "
+                "--workdir."
             ) from None
         except OSError as error:
             if error.errno in errors.DISK_ADVICE:
@@ -375,6 +480,6 @@ def lock(workdir: Path) -> Iterator[None]:
                 "mount it with them (docs/pods.md), or give a folder on another disk."
             ) from error
         file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}")
+        file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
         file.flush()
         yield

@@ -11,7 +11,7 @@ import jax
 from jaxssl import atomic_write, text
 from jaxssl.checkpoint import disk_errors
 from jaxssl.checkpoint import store as checkpoints
-from jaxssl.distributed import coordination
+from jaxssl.distributed import coordination, peers
 from jaxssl.distributed import mesh as meshes
 from jaxssl.distributed.watchdog import LONG_SECONDS, Watchdog
 from jaxssl.errors import NonFiniteError, UserError
@@ -61,7 +61,7 @@ def log(
       step: the number of finished steps.
       meter: sums of the metrics of the interval, on the devices.
       pace: the speed of the interval.
-      num_bad: number of unreadable records since the start.
+      num_bad: number of records that this process could not read since the start.
 
     Raises:
       NonFiniteError: too many steps in a row made no update.
@@ -74,7 +74,7 @@ def log(
     elapsed = time.monotonic() - run.began
     scalars = {
         **means,
-        "data/bad_records": float(num_bad),
+        "data/bad_records": float(peers.add_up("bad_records", num_bad)),
         "data/damaged_checkpoints": float(run.damaged),
         "data/skipped_steps": float(skipped),
         **pace.scalars(run.config.batch_size),

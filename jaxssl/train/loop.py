@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 
 from jaxssl import errors, text
 from jaxssl.checkpoint import disk_errors, manifest
+from jaxssl.checkpoint import init_from as init_from_lib
 from jaxssl.checkpoint import store as checkpoints
 from jaxssl.data import labelled, pipeline
 from jaxssl.data.source import Source
@@ -89,6 +90,8 @@ def train(
         checkpoints.exists(workdir), source.fingerprint, defaults, other_data
     )
     workdirs.check_all(workdir, recipe, known)
+    if not known.has_checkpoint:
+        coordination.decide("given", lambda: init_from_lib.check(init_from or {}))
     # The pipeline refuses a batch that is larger than the data set.
     batches(source, batch_size=config.batch_size, seed=seed).close()
 
@@ -127,6 +130,10 @@ def train(
             return state
 
         # --- The workdir: config and launch, checkpoints, metrics
+        for line in coordination.decide(
+            "unusable", lambda: workdirs.set_unusable_aside(workdir, anew=not restored)
+        ):
+            say(line)
         if recipe is not None:
             for change in _write_launch(workdir, recipe, known, command):
                 say(f"changed since the last start: {change}")

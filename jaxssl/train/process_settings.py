@@ -1,5 +1,6 @@
 """Settings of the whole process: the cache of compiled programs, and malloc."""
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -8,10 +9,13 @@ import re
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import jax
+from jax._src import compilation_cache, compiler
 
 from jaxssl.config import checks
+from jaxssl.distributed import coordination
 
 # Parameters of mallopt, from glibc's malloc.h.
 M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8
@@ -40,6 +44,23 @@ def use_compilation_cache() -> None:
     jax.config.update("jax_compilation_cache_dir", str(Path(folder) / _processor()))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    if not coordination.is_first():
+        compiler._cache_write = _store_program
+
+
+def _store_program(
+    key: str, seconds: float, name: str, backend: Any, program: Any, callbacks: Any
+) -> None:
+    """Store a compiled program, on whichever process; jax does so on the first alone.
+
+    Each process has programs of its own, because a program names the devices of its
+    process. So no two processes write the same file.
+    """
+    if not callbacks:
+        with contextlib.suppress(OSError):
+            compilation_cache.put_executable_and_time(
+                key, name, program, backend, int(seconds)
+            )
 
 
 def keep_freed_memory() -> None:

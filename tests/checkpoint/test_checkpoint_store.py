@@ -489,17 +489,19 @@ def test_each_block_of_a_file_has_its_checksum(tmp_path, monkeypatch, size):
     monkeypatch.setattr(manifest, "BLOCK", 100)
     monkeypatch.setattr(manifest, "PIECE", 30)
     data = random.Random(size).randbytes(size)
-    (tmp_path / "file").write_bytes(data)
-    manifest.write(tmp_path, {})
+    folder = tmp_path / "3"
+    folder.mkdir()
+    (folder / "file").write_bytes(data)
+    manifest.write(folder, {})
     blocks = [data[i : i + 100] for i in range(0, max(size, 1), 100)]
     wanted = [xxhash.xxh3_128_hexdigest(block) for block in blocks]
-    stored = json.loads((tmp_path / manifest.NAME).read_text())["files"]["file"]
+    stored = json.loads((folder / manifest.NAME).read_text())["files"]["file"]
     assert stored == {"size": size, "xxh3_128": wanted}
-    assert manifest.find_damage(tmp_path) is None
+    assert manifest.find_damage(folder) is None
     for bit in range(0, 8 * size, 41):
-        _flip(tmp_path / "file", bit)
-        assert manifest.find_damage(tmp_path) == "file has changed"
-        _flip(tmp_path / "file", bit)
+        _flip(folder / "file", bit)
+        assert manifest.find_damage(folder) == "file has changed"
+        _flip(folder / "file", bit)
 
 
 @pytest.mark.parametrize("clock", [0, 4e9])

@@ -118,15 +118,16 @@ def test_a_disk_that_gets_full(fit, limit_files, tmp_path, bits, faults):
 
 
 def test_a_disk_that_became_read_only(fit, tmp_path, monkeypatch, bits, faults):
-    first, real = fit(tmp_path), Path.open
+    first, real = fit(tmp_path), os.open
 
-    def refuse(path, mode="r", *args, **options):
-        if path.is_relative_to(tmp_path) and set(mode) & set("wa+"):
+    def refuse(path, flags, *args, **options):
+        inside = isinstance(path, Path) and path.is_relative_to(tmp_path)
+        if inside and flags & (os.O_WRONLY | os.O_RDWR):
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
-        return real(path, mode, *args, **options)
+        return real(path, flags, *args, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "open", refuse)
+        patch.setattr(os, "open", refuse)
         with pytest.raises(errors.StorageError, match=r"Read-only .* Step 20 is kept"):
             fit(tmp_path)
     assert bits(fit(tmp_path)) == bits(first)

@@ -110,11 +110,12 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_there(folder):
     run = read.read(folder)
     assert run.notes == (
         "metrics.jsonl: 5 unreadable line(s) left out",
-        "metric_units.json is unreadable",
-        "run.json is unreadable",
+        "metric_units.json is unreadable: it is no JSON",
+        "run.json is unreadable: it holds no JSON object",
         "knn: k1 has no number",
-        "pretext: pretext.json is missing; pretext.npz is unreadable",
-        "test: test.json is unreadable",
+        "pretext: pretext.json is missing; pretext.npz is unreadable: it is a damaged "
+        "archive",
+        "test: test.json is unreadable: it is no JSON",
         "random_init/fid: fid.npz is missing",
     )
     assert run.series["loss/a"].values.tolist() == [3.0]
@@ -124,7 +125,10 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_there(folder):
 def test_pickled_arrays_are_not_loaded(folder):
     store(folder, "pose", {}, x=np.array([{"a": 1}], object))
     pose = read.read(folder).evals["pose"]
-    assert (pose.arrays, pose.problem) == ({}, "pose.npz is unreadable")
+    assert (pose.arrays, pose.problem) == (
+        {},
+        "pose.npz is unreadable: it has an array without a readable header",
+    )
 
 
 @pytest.mark.parametrize(

@@ -115,8 +115,13 @@ def test_a_run_does_not_go_on_with_other_data(tmp_path):
     with pytest.raises(errors.DriftError, match="fingerprint was aa, now bb"):
         check(tmp_path, wanted, fingerprint="bb")
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(UserError, match=r"run.json is damaged.*remove it"):
-        check(tmp_path, wanted)
+    assert check(tmp_path, wanted, fingerprint="bb") == []
+    (line,) = workdirs.set_unusable_aside(tmp_path, anew=False)
+    assert line.endswith(
+        "run.json is no JSON: SET ASIDE as run.json.corrupt; the data were not "
+        "compared with those of the last start."
+    )
+    assert (tmp_path / "run.json.corrupt").read_text() == "{"
 
 
 @pytest.mark.parametrize(
