@@ -86,9 +86,8 @@ def train(
     # --- Check what fits, before anything is written
     mesh = meshes.make_mesh(layout or meshes.MeshConfig())
     meshes.check_batch(config.batch_size, mesh)
-    known = workdirs.Known(
-        checkpoints.exists(workdir), source.fingerprint, defaults, other_data
-    )
+    data = source.fingerprint, defaults, other_data
+    known = workdirs.Known(checkpoints.exists(workdir), *data)
     workdirs.check_all(workdir, recipe, known)
     if not known.has_checkpoint:
         coordination.decide("given", lambda: init_from_lib.check(init_from or {}))
