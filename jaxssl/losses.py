@@ -1,4 +1,8 @@
-"""Losses shared by methods: means over their inputs, in float32."""
+"""Losses shared by methods: means over their inputs, in float32.
+
+A label below 0 says that a row has none; such rows are left out of losses and of
+accuracies. Where no row has a label, these are 0.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -10,16 +14,22 @@ from jaxssl.types import Array, Bool, Float, Int, Shaped
 def cross_entropy(
     logits: Float[Array, "b k"], labels: Int[Array, " b"]
 ) -> Float[Array, ""]:
-    """Return the mean softmax cross-entropy with integer labels."""
+    """Return the mean softmax cross-entropy of the rows that have a label."""
     logits = logits.astype(jnp.float32)
-    return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    classes = jnp.maximum(labels, 0)
+    losses = optax.softmax_cross_entropy_with_integer_labels(logits, classes)
+    return _mean_labelled(losses, labels >= 0)
 
 
 def soft_cross_entropy(
     logits: Float[Array, "*b k"], probabilities: Float[Array, "*b k"]
 ) -> Float[Array, ""]:
-    """Return the mean softmax cross-entropy with probabilities of the classes."""
-    return optax.softmax_cross_entropy(logits.astype(jnp.float32), probabilities).mean()
+    """Return the mean softmax cross-entropy with probabilities of the classes.
+
+    A row of zeros has no label, and is left out.
+    """
+    losses = optax.softmax_cross_entropy(logits.astype(jnp.float32), probabilities)
+    return _mean_labelled(losses, probabilities.any(axis=-1))
 
 
 def attribute_cross_entropy(
@@ -55,8 +65,9 @@ def masked_mse(
 def accuracy(
     logits: Float[Array, "*b k"], labels: Int[Array, "*b"]
 ) -> Float[Array, ""]:
-    """Return the share of rows whose largest logit is the label's."""
-    return (jnp.argmax(logits, axis=-1) == labels).mean(dtype=jnp.float32)
+    """Return the share of labelled rows whose largest logit is the label's."""
+    right = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
+    return _mean_labelled(right, labels >= 0)
 
 
 def attribute_accuracy(
@@ -64,3 +75,10 @@ def attribute_accuracy(
 ) -> Float[Array, ""]:
     """Return the share of 0/1 labels on the right side of a logit of 0."""
     return ((logits > 0) == (labels > 0)).mean(dtype=jnp.float32)
+
+
+def _mean_labelled(
+    values: Float[Array, "*b"], labelled: Bool[Array, "*b"]
+) -> Float[Array, ""]:
+    count = jnp.maximum(labelled.sum(), 1)
+    return jnp.where(labelled, values, 0).sum() / count

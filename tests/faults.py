@@ -102,6 +102,14 @@ FAULTS = {
         "compiled with 10 % of the memory free, or one line that says what to change",
     ),
     "F20": Fault("a guard removed from the code", "a test fails"),
+    "F21": Fault(
+        "labels that are no classes, missing, wrapped, or lost from their file",
+        "named in one line, or counted aloud and left out; never another class",
+    ),
+    "F22": Fault(
+        "files and folders of the data that are no images, linked, damaged or swapped",
+        "read, or left out by name and reason; other content ends a run with code 7",
+    ),
     "F24": Fault(
         "bits flipped in any file of a workdir, the file cut or replaced: null, list, "
         "deep nesting, huge number, FIFO, folder, link",

@@ -165,6 +165,102 @@ def test_classes_in_another_order_are_refused():
     assert recognition(config(classes=("none", "warp")), train, fewer).evals
 
 
+def unlabelled(labels, every=3, **options):
+    """Return pets of which every third has no label."""
+    pets = source(labels, **options)
+    values = pets.arrays["label"].copy()
+    values[::every] = -1
+    images = pets.arrays["image"]
+    return image_source(images, values, name="pets", class_names=pets.class_names)
+
+
+def test_images_without_a_label_are_left_out_of_probes_and_counted(monkeypatch, caplog):
+    asked = {}
+    for name in ("linear_probe", "few_shot", "knn", "retrieval"):
+
+        def note(bank, train, test, *args, name=name, **kwargs):
+            asked[name] = [train, test]
+            return lambda state: EvalResult({}, {})
+
+        monkeypatch.setattr(feature_evals, f"{name}_eval", note)
+    some, settings = unlabelled([0, 1]), config(classes=("none", "warp"))
+    made = recognition(settings, some, some)
+    assert len(made.train_set) == 12  # The pretext task takes all images.
+    for sets in asked.values():
+        for part in sets:
+            assert -1 not in part.arrays["label"]
+            assert len(part) == 8
+    told = "pets: 4 of 12 records have no label; what needs labels leaves them out"
+    assert caplog.messages == [told, told]
+    with pytest.raises(UserError, match="pets has no labels, but pets has"):
+        recognition(settings, source([-1]), source([0, 1]))
+    caplog.clear()
+    assert sorted(recognition(settings, some, source([-1])).evals) == [
+        "filters",
+        "pretext",
+    ]
+    assert caplog.messages[1].startswith("pets: 12 of 12 records have no label; ")
+
+
+def test_a_class_that_training_lacks_is_refused():
+    three, settings = ("cat", "dog", "eel"), config(classes=("none", "warp"))
+    two = source([0, 1])
+    for build in (
+        lambda train, test: recognition(settings, train, test),
+        lambda train, test: generalization(train, learner={}, test=test),
+        lambda train, test: probes(config(), train, test),
+    ):
+        with pytest.raises(UserError, match="pets has classes that pets lacks: 'eel'"):
+            build(two, source([0, 1, 2], names=three))
+        with pytest.raises(UserError, match=r"class 1 \('dog'\): 4 in pets, none in p"):
+            build(source([0, 2], names=three), source([0, 1, 2], names=three))
+    several = image_source(
+        two.arrays["image"], np.eye(12, 2, dtype=int), name="pets", class_names="ab"
+    )
+    with pytest.raises(UserError, match=r"pets has labels of the shape \(\) a record"):
+        recognition(settings, source([0, 1], names="ab"), several)
+
+
+def test_the_probe_during_training_counts_what_its_part_can_know(monkeypatch):
+    asked = []
+    make = feature_evals.few_shot_eval
+
+    def note(bank, train, test, few_shot):
+        asked.append((train, test))
+        return make(bank, train, test, few_shot)
+
+    monkeypatch.setattr(feature_evals, "few_shot_eval", note)
+    settings = config(classes=("none", "warp"))
+    settings.eval.online = {"num_images": 4}
+    train = source([0, 0, 0, 1], count=16)  # Each fourth is taken: cats alone.
+    recognition(settings, train, source([0, 1], count=4))
+    assert [x.arrays["label"].tolist() for x in asked[-1]] == [[0] * 4, [0] * 2]
+
+
+def test_classifiers_learn_from_the_images_with_a_label():
+    some = unlabelled([0, 1], count=48)
+    for made in (generalization(some), probes(config(), some, some)):
+        assert len(made.train_set) == 32
+        assert -1 not in made.train_set.arrays["label"]
+    matched = generalization(some).train_set.arrays["label"][
+        generalization(some).order(1)
+    ]
+    assert set(matched) <= {0, 1}
+    noisy = generalization(some, noise__kind="symmetric", noise__rate=0.5).train_set
+    assert (
+        noisy.arrays["true_label"].tolist()
+        == some.arrays["label"][some.arrays["label"] >= 0].tolist()
+    )
+    assert (noisy.arrays["true_label"] != noisy.arrays["label"]).sum() == 16
+    for train, test in ((some, source([-1])), (source([-1]), some)):
+        for build in (
+            lambda train, test: generalization(train, learner={}, test=test),
+            lambda train, test: probes(config(), train, test),
+        ):
+            with pytest.raises(UserError, match="pets has no record with a label"):
+                build(train, test)
+
+
 def test_labels_that_do_not_fit_the_task_are_refused():
     plain = source([-1], names=())
     with pytest.raises(UserError, match="pets has no labels"):
@@ -201,7 +297,7 @@ def test_only_an_untrained_backbone_gets_its_statistics_filled(run):
     assert np.array_equal(before, after) == (run != "random")
 
 
-def generalization(pets, **changes):
+def generalization(pets, test=None, **changes):
     settings = ConfigDict(
         {
             "seed": 0,
@@ -221,7 +317,7 @@ def generalization(pets, **changes):
         else:
             settings[section] = value
     make = functools.partial(mlp, features=(4,))
-    return classify.build_experiment(settings, make, train=pets, test=pets)
+    return classify.build_experiment(settings, make, train=pets, test=test or pets)
 
 
 def test_the_learner_decides_who_is_in_a_step():
@@ -289,12 +385,13 @@ def next_batch(pets):
 # --- The section compute
 
 
-def probes(settings, pets):
-    settings.method = {"num_classes": 2, "crop_size": 20, "pooling": "none"}
+def probes(settings, pets, test=None):
+    settings.method = {"crop_size": 20, "pooling": "none"}
+    settings.method.num_classes = len(pets.class_names)
     settings.init_from = {"classifier": "random"}
     settings.eval = {"test": {"crop_size": 20}}
     small = functools.partial(alexnet, **SMALL_TRUNK)
-    return probe.build_experiment(settings, small, train=pets, test=pets)
+    return probe.build_experiment(settings, small, train=pets, test=test or pets)
 
 
 def fine_tuning(settings, pets):

@@ -31,3 +31,22 @@ def test_cross_entropy_is_the_mean_of_minus_log_softmax():
 def test_accuracy_counts_the_largest_logit():
     logits = jnp.asarray([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]])
     assert losses.accuracy(logits, jnp.asarray([1, 1, 1])) == np.float32(2 / 3)
+
+
+def test_rows_without_a_label_are_left_out_of_losses_and_accuracies():
+    rng = np.random.default_rng(0)
+    logits = jnp.asarray(rng.normal(size=(7, 3)), jnp.float32)
+    labels = jnp.array([0, -1, 2, 1, -1, 1, -1])
+    left = np.flatnonzero(labels >= 0)
+    for measure in (losses.cross_entropy, losses.accuracy):
+        want = measure(logits[left], labels[left])
+        np.testing.assert_allclose(measure(logits, labels), want, rtol=1e-6)
+        assert measure(logits, jnp.full(7, -1)) == 0
+    targets = 0.9 * jax.nn.one_hot(labels, 3) + 0.1 / 3 * (labels >= 0)[:, None]
+    want, slope = jax.value_and_grad(losses.soft_cross_entropy)(
+        logits[left], targets[left]
+    )
+    got, slopes = jax.value_and_grad(losses.soft_cross_entropy)(logits, targets)
+    np.testing.assert_allclose(got, want, rtol=1e-6)
+    np.testing.assert_allclose(slopes[left], slope, rtol=1e-5)
+    assert not slopes[labels < 0].any()

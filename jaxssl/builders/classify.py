@@ -11,6 +11,7 @@ from jaxssl.builders.common import (
     RootConfig,
     check_classes,
     computed,
+    labelled_parts,
     read_init_from,
     read_prediction,
 )
@@ -18,6 +19,7 @@ from jaxssl.builders.feature_evals import feature_evals, online_probe
 from jaxssl.config import fields, section
 from jaxssl.config.compute import ComputeConfig
 from jaxssl.data import corruption
+from jaxssl.data.labelled import any_labelled
 from jaxssl.data.order import Order
 from jaxssl.data.source import Source
 from jaxssl.data.subset import Part
@@ -59,8 +61,9 @@ def build_experiment(
       config: sections ``method``, ``learner``, ``noise``, ``optim``, ``train``,
         ``compute``, ``eval`` and ``init_from`` are read, and ``seed``.
       network: makes the classifier.
-      train: images and labels; the labels and pixels that ``noise`` corrupts.
-      test: images and right labels.
+      train: images and labels; the labels and pixels that ``noise`` corrupts. Images
+        without a label are left out.
+      test: images and right labels; those without one are left out.
 
     Returns:
       The experiment.
@@ -69,12 +72,16 @@ def build_experiment(
       UserError: the images have no labels, or not those that the settings need.
     """
     if not train.class_names:
-        raise UserError(f"{train.name} has no labels; give images sorted into classes.")
+        lacks = "class names" if any_labelled(train) else "labels"
+        raise UserError(
+            f"{train.name} has no {lacks}; give images sorted into classes."
+        )
     check_classes(train, test)
     method = section.read(classify.Config, config, "method")
     learner = section.read(bilevel.Learner, config, "learner")
     compute = section.read(ComputeConfig, config, "compute")
-    train, test = _corrupt(config, train, test)
+    whole, test = _corrupt(config, train, test)
+    train, test = labelled_parts(whole, test)
     probes_features = "features" in section.find(config, "eval")
     classifier = network(num_classes=len(train.class_names))
     backbone = network(num_classes=None) if probes_features else classifier
@@ -91,7 +98,8 @@ def build_experiment(
     crop_size = read_prediction(config, "eval.test", test)["prepare"].size
     _check_sizes(classifier, method.crop_size, crop_size, channels=3)
     probe = functools.partial(_feature_evals, backbone)
-    make_evals = probe if probes_features else _accuracy_evals
+    accuracies = functools.partial(_accuracy_evals, whole)
+    make_evals = probe if probes_features else accuracies
     evals, online_evals = make_evals(task, config, train, test)
     return Experiment(
         task=task,
@@ -120,15 +128,18 @@ def _feature_evals(
 
 
 def _accuracy_evals(
-    task: Task, config: RootConfig, train: Source, test: Source
+    whole: Source, task: Task, config: RootConfig, train: Source, test: Source
 ) -> Evals:
-    """Compare the training set, right and wrong labels, with the test set."""
+    """Compare the training set, right and wrong labels, with the test set.
+
+    Predictions are those of the whole training set, also of images without a label.
+    """
     online = section.read(FitConfig, config, "eval.online")
     evals = _accuracies(task, config, train, test)
     if "predictions" in section.find(config, "eval"):
-        arguments = read_prediction(config, "eval.predictions", train)
+        arguments = read_prediction(config, "eval.predictions", whole)
         evals["predictions"] = predictions_eval(
-            task.predict_fns, train, **arguments, seed=config.seed
+            task.predict_fns, whole, **arguments, seed=config.seed
         )
     few = [Part(source, online.num_images) for source in (train, test)]
     return evals, _accuracies(task, config, *few)

@@ -1,5 +1,6 @@
 """What all builders share: data, networks, and what is checked of them."""
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,12 +8,16 @@ from jaxssl.config import section
 from jaxssl.config.checks import choice
 from jaxssl.config.compute import ComputeConfig
 from jaxssl.data import registry
+from jaxssl.data.labelled import check_trained_classes, labelled, tell_unlabelled
 from jaxssl.data.source import Source, require
 from jaxssl.errors import UserError
 from jaxssl.evals.crops import CenterCrops
 from jaxssl.evals.logits import LogitsConfig
 from jaxssl.models.network import compute_in, rematerialized
+from jaxssl.text import shorten
 from jaxssl.types import Network
+
+logger = logging.getLogger(__name__)
 
 RootConfig = Any
 """The whole ``ml_collections.ConfigDict``; its fields are known at run time only."""
@@ -96,13 +101,58 @@ def read_init_from(config: RootConfig, players: Sequence[str]) -> dict[str, str]
 
 
 def check_classes(train: Source, test: Source) -> None:
-    """Raise a UserError if one label means two classes."""
-    pairs = zip(train.class_names, test.class_names, strict=False)
+    """Check that what is learnt from ``train`` can be tested on ``test``.
+
+    All names of classes are compared. Classes at the end of the training set's may be
+    missing from the test set, which a line says.
+
+    Raises:
+      UserError: one label means two classes, or ``test`` has a class that ``train``
+        lacks.
+    """
+    ours, theirs = train.class_names, test.class_names
+    if ours and theirs:
+        _compare_names(train, test)
+    check_trained_classes(train, test)
+
+
+def _compare_names(train: Source, test: Source) -> None:
+    ours, theirs = train.class_names, test.class_names
+    pairs = zip(ours, theirs, strict=False)
     if clash := [f"{a!r} and {b!r}" for a, b in pairs if a != b]:
+        lacking = [name for name in ours if name not in theirs]
+        more = [name for name in theirs if name not in ours]
+        alone = [
+            *([f"the first alone has {shorten(lacking)}"] if lacking else []),
+            *([f"the second alone has {shorten(more)}"] if more else []),
+        ]
         raise UserError(
             f"{train.name} and {test.name} need the same classes in the same order; "
-            f"one label means {clash[0]}."
+            f"{'; '.join([f'one label means {clash[0]}', *alone])}."
         )
+    if more := theirs[len(ours) :]:
+        raise UserError(
+            f"{test.name} has classes that {train.name} lacks: {shorten([*map(repr, more)])}; "
+            "nothing can be learnt of them. Add them to the training set, or take them "
+            "out of the test set."
+        )
+    if lacking := ours[len(theirs) :]:
+        logger.warning(
+            "%s has no image of %s, which %s has",
+            *(test.name, shorten(lacking), train.name),
+        )
+
+
+def labelled_parts(train: Source, test: Source) -> tuple[Source, Source]:
+    """Return both without the records that have no label, whose number is logged.
+
+    Raises:
+      UserError: one of them has no label at all.
+    """
+    for source in (train, test):
+        require(source, "label")
+        tell_unlabelled(source)
+    return labelled(train), labelled(test)
 
 
 def check_crop(path: str, crop_size: int, *sources: Source) -> None:

@@ -10,9 +10,10 @@ import numpy as np
 from jaxssl import trees
 from jaxssl.builders.common import RootConfig, check_classes, check_crop
 from jaxssl.config import fields, section
-from jaxssl.data import source as source_lib
-from jaxssl.data.source import Source
+from jaxssl.data import labelled as labelled_lib
+from jaxssl.data.source import Source, require
 from jaxssl.data.subset import Part, subset
+from jaxssl.errors import UserError
 from jaxssl.evals.attributes import attributes_eval
 from jaxssl.evals.crops import CenterCrops
 from jaxssl.evals.feature_bank import FeatureBank, FeatureConfig, bounded_pools
@@ -78,12 +79,13 @@ def feature_evals(
       player: what the task calls this network.
 
     Returns:
-      ``linear_probe``, ``few_shot``, ``knn`` and ``retrieval``; for images with several
-      labels ``attributes``. And ``filters``, where the network has the parameter
-      `FILTERS`; it needs no labels.
+      ``linear_probe``, ``few_shot``, ``knn`` and ``retrieval``, which leave out images
+      without a label; for images with several labels ``attributes``. And ``filters``,
+      where the network has the parameter `FILTERS`; it needs no labels.
 
     Raises:
-      UserError: label j means another class in ``test``, or there are no images.
+      UserError: label j means another class in ``test``, ``test`` has labels or classes
+        that ``train`` lacks, or there are no images.
     """
     check_classes(train, test)
     crops = section.read(FeatureConfig, config, "eval.features")
@@ -92,15 +94,17 @@ def feature_evals(
     vote = section.read(KnnConfig, config, "eval.knn")
     search = section.read(RetrievalConfig, config, "eval.retrieval")
     check_crop("eval.features", crops.crop_size, train, test)
-    if crops.train_images:
-        train = Part(train, crops.train_images)
     bank = _make_bank(task, crops)
     filters = _filters(network, player, crops.crop_size)
-    label = _first_label(train, test)
-    if label.ndim:
-        return {"attributes": attributes_eval(bank, train, test, fit), **filters}
-    if label == source_lib.NO_LABEL:
+    for source in (train, test):
+        labelled_lib.tell_unlabelled(source)
+    if not _has_labels(train, test):
         return filters
+    train, test = (labelled_lib.labelled(source) for source in (train, test))
+    if crops.train_images:
+        train = Part(train, crops.train_images)
+    if test.spec["label"].shape:
+        return {"attributes": attributes_eval(bank, train, test, fit), **filters}
     return {
         "linear_probe": linear_probe_eval(bank, train, test, fit),
         "few_shot": few_shot_eval(bank, train, test, few),
@@ -129,11 +133,17 @@ def online_probe(
     online = section.read(OnlineConfig, config, "eval.online")
     crops = section.read(FeatureConfig, config, "eval.features")
     few = section.read(FewShotConfig, config, "eval.few_shot")
-    label = _first_label(train, test)
-    if label.ndim or label == source_lib.NO_LABEL:
+    if not _has_labels(train, test) or test.spec["label"].shape:
         return {}
-    train, test = (subset(source, online.num_images) for source in (train, test))
-    counts = np.unique(train.arrays["label"], return_counts=True)[1]
+    train, test = (
+        subset(labelled_lib.labelled(source), online.num_images)
+        for source in (train, test)
+    )
+    classes, counts = np.unique(train.arrays["label"], return_counts=True)
+    # A part of many classes may lack some that the whole has.
+    known = np.flatnonzero(np.isin(test.arrays["label"], classes))
+    if len(known) < len(test):
+        test = labelled_lib.take_rows(test, known)
     shots = min(online.shots, *counts.tolist())
     few = dataclasses.replace(few, shots=shots, num_draws=1)
     return {"probe": few_shot_eval(_make_bank(task, crops), train, test, few)}
@@ -148,18 +158,28 @@ def _filters(network: Network, player: str, size: int) -> dict[str, Eval]:
     return {"filters": filters_eval((player, *FILTERS), name="conv1")}
 
 
-def _first_label(train: Source, test: Source) -> np.ndarray:
-    """Return the label of the first test record.
-
-    Returns `NO_LABEL` if the test records are unlabelled.
+def _has_labels(train: Source, test: Source) -> bool:
+    """Return whether test records have labels to be measured by.
 
     Raises:
-      UserError: the test records are labelled, but the training records are not.
+      UserError: they have, but training records have none, or of another kind.
     """
     if "label" not in test.spec:
-        return np.asarray(source_lib.NO_LABEL)
-    source_lib.require(train, "label")
-    return np.asarray(subset(test, 1).arrays["label"][0])
+        return False
+    kinds = require(train, "label").shape, test.spec["label"].shape
+    if kinds[0] != kinds[1]:
+        raise UserError(
+            f"{train.name} has labels of the shape {kinds[0]} a record, {test.name} of "
+            f"{kinds[1]}; both need one class, or the same attributes."
+        )
+    if not labelled_lib.any_labelled(test):
+        return False
+    if not labelled_lib.any_labelled(train):
+        raise UserError(
+            f"{train.name} has no labels, but {test.name} has; evaluations learn from "
+            "the former. Give labelled data for both, or for none."
+        )
+    return True
 
 
 def _make_bank(task: Task, config: FeatureConfig) -> FeatureBank:

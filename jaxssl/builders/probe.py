@@ -5,6 +5,7 @@ from jaxssl.builders.common import (
     RootConfig,
     check_classes,
     computed,
+    labelled_parts,
     read_init_from,
     read_prediction,
 )
@@ -28,7 +29,7 @@ def build_experiment(
         ``init_from`` are read; ``init_from.classifier`` names the run that trained the
         backbone.
       network: makes the classifier of that run; its trunk is probed.
-      train: images and labels.
+      train: images and labels; those without one are left out, here and of ``test``.
       test: images and labels.
 
     Returns:
@@ -50,6 +51,7 @@ def build_experiment(
             f"{len(train.class_names)}; give that number."
         )
     check_classes(train, test)
+    train, test = labelled_parts(train, test)
     compute = section.read(ComputeConfig, config, "compute")
     backbone = network(num_classes=None)
     task = probe.make_task(

@@ -67,8 +67,8 @@ VERBS = {
 HELP = Flag("help", bool, False, "show this text")
 TRACEBACK = Flag("traceback", bool, False, "print the traceback of an error")
 
-# Flags whose value is a path, and what the path leads to.
-PATHS = {"workdir": "folder", "config": "file", "data_dir": "folder", "json": "file"}
+# Flags whose value is a path, and what the path leads to; "" is either.
+PATHS = {"workdir": "folder", "config": "file", "data_dir": "", "json": "file"}
 
 
 def main(
@@ -165,7 +165,7 @@ def _check_path(flag: str, value: str) -> None:
     path, kind = Path(value), PATHS[flag]
     try:
         with disk_errors.watch(path):
-            wrong = path.exists() and path.is_dir() != (kind == "folder")
+            wrong = kind and path.exists() and path.is_dir() != (kind == "folder")
     except OSError as error:
         raise UserError(f"--{flag}: {value}: {error.strerror}.") from error
     if wrong:

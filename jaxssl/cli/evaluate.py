@@ -2,31 +2,38 @@
 
 The untrained network of the same seed is evaluated, too. Results: DIR/evals/NAME.json
 and NAME.npz. --config.eval.KEY changes how they are done, as
---config.eval.test.views=ten does; the results say so.
+--config.eval.test.views=ten does; the results say so. An evaluation that the data do
+not allow is named with the reason; the others are run, and the exit code is 2. Data
+that are elsewhere now are named by --config.data.data_dir=DIR; they must be those of
+the training.
 """
 
 from pathlib import Path
 
 from absl import flags
 
+from jaxssl import text
 from jaxssl.checkpoint import disk_errors
 from jaxssl.checkpoint import store as checkpoints
 from jaxssl.cli.verb import WORKDIR, Flag, Verb, get, require, say
 from jaxssl.config import checks
 from jaxssl.distributed import mesh as meshes
-from jaxssl.errors import UserError
-from jaxssl.run import config_file, evaluation
+from jaxssl.errors import DriftError, UserError
+from jaxssl.run import compatibility, config_file, evaluation
 from jaxssl.run import workdir as workdirs
 from jaxssl.train import state_init
 from jaxssl.train.process_settings import keep_freed_memory, use_compilation_cache
 from jaxssl.train.setup import Setup, set_up
 from jaxssl.types import TrainState
 
+EVAL = "--config.eval."
+
 FLAGS = (
     WORKDIR,
     Flag("evals", list, [], "which ones; all by default"),
     Flag("random_init", bool, True, "evaluate the untrained network as well"),
     Flag("config", str, None, "where the config file is now, if it moved"),
+    Flag("other_data", bool, False, "go on with data that changed; the results say so"),
 )
 
 
@@ -40,19 +47,29 @@ def _evaluate(values: flags.FlagValues, rest: list[str]) -> int:
     for name in get(values, "evals"):
         checks.choice("--evals", name, available)
     evals = {n: available[n] for n in get(values, "evals") or available}
+    for line in setup.left_out():
+        say(line)
+    changed = [word for word in rest if word.startswith(EVAL)]
+    changed += _check_data(workdir, setup, refuse=not get(values, "other_data"))
     folder = workdir / evaluation.FOLDER
     with disk_errors.watch(workdir):
         state = _restore(setup, workdir)
         say(f"step {int(state.step)} of {setup.train.num_steps}")
-        trained = evaluation.run(evals, state, folder, say, changed=rest)
+        trained = evaluation.run(evals, state, folder, say, changed=changed)
+        missing = {*evals} - {*trained}
         untrained = {}
         if get(values, "random_init"):
             say("untrained")
             state = _make_untrained(setup)
             beside = folder / evaluation.RANDOM_INIT
-            untrained = evaluation.run(evals, state, beside, say, changed=rest)
+            untrained = evaluation.run(evals, state, beside, say, changed=changed)
+            missing |= {*evals} - {*untrained}
     print(f"\n{evaluation.make_table(trained, untrained)}\n")
     say(f"results are in {folder}; next: jaxssl report --workdir={workdir}")
+    if missing:
+        raise UserError(
+            f"not measured: {', '.join(sorted(missing))}; the lines above say why."
+        )
     return 0
 
 
@@ -63,16 +80,46 @@ def _choose(
     chosen = workdirs.read(workdir)
     if moved:
         chosen = chosen._replace(file=Path(moved).absolute())
+    places, evals = [], []
     for override in overrides:
-        if not override.startswith("--config.eval."):
+        name = override.removeprefix("--config.").partition("=")[0]
+        if compatibility.is_place(name):
+            places.append(override)
+        elif override.startswith(EVAL):
+            evals.append(override)
+        else:
             raise UserError(
                 f"{override!r} is not expected; evaluate takes "
-                "--config.eval.KEY=VALUE, all else is as the run was trained."
+                "--config.eval.KEY=VALUE, and --config.data.data_dir=DIR if the data "
+                "moved; all else is as the run was trained."
             )
-    if not overrides:
-        return chosen
-    config = config_file.override(_fill_in(chosen).config, overrides)
+    if places:
+        chosen = _override(chosen, places)
+    return _override(_fill_in(chosen), evals) if evals else chosen
+
+
+def _override(chosen: config_file.Recipe, overrides: list[str]) -> config_file.Recipe:
+    config = config_file.override(chosen.config, overrides)
     return chosen._replace(config=config_file.from_plain(config_file.to_plain(config)))
+
+
+def _check_data(workdir: Path, setup: Setup, *, refuse: bool) -> list[str]:
+    """Compare the data with those of the training; return what differs.
+
+    Raises:
+      DriftError: the data differ, and this is to be refused.
+    """
+    fingerprint = setup.experiment.train_set.fingerprint
+    known = workdirs.Known(True, fingerprint, others=setup.fingerprints())
+    changes = workdirs.check_data(workdir, known)
+    if changes.refused and refuse:
+        raise DriftError(
+            f"{workdir} holds a run on other data: {text.shorten(changes.refused)}. "
+            "Bring the old files back, or give --other_data."
+        )
+    for line in [*changes.refused, *changes.allowed]:
+        say(f"the data of the training: {line}")
+    return changes.refused
 
 
 def _fill_in(chosen: config_file.Recipe) -> config_file.Recipe:

@@ -106,6 +106,9 @@ def run(
     parts = setup.experiment.minibatches
     if note := meshes.describe_uneven_minibatches(setup.train.batch_size, parts, mesh):
         say(note)
+    if coordination.is_first():
+        for line in setup.left_out():
+            say(line)
     loop.train(
         setup.experiment.task,
         setup.experiment.train_set,
@@ -118,6 +121,7 @@ def run(
         layout=setup.mesh,
         recipe=recipe,
         defaults=setup.defaults,
+        other_data=coordination.each("data", setup.fingerprints),
         command=["jaxssl", "train", *given(values), *rest],
         batches=around(setup.batches),
         hang_seconds=get(values, "hang_seconds"),

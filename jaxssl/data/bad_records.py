@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
+from jaxssl.text import printable
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +33,7 @@ class BadRecords:
             if index in self.reasons:
                 continue
             self.reasons[index] = reason
-            name = self._source.record_name(index)
+            name = printable(self._source.record_name(index))
             if len(self.reasons) > self._limit:
                 raise UserError(
                     f"Too many unreadable records (max_bad_records={self._limit}); the "

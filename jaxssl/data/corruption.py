@@ -6,7 +6,6 @@ is what "exact", "other" and "any" mean, and where it is tested.
 """
 
 import dataclasses
-import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,18 @@ import numpy as np
 from jaxssl import transforms
 from jaxssl.config import fields
 from jaxssl.config.checks import nearest
-from jaxssl.data import npz, pipeline
-from jaxssl.data.source import ArraySource, Source, digest, label_of, require
-from jaxssl.data.subset import MAX_BAD, subset
+from jaxssl.data import npz
+from jaxssl.data.fingerprint import derive
+from jaxssl.data.labelled import labels_of
+from jaxssl.data.labels import NO_LABEL
+from jaxssl.data.source import (
+    ArraySource,
+    Source,
+    known_labels,
+    label_of,
+    require,
+)
+from jaxssl.data.subset import subset
 from jaxssl.errors import UserError
 from jaxssl.transforms.labels import COUNTS, REPLACEMENTS
 from jaxssl.types import Array, Int, Key, Record, UInt8
@@ -98,39 +106,8 @@ class NoiseConfig:
 # --- Labels
 
 
-def labels_of(source: Source) -> Int[np.ndarray, " n"]:
-    """Return the label of every record.
-
-    Images are not decoded where the source knows its labels without. A record that
-    cannot be read has the label of the one that stands in for it in batches.
-
-    Args:
-      source: a data set with one label a record.
-
-    Returns:
-      int32, -1 where there is none; a copy.
-
-    Raises:
-      UserError: records have no label or several, or too many in a row cannot be read.
-    """
-    spec = require(source, "label")
-    if spec.shape or spec.dtype != np.int32:
-        raise UserError(
-            f"{source.name} has labels {spec.dtype} {spec.shape}; label noise and "
-            "label-matched mini-batches need one int32 a record. Leave them out."
-        )
-    if isinstance(source, ArraySource):
-        return source.arrays["label"].copy()
-    read, limit = functools.partial(label_of, source), f"in a row ({MAX_BAD + 1})"
-    labels = [
-        pipeline.first_readable(source, read, i, MAX_BAD, {}, limit)[1]
-        for i in range(len(source))
-    ]
-    return np.stack(labels)
-
-
 def noisy_labels(source: Source, config: NoiseConfig) -> Source:
-    """Make some labels of a data set wrong.
+    """Make some labels of a data set wrong; a record without a label gets none.
 
     Args:
       source: the data set.
@@ -142,8 +119,8 @@ def noisy_labels(source: Source, config: NoiseConfig) -> Source:
       asked for. The name says which share is wrong.
 
     Raises:
-      UserError: several labels a record, none, or more than class names; a pair names
-        no class; a file is missing or does not fit the data.
+      UserError: several labels a record, none, or fewer than two class names; a pair
+        names no class; a file is missing or does not fit the data.
 
     References:
       Thesis section 8.4.3.
@@ -151,18 +128,19 @@ def noisy_labels(source: Source, config: NoiseConfig) -> Source:
     if config.kind == "none":
         return _relabel(source, None, name=source.name)
     labels = labels_of(source)
-    num_classes = len(source.class_names)
-    if num_classes < 2 or labels.min() < 0 or labels.max() >= num_classes:
+    rows, num_classes = np.flatnonzero(labels != NO_LABEL), len(source.class_names)
+    if num_classes < 2 or not len(rows):
         raise UserError(
             f"{source.name} has labels {labels.min()} to {labels.max()} and "
-            f"{num_classes} class names; label noise needs a label for every record "
-            "and a name for every label."
+            f"{num_classes} class names; label noise needs labels of two classes, and "
+            "a name for each."
         )
+    noisy = labels.copy()
     if config.kind == "predicted":
-        noisy = _predicted(source, Path(config.file))
+        noisy[rows] = _predicted(source, Path(config.file))[rows]
     else:
-        noisy = _draw(labels, source.class_names, config)
-    wrong = (noisy != labels).mean()
+        noisy[rows] = _draw(labels[rows], source.class_names, config)
+    wrong = (noisy != labels)[rows].mean()
     return _relabel(source, noisy, name=f"{source.name} with {wrong:.1%} wrong labels")
 
 
@@ -210,6 +188,11 @@ class Relabelled:
             return label_of(self._source, index)
         return self._labels[index]
 
+    @property
+    def labels(self) -> Int[np.ndarray, " n"] | None:
+        """Return all labels that training sees, where they are in memory."""
+        return known_labels(self._source) if self._labels is None else self._labels
+
     def record_name(self, index: int) -> str:
         """Return what the source calls the record."""
         return self._source.record_name(index)
@@ -234,7 +217,7 @@ def _relabel(
 def _fingerprint(source: Source, labels: Int[np.ndarray, " n"] | None) -> str:
     if labels is None:
         return source.fingerprint
-    return digest(source.fingerprint, labels.tobytes())
+    return derive(source.fingerprint, labels.tobytes())
 
 
 def _draw(
@@ -327,7 +310,7 @@ def permuted_pixels(source: Source, *, seed: int) -> ArraySource:
         {**whole.arrays, "image": permuted},
         name=f"{source.name} with permuted pixels",
         class_names=source.class_names,
-        fingerprint=digest(source.fingerprint, f"permuted pixels {seed}"),
+        fingerprint=derive(source.fingerprint, f"permuted pixels {seed}"),
     )
 
 

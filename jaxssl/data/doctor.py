@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,8 +11,10 @@ import numpy as np
 from jaxssl.data import fashion_mnist, images, registry
 from jaxssl.data import source as source_lib
 from jaxssl.data.generated import FORMS
+from jaxssl.data.listing import LeftOut
 from jaxssl.data.source import Source
 from jaxssl.errors import BadRecord, UserError
+from jaxssl.text import printable
 from jaxssl.types import Spec
 
 SHOWN = 20
@@ -31,6 +34,7 @@ class Report(NamedTuple):
       corrupt: (record, reason).
       duplicates: pairs of records that are equal but for the label, and whether the
         labels agree.
+      remarks: what is read of pictures otherwise than it is stored, to count.
     """
 
     name: str
@@ -41,6 +45,7 @@ class Report(NamedTuple):
     classes: dict[str, int]
     corrupt: list[tuple[str, str]]
     duplicates: list[tuple[str, str, bool]]
+    remarks: Mapping[str, int] = {}
 
 
 def doctor(source: Source) -> Report:
@@ -54,12 +59,14 @@ def doctor(source: Source) -> Report:
     """
     sizes: Counter[tuple[int, int, str]] = Counter()
     classes = Counter(dict.fromkeys(source.class_names, 0))
+    remarks: Counter[str] = Counter()
     corrupt, duplicates = [], []
     first_with: dict[bytes, tuple[int, bytes]] = {}
     for index in range(len(source)):
         try:
             record = source_lib.read_record(source, index)
             sizes.update(_stored(source, index))
+            remarks.update(_remarks(source, index))
         except BadRecord as error:
             corrupt.append((source.record_name(index), str(error)))
             continue
@@ -81,6 +88,7 @@ def doctor(source: Source) -> Report:
         classes=dict(classes),
         corrupt=corrupt,
         duplicates=duplicates,
+        remarks=remarks,
     )
 
 
@@ -93,15 +101,22 @@ def render(report: Report) -> str:
         f"{report.name}: {report.readable} of {report.count} records readable",
         f"each record holds: {source_lib.describe(report.spec)}",
         *([f"stored sizes (h x w mode): {_some(sizes)}"] if sizes else []),
+        *(f"{note}: {number} records" for note, number in report.remarks.items()),
         f"classes: {_some(classes, 2 * SHOWN)}",
         f"duplicates: {len(report.duplicates)}, of them {clash} with another label",
         *(f"  {a} = {b}" for a, b, _ in report.duplicates[:5]),
-        f"corrupt: {len(report.corrupt)}",
+        f"unreadable: {len(report.corrupt)}",
         *(f"  {name}: {reason}" for name, reason in report.corrupt[:SHOWN]),
     ]
     if len(report.corrupt) > SHOWN:
         lines.append(f"  and {len(report.corrupt) - SHOWN} more")
     return "\n".join(lines)
+
+
+def render_left_out(left_out: Sequence[LeftOut]) -> str:
+    """Return every file and folder that no record comes from, one a line."""
+    lines = [f"  {printable(path)}: {reason}" for path, reason in left_out]
+    return "\n".join([f"left out: {len(left_out)} files and folders", *lines])
 
 
 def list_text(*, data_dir: str | None = None) -> str:
@@ -192,6 +207,11 @@ def _stored(source: Source, index: int) -> list[tuple[int, int, str]]:
         return []
     h, w, _ = source.spec["image"].shape
     return [(h, w, "array")]
+
+
+def _remarks(source: Source, index: int) -> list[str]:
+    raw = getattr(source, "raw", None)
+    return images.remarks(raw(index)) if raw else []
 
 
 def _names(source: Source, label: np.ndarray) -> list[str]:

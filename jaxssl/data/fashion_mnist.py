@@ -6,6 +6,7 @@ from pathlib import Path
 from jaxssl.config.checks import choice
 from jaxssl.data import idx
 from jaxssl.data.order import epoch_order
+from jaxssl.data.paths import show
 from jaxssl.data.source import ArraySource, image_source
 from jaxssl.errors import UserError
 
@@ -76,7 +77,7 @@ def find(data_dir: str | None = None) -> Path:
         if any(root.glob("train-images-idx3-ubyte*")):
             return root
     raise UserError(
-        f"fashion_mnist is not in {' or '.join(map(str, roots))}. Run: apt-get install "
-        "dataset-fashion-mnist; or put the four IDX files into a folder and name it "
-        "with data_dir or $JAXSSL_DATA."
+        f"fashion_mnist is not in {' or '.join(map(show, roots))}. "
+        "Run: apt-get install dataset-fashion-mnist; or put the four IDX files into a "
+        "folder and name it with data_dir or $JAXSSL_DATA."
     )

@@ -1,16 +1,16 @@
-"""A folder of JPEG and PNG images: one sub-folder a class, or flat and unlabelled."""
+"""A folder of images: one sub-folder a class, or flat and unlabelled."""
 
 import functools
-import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxssl.data import images
-from jaxssl.data.source import NO_LABEL, digest, image_spec
+from jaxssl.data import fingerprint, images, listing
+from jaxssl.data.paths import show
+from jaxssl.data.source import NO_LABEL, image_spec
 from jaxssl.errors import BadRecord, UserError
+from jaxssl.text import printable
 from jaxssl.types import Int, Record
 
 
@@ -22,31 +22,33 @@ class FolderSource:
       class_names: names of the sub-folders; empty if the folder is flat.
       spec: ``image`` and ``label``.
       paths: of the records, relative to the folder, sorted.
-      num_outside: links that were left out because they lead out of the folder.
+      left_out: files and folders that no record comes from, each with the reason.
     """
 
-    def __init__(self, root: Path, *, split: str, load_size: int | None):
-        """List the images below ``root``; see ``load``."""
+    def __init__(self, root: Path, *, load_size: int | None, within: Path):
+        """List the images below ``root``; links may lead into ``within``, too."""
         self.root = root.resolve()
-        self.name = f"folder {root}/{split}"
+        self.name = f"folder {printable(root)}"
         self._load_size = load_size
-        found = sorted(_walk(self.root, Path()))
-        self.paths = tuple(path for path, inside in found if inside)
-        self.num_outside = len(found) - len(self.paths)
+        allowed = (self.root, within.resolve())
+        self.paths, self.left_out = listing.list_images(self.root, within=allowed)
         if not self.paths:
-            left_out = f" {self.num_outside} links lead out of it and were left out."
+            left_out = f" Left out: {listing.describe(self.left_out)}."
             raise UserError(
-                f"{root} holds no image; allowed: {', '.join(images.SUFFIXES)}, "
-                "directly or in one sub-folder a class."
-                + (left_out if self.num_outside else "")
+                f"{show(root)} holds no image; allowed: "
+                f"{', '.join(images.SUFFIXES)}, directly or in one sub-folder a class."
+                + (left_out if self.left_out else "")
             )
         self.class_names, self._labels = _classes(root, self.paths)
         self.spec = image_spec(self._first_shape())
 
     @functools.cached_property
     def fingerprint(self) -> str:
-        """Return a hash of the files' names and of the loading size."""
-        return digest(str(self._load_size), *self.paths)
+        """Return a hash of the files' names and content, and of the loading size."""
+        content = fingerprint.hash_files(
+            self.root, self.paths, max_bytes=images.MAX_BYTES
+        )
+        return fingerprint.of_content(content, str(self._load_size))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -66,6 +68,11 @@ class FolderSource:
         """Return the label without reading the file."""
         return self._labels[index]
 
+    @property
+    def labels(self) -> Int[np.ndarray, " n"]:
+        """Return all labels."""
+        return self._labels
+
     def raw(self, index: int) -> bytes:
         """Return the file's bytes.
 
@@ -75,8 +82,8 @@ class FolderSource:
         return images.read_bytes(self.root / self.paths[index])
 
     def record_name(self, index: int) -> str:
-        """Return the path of the file."""
-        return str(self.root / self.paths[index])
+        """Return the path of the file, safe to print."""
+        return printable(self.root / self.paths[index])
 
     def _first_shape(self) -> tuple[int, int, int]:
         reason = ""
@@ -84,12 +91,12 @@ class FolderSource:
             try:
                 image = images.decode(self.raw(index), load_size=self._load_size)
             except BadRecord as error:
-                reason = reason or f"{path}: {error}"
+                reason = reason or f"{printable(path)}: {error}"
                 continue
             return image.shape[0], image.shape[1], 3
         raise UserError(
-            f"None of the {len(self.paths)} images in {self.root} can be decoded "
-            f"({reason})."
+            f"None of the {len(self.paths)} images in {printable(self.root)} can be "
+            f"decoded ({reason})."
         )
 
 
@@ -101,7 +108,8 @@ def load(
     Args:
       split: ``DIR/<split>`` if that exists; otherwise ``train`` means ``DIR`` itself.
         ``all`` means it in any case.
-      data_dir: the folder ``DIR``.
+      data_dir: the folder ``DIR``. Links that lead to a place below it are followed, a
+        link ``DIR/<split>`` wherever it leads.
       load_size: pixels of the shorter side after scaling; the central square is kept.
         By default the images must all have one size, which is kept.
 
@@ -115,34 +123,16 @@ def load(
         raise UserError("folder needs data_dir, the folder that holds the images.")
     if load_size is not None and load_size < 1:
         raise UserError(f"load_size is {load_size}; it must be above 0.")
-    root = Path(data_dir)
+    given = root = Path(data_dir)
     if not root.is_dir():
-        raise UserError(f"data_dir {data_dir} is no folder.")
-    if Path(split).name != split:
-        raise UserError(f"split is {split!r}; it must be the name of a sub-folder.")
+        raise UserError(f"data_dir {show(root)} is no folder.")
     if split != "all" and (root / split).is_dir():
         root = root / split
     elif split not in ("train", "all"):
-        raise UserError(f"{data_dir} has no sub-folder {split!r} for that split.")
-    return FolderSource(root, split=split, load_size=load_size)
-
-
-def _walk(root: Path, below: Path) -> Iterator[tuple[str, bool]]:
-    """Yield (relative path, stays inside the root) of each image, links resolved."""
-    with os.scandir(root / below) as entries:
-        for entry in entries:
-            path = below / entry.name
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(root, path)
-            elif path.suffix.lower() in images.SUFFIXES:
-                inside = not entry.is_symlink() or _inside(root, path)
-                yield path.as_posix(), inside
-
-
-def _inside(root: Path, path: Path) -> bool:
-    return (root / path).resolve().is_relative_to(root)
+        raise UserError(
+            f"data_dir {show(root)} has no sub-folder {split!r} for that split."
+        )
+    return FolderSource(root, load_size=load_size, within=given)
 
 
 def _classes(
@@ -152,8 +142,9 @@ def _classes(
     names = tuple(sorted(set(folders) - {""}))
     if names and "" in folders:
         raise UserError(
-            f"{root} holds both images ({paths[folders.index('')]}) and class folders "
-            f"({names[0]}); move the images into one."
+            f"{show(root)} holds both images ({printable(paths[folders.index('')])}) "
+            f"and class folders ({printable(names[0])}); move the images into one."
         )
     index = {name: label for label, name in enumerate(names)} or {"": NO_LABEL}
-    return names, np.array([index[folder] for folder in folders], np.int32)
+    labels = np.array([index[folder] for folder in folders], np.int32)
+    return tuple(map(printable, names)), labels

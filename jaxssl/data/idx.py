@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from jaxssl.data.paths import show
 from jaxssl.errors import UserError
 from jaxssl.types import UInt8
 
@@ -79,4 +80,4 @@ def _find(folder: Path, name: str) -> Path:
     for path in (folder / f"{name}.gz", folder / name):
         if path.is_file():
             return path
-    raise UserError(f"{folder} holds neither {name} nor {name}.gz.")
+    raise UserError(f"{show(folder)} holds neither {name} nor {name}.gz.")

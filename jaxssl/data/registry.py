@@ -1,12 +1,15 @@
 """Data sets by name."""
 
+import contextlib
+import contextvars
 import functools
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from jaxssl.config.checks import nearest
+from jaxssl.data.paths import check_split
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
 
@@ -27,7 +30,7 @@ CATALOGUE = (
     ("tfds:places365_small", "1,803,460 + 36,500, 256 px", "see its page"),
     ("tfds:celeb_a", "162,770 + 19,867 + 19,962", "non-commercial research"),
     ("tfds:voc/2007", "2,501 + 2,510 + 4,952", "see its page"),
-    ("folder", "JPEG and PNG, one sub-folder a class", "yours"),
+    ("folder", "JPEG, PNG and WebP, one sub-folder a class", "yours"),
     ("npz", "arrays image and label", "yours"),
 )
 """Name, number and size of the images, and licence of what users may look for."""
@@ -36,6 +39,27 @@ WAY_OUT = (
     " Leave it out. In a config made for another data set replace the whole section "
     "data, as docs/configuration.md shows under 'Your own images'."
 )
+
+_opened: contextvars.ContextVar[dict[str, Source] | None] = contextvars.ContextVar(
+    "opened", default=None
+)
+
+
+@contextlib.contextmanager
+def opened() -> Iterator[dict[str, Source]]:
+    """Collect the data sets that `load` opens in the block.
+
+    Yields:
+      Data set and split to source, as ``folder train``; a second one of the same data
+      set and split, with other options, is ``folder train (2)``. Filled while the block
+      runs.
+    """
+    sources: dict[str, Source] = {}
+    token = _opened.set(sources)
+    try:
+        yield sources
+    finally:
+        _opened.reset(token)
 
 
 def load(
@@ -55,10 +79,11 @@ def load(
       The data set.
 
     Raises:
-      UserError: an unknown name or option, missing or unreadable files, with what to
-        run or where to put them.
+      UserError: an unknown name or option, a split that is no name, missing or
+        unreadable files, with what to run or where to put them.
     """
     loader = find_loader(name)
+    check_split(split)
     if data_dir is not None:
         options["data_dir"] = data_dir
     allowed = [p for p in inspect.signature(loader).parameters if p != "split"]
@@ -67,7 +92,14 @@ def load(
             f"{name} has no option {', '.join(map(repr, unknown))}; allowed: "
             f"{', '.join(allowed)}." + (nearest(unknown[0], allowed) or WAY_OUT)
         )
-    return loader(split=split, **options)
+    source = loader(split=split, **options)
+    if (sources := _opened.get()) is not None:
+        key, number = f"{name} {split}", 1
+        while key in sources:
+            number += 1
+            key = f"{name} {split} ({number})"
+        sources[key] = source
+    return source
 
 
 def check_name(name: str) -> None:

@@ -7,11 +7,10 @@ from typing import Any, Protocol, runtime_checkable
 import jax
 import numpy as np
 
+from jaxssl.data import labels as labels_lib
+from jaxssl.data.labels import NO_LABEL as NO_LABEL
 from jaxssl.errors import UserError
 from jaxssl.types import Int, Record, Shaped, Spec, UInt8
-
-NO_LABEL = -1
-"""The label of a record without a label, where other records of its kind have one."""
 
 DTYPES = (
     *("bool", "int8", "int16", "int32", "uint8", "uint16", "uint32"),
@@ -23,6 +22,10 @@ DTYPES = (
 @runtime_checkable
 class Source(Protocol):
     """A data set with random access; all records have the same names and shapes.
+
+    Two more members are optional. A method ``label(index)`` returns the label of a
+    record without the rest. An array ``labels`` (n,) holds all of them, where no file
+    has to be read for that.
 
     Attributes:
       name: what it is called in logs and reports, split included.
@@ -91,7 +94,8 @@ class ArraySource:
           fingerprint: see `Source`; by default a hash of the arrays.
 
         Raises:
-          UserError: no array, no row, or arrays with different numbers of rows.
+          UserError: no array, no row, arrays with different numbers of rows, or a
+            ``label`` that is none of the classes or attributes that have names.
         """
         self.arrays = dict(arrays)
         self.name = name
@@ -103,6 +107,10 @@ class ArraySource:
             raise UserError(
                 f"{name}: the numbers of rows are: {', '.join(counts) or 'none'}; "
                 "every array needs one row for each record, and there must be one."
+            )
+        if "label" in self.arrays and self.class_names:
+            self.arrays["label"] = labels_lib.in_memory(
+                self.arrays["label"], name=name, class_names=self.class_names
             )
         self.spec = {
             key: jax.ShapeDtypeStruct(array.shape[1:], array.dtype)
@@ -154,7 +162,8 @@ def image_source(
     Args:
       images: uint8 (n, h, w, 3), or grey as (n, h, w) or (n, h, w, 1), which becomes
         colour as a view; 0 to 255.
-      labels: integers (n,), or (n, k) for k attributes; become int32.
+      labels: integers (n,) or (n, 1), -1 where there is no label; or (n, k) of 0 and 1
+        for k attributes. They become int32.
       name: see `Source`.
       class_names: see `Source`.
       fingerprint: see `Source`; by default a hash of the arrays.
@@ -165,11 +174,12 @@ def image_source(
       extras.
 
     Raises:
-      UserError: other shapes or dtypes, or arrays with different numbers of rows.
+      UserError: other shapes, dtypes or labels, or arrays with different numbers of
+        rows.
     """
     arrays = {"image": _colour(images, name)}
     if labels is not None:
-        arrays["label"] = _integers(labels, name)
+        arrays["label"] = _integers(labels, name, class_names)
     return ArraySource(
         {**arrays, **(extras or {})},
         name=name,
@@ -224,7 +234,8 @@ def read_record(
 
     Raises:
       BadRecord: the record cannot be decoded.
-      UserError: the record has other names, shapes or dtypes than the spec.
+      UserError: the record has other names, shapes or dtypes than the spec, or a label
+        that is not allowed (`jaxssl.data.labels`).
     """
     record = source.read(index, record_rng(index, seed=seed, step=step))
     arrays = {name: np.asarray(value) for name, value in record.items()}
@@ -234,6 +245,8 @@ def read_record(
             f"{source.name} declares {describe(source.spec)}. Let read() return what "
             "spec declares."
         )
+    if "label" in arrays:
+        check_label(source, index, arrays["label"])
     return arrays
 
 
@@ -295,11 +308,54 @@ def label_of(source: Source, index: int) -> Any:
 
     Raises:
       BadRecord: the record cannot be read.
-      UserError: the records have no label.
+      UserError: the records have no label, or this one's is not allowed.
     """
     require(source, "label")
-    label = getattr(source, "label", None)
-    return read_record(source, index)["label"] if label is None else label(index)
+    read_label = getattr(source, "label", None)
+    if read_label is None:
+        return read_record(source, index)["label"]
+    label = read_label(index)
+    check_label(source, index, np.asarray(label))
+    return label
+
+
+def has_classes(source: Source) -> bool:
+    """Return whether records declare one class each; some may still have none."""
+    spec = source.spec.get("label")
+    return spec is not None and not spec.shape and spec.dtype.kind in "iu"
+
+
+def known_labels(source: Source) -> Int[np.ndarray, " n"] | None:
+    """Return all labels where no file has to be read for them, else None.
+
+    Raises:
+      UserError: a label is not allowed.
+    """
+    if not has_classes(source):
+        return None
+    if isinstance(source, ArraySource):
+        labels = source.arrays["label"]
+    else:
+        labels = getattr(source, "labels", None)
+    if not isinstance(labels, np.ndarray) or labels.shape != (len(source),):
+        return None
+    num_classes = labels_lib.count_classes(source.class_names, len(source))
+    labels_lib.check(labels, source.record_name, num_classes=num_classes)
+    return labels
+
+
+def check_label(source: Source, index: int, label: np.ndarray) -> None:
+    """Raise a UserError unless a label is one of those that have names.
+
+    Without names nobody said that an integer is a class.
+    """
+    if not source.class_names:
+        return
+    labels_lib.check(
+        label[None],
+        lambda _: source.record_name(index),
+        num_classes=len(source.class_names),
+    )
 
 
 def digest(*parts: bytes | str) -> str:
@@ -326,10 +382,9 @@ def _colour(images: Shaped[np.ndarray, "..."], name: str) -> UInt8[np.ndarray, "
     return np.broadcast_to(images, (*images.shape[:3], 3))
 
 
-def _integers(labels: Shaped[np.ndarray, "..."], name: str) -> Int[np.ndarray, "..."]:
-    if labels.dtype.kind not in "iub" or labels.ndim not in (1, 2):
-        raise UserError(
-            f"{name}: labels are {labels.dtype} {labels.shape}; they must be integers "
-            "(n,) or (n, k)."
-        )
-    return labels.astype(np.int32)
+def _integers(
+    labels: Shaped[np.ndarray, "..."], name: str, class_names: Sequence[str]
+) -> Int[np.ndarray, "..."]:
+    labels_lib.check_shape(labels.shape, labels.dtype, name=name)
+    checked = labels_lib.in_memory(labels, name=name, class_names=class_names)
+    return checked.astype(np.int32)

@@ -1,13 +1,14 @@
-"""A part of a data set, spread evenly over it."""
+"""A part of a data set: chosen records, or some that are spread evenly over it."""
 
 from typing import Any
 
 import numpy as np
 
 from jaxssl.data import pipeline
-from jaxssl.data.source import ArraySource, Source, digest, label_of
+from jaxssl.data.fingerprint import derive
+from jaxssl.data.source import ArraySource, Source, digest, known_labels, label_of
 from jaxssl.errors import UserError
-from jaxssl.types import Record
+from jaxssl.types import Int, Record
 
 MAX_BAD = 16
 
@@ -39,29 +40,34 @@ def subset(source: Source, num: int) -> ArraySource:
 
 
 class Part:
-    """Evenly spaced records of a source, read when they are asked for.
+    """Some records of a source, read when they are asked for.
 
     Attributes:
-      indices: where the records are in the source, rising.
+      indices: where the records are in the source.
       name: that of the source with the number of records.
       class_names: those of the source.
       spec: that of the source.
-      fingerprint: of the source and the number.
+      fingerprint: of the source and the choice.
     """
 
-    def __init__(self, source: Source, num: int) -> None:
+    def __init__(self, source: Source, chosen: int | Int[np.ndarray, " n"]) -> None:
         """Choose records.
 
         Args:
           source: what to choose from.
-          num: how many; all of them if the source has fewer.
+          chosen: indices of the records, or a number of evenly spaced ones; all of them
+            if the source has fewer.
         """
-        count = min(num, len(source))
-        self.indices = np.linspace(0, len(source), count, endpoint=False, dtype=int)
-        self.name = f"{source.name}[{count}]"
+        if isinstance(chosen, np.ndarray):
+            self.indices, choice = chosen, digest(chosen.astype(np.int64).tobytes())
+        else:
+            count = min(chosen, len(source))
+            self.indices = np.linspace(0, len(source), count, endpoint=False, dtype=int)
+            choice = str(count)
+        self.name = f"{source.name}[{len(self.indices)}]"
         self.class_names = source.class_names
         self.spec = source.spec
-        self.fingerprint = digest(source.fingerprint, str(count))
+        self.fingerprint = derive(source.fingerprint, choice)
         self._source = source
 
     def __len__(self) -> int:
@@ -75,6 +81,12 @@ class Part:
     def label(self, index: int) -> Any:
         """Return the label of a record, without its image where the source can."""
         return label_of(self._source, int(self.indices[index]))
+
+    @property
+    def labels(self) -> Int[np.ndarray, " n"] | None:
+        """Return all labels where the source has them in memory, else None."""
+        labels = known_labels(self._source)
+        return None if labels is None else labels[self.indices]
 
     def record_name(self, index: int) -> str:
         """Return what the source calls the record."""

@@ -4,6 +4,7 @@ The files must be in the format ``array_record``, which has random access. Image
 encoded until a record is asked for and are decoded by Pillow.
 """
 
+import functools
 import os
 import re
 from pathlib import Path
@@ -11,11 +12,15 @@ from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from array_record.python.array_record_module import ArrayRecordReader
 
 from jaxssl.config.checks import nearest
-from jaxssl.data import images
-from jaxssl.data.source import NO_LABEL, Source, digest, image_spec
+from jaxssl.data import fingerprint, images
+from jaxssl.data.listing import LeftOut
+from jaxssl.data.paths import show
+from jaxssl.data.source import NO_LABEL, Source, check_label, image_spec
 from jaxssl.errors import BadRecord, UserError
+from jaxssl.text import printable
 from jaxssl.types import Record
 
 FORMAT = "array_record"
@@ -30,7 +35,7 @@ class TfdsSource:
       name: see ``Source``.
       class_names: of the classes, or of the attributes if the label is a vector.
       spec: ``image`` and ``label``.
-      fingerprint: see ``Source``.
+      left_out: files of records that no split names.
     """
 
     def __init__(
@@ -56,8 +61,24 @@ class TfdsSource:
         self.name = f"tfds:{builder.info.full_name}/{split}"
         shape = _image_shape(features[image_key], load_size, self.name)
         self.spec = image_spec(shape, (len(self.class_names),) if vector else ())
-        options = f"{image_key} {label_key} {load_size}"
-        self.fingerprint = digest(self.name, str(len(records)), options)
+        self._options = f"{image_key} {label_key} {load_size}"
+        self._files = sorted(
+            {str(path) for path in builder.info.splits[split].filepaths}
+        )
+        self._folder = Path(builder.data_path)
+        self.left_out = _left_out(builder)
+
+    @property
+    def fingerprint(self) -> str:
+        """Return a hash of the files, the names of classes and the options."""
+        return self._fingerprint
+
+    @functools.cached_property
+    def _fingerprint(self) -> str:
+        paths = [os.path.relpath(path, self._folder) for path in self._files]
+        content = fingerprint.hash_files(self._folder, paths)
+        options = self.name, str(len(self)), self._options
+        return fingerprint.of_content(content, *options, *self.class_names)
 
     def __len__(self) -> int:
         return len(self._records)
@@ -70,7 +91,7 @@ class TfdsSource:
         shape = self.spec["image"].shape
         if image.shape != shape:
             raise BadRecord(f"image of shape {image.shape}, not {shape}")
-        return {"image": image, "label": self._label(record)}
+        return {"image": image, "label": self._label(record, index)}
 
     def label(self, index: int) -> np.ndarray:
         """Return the label without decoding the image.
@@ -78,7 +99,7 @@ class TfdsSource:
         Raises:
           BadRecord: the record cannot be read.
         """
-        return self._label(self._record(index))
+        return self._label(self._record(index), index)
 
     def raw(self, index: int) -> bytes:
         """Return the encoded image.
@@ -104,17 +125,23 @@ class TfdsSource:
             raise BadRecord(f"image above {images.MAX_BYTES} bytes")
         return record
 
-    def _label(self, record: dict[str, Any]) -> np.ndarray:
+    def _label(self, record: dict[str, Any], index: int) -> np.ndarray:
         if self._label_key is None:
             return np.array(NO_LABEL, np.int32)
         value = record[self._label_key]
         if isinstance(value, dict):
             return np.array([value[name] for name in self.class_names], np.int32)
         if self._multi_hot:
-            hot = np.zeros(len(self.class_names), np.int32)
-            hot[np.asarray(value, int)] = 1
+            hot, classes = np.zeros(len(self.class_names), np.int32), np.asarray(value)
+            if len(classes) and not 0 <= classes.min() <= classes.max() < len(hot):
+                raise UserError(
+                    f"{self.record_name(index)} has the classes {classes.tolist()}; "
+                    f"allowed: 0 to {len(hot) - 1}."
+                )
+            hot[classes.astype(int)] = 1
             return hot
-        return np.asarray(value).astype(np.int32)
+        check_label(self, index, np.asarray(value))
+        return np.asarray(value, np.int32)
 
 
 def load(
@@ -178,6 +205,7 @@ def load(
             f"tfds:{name} has no split {split!r}; allowed: "
             f"{', '.join(builder.info.splits)} ({str(error).splitlines()[0]})."
         ) from None
+    _check_counts(builder, split, prepare)
     return TfdsSource(
         builder,
         records,
@@ -204,7 +232,7 @@ def open_builder(name: str, data_dir: str | None) -> Any:
             f"tfds:{name} is no name; allowed: name, name/config, name:1.2."
         )
     if data_dir and not Path(data_dir).is_dir():
-        raise UserError(f"data_dir {data_dir} is no folder.")
+        raise UserError(f"data_dir {show(data_dir)} is no folder.")
     try:
         return tfds.builder(name, data_dir=root, file_format=None)
     except tfds.core.DatasetNotFoundError:
@@ -251,6 +279,37 @@ def download(name: str, data_dir: str | None) -> str:
     return str(builder.data_path)
 
 
+def _check_counts(builder: Any, split: str, prepare: str) -> None:
+    """Raise unless the files hold as many records as the info says.
+
+    A file that is missing or damaged seems to hold none; it is left to reading, which
+    names each record.
+    """
+    splits = builder.info.splits
+    used = {str(path) for path in splits[split].filepaths}
+    for name in splits:
+        lengths = splits[name].shard_lengths
+        for path, claimed in zip(splits[name].filepaths, lengths, strict=True):
+            if str(path) not in used:
+                continue
+            count = ArrayRecordReader(str(path)).num_records()
+            if count not in (0, claimed):
+                raise UserError(
+                    f"{show(str(path))} holds {count} records, but dataset_info.json "
+                    f"beside it says {claimed}. Bring the right one back, or remove "
+                    f"the folder and run: {prepare}"
+                )
+
+
+def _left_out(builder: Any) -> tuple[LeftOut, ...]:
+    """Return the files of records that belong to no split."""
+    splits = builder.info.splits
+    known = {path.name for name in splits for path in splits[name].filepaths}
+    files = sorted(Path(builder.data_path).glob(f"*{FORMAT}*"))
+    reason = "file of records that no split names"
+    return tuple((file.name, reason) for file in files if file.name not in known)
+
+
 def _class_names(features: Any, label_key: str | None) -> tuple[str, ...]:
     if label_key is None:
         return ()
@@ -260,7 +319,7 @@ def _class_names(features: Any, label_key: str | None) -> tuple[str, ...]:
     if isinstance(feature, tfds.features.Sequence):
         feature = feature.feature
     if isinstance(feature, tfds.features.ClassLabel):
-        return tuple(feature.names)
+        return tuple(map(printable, feature.names))
     raise UserError(
         f"The feature {label_key!r} is {type(feature).__name__}; a label is a class, a "
         "list of classes or a dict of booleans."

@@ -3,7 +3,9 @@
 import numpy as np
 
 from jaxssl.config import checks
+from jaxssl.data.labels import NO_LABEL, check
 from jaxssl.data.source import Source
+from jaxssl.errors import UserError
 from jaxssl.evals.extract import PredictFns, Prepare
 from jaxssl.evals.logits import Arrays, logits_eval, mean_softmax
 from jaxssl.types import SHARE, Eval, EvalResult, Float, Metric, Shaped
@@ -14,11 +16,22 @@ def accuracy(
 ) -> float:
     """Return the accuracy in [0, 1]; the softmax outputs of the views are averaged.
 
+    Records without a label are left out.
+
     Raises:
-      UserError: the labels are no integers.
+      UserError: the labels are no classes of the logits, or no record has a label.
     """
     checks.class_dtype(labels)
-    return float((mean_softmax(logits).argmax(axis=1) == labels).mean())
+    num_classes = logits.shape[-1]
+    check(labels, lambda row: f"record {row}", num_classes=num_classes)
+    given = labels != NO_LABEL
+    if not given.any():
+        raise UserError(
+            f"none of the {len(labels)} records has a label, so there is no accuracy. "
+            "Leave the evaluation out, or give labelled data."
+        )
+    right = mean_softmax(logits).argmax(axis=1) == labels
+    return float(right[given].mean())
 
 
 def accuracy_eval(
@@ -29,7 +42,7 @@ def accuracy_eval(
     Args:
       predict_fns: of the task; ``logits`` returns (b, k), or several by name, as the
         thesis' five probes do.
-      source: held-out records with one label each.
+      source: held-out records; those without a label are left out.
       prepare: from a batch to inputs, as `jaxssl.evals.crops.CenterCrops`.
       batch_size: records a forward pass.
 

@@ -6,10 +6,11 @@ References:
 
 import numpy as np
 
+from jaxssl.data.labels import check_attributes
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
 from jaxssl.evals.average_precision import average_precisions, mean_precision
-from jaxssl.evals.feature_bank import FeatureBank, Features
+from jaxssl.evals.feature_bank import FeatureBank, Features, check_finite
 from jaxssl.evals.linear_probe import LinearProbeConfig, probe_logits, sigmoid_loss
 from jaxssl.types import Eval, EvalResult, Float, TrainState
 
@@ -28,7 +29,8 @@ def attribute_probes(
       Average precision of each attribute by endpoint (`average_precision`).
 
     Raises:
-      UserError: the records do not have several 0/1 labels each.
+      UserError: the records do not have several 0/1 labels each, or features are not
+        finite.
 
     References:
       Table 4.3 of the thesis; its loss is not given, sigmoid cross-entropy is assumed.
@@ -53,6 +55,8 @@ def _attribute_labels(features: Features) -> np.ndarray:
             "attributes needs several 0/1 labels a record, (n, k); this data set has "
             f"{kind}. Use linear_probe, or leave the evaluation out."
         )
+    check_attributes(features.labels, lambda row: f"record {features.ids[row]}")
+    check_finite(features)
     return features.labels
 
 

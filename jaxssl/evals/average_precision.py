@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from jaxssl.data.labels import check_attributes
 from jaxssl.data.source import Source
 from jaxssl.evals.extract import PredictFns, Prepare
 from jaxssl.evals.logits import Arrays, logits_eval
@@ -36,7 +37,12 @@ def average_precision(
 def average_precisions(
     scores: Float[np.ndarray, "n k"], labels: Shaped[np.ndarray, "n k"]
 ) -> Float[np.ndarray, " k"]:
-    """Return `average_precision` of each column."""
+    """Return `average_precision` of each column.
+
+    Raises:
+      UserError: a label is neither 0 nor 1.
+    """
+    check_attributes(labels, lambda row: f"record {row}")
     columns = zip(scores.T, labels.T, strict=True)
     return np.array([average_precision(score, label) for score, label in columns])
 

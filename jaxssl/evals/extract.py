@@ -10,7 +10,7 @@ import numpy as np
 from jaxssl.data import pipeline
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
-from jaxssl.types import Array, Batch, TrainState
+from jaxssl.types import Array, Batch, Shaped, TrainState
 
 PredictFns = Mapping[str, Callable[..., Any]]
 """``Task.predict_fns``: named pure functions of a state and some inputs."""
@@ -69,7 +69,7 @@ def extract(
       The outputs and the kept arrays.
 
     Raises:
-      UserError: the data set lacks an array of ``keep``.
+      UserError: the data set lacks an array of ``keep``, or an output is not finite.
     """
     outputs: dict[str, list[np.ndarray]] = {}
     records: dict[str, list[np.ndarray]] = {}
@@ -78,7 +78,38 @@ def extract(
     for batch, mask in pipeline.epoch(source, batch_size=batch_size):
         _append(records, {name: batch[name] for name in names}, mask, limits)
         _append(outputs, forward(state, _place(batch, state)), mask, limits)
-    return Extracted(_joined(outputs), _joined(records))
+    extracted = Extracted(_joined(outputs), _joined(records))
+
+    def name_record(row: int) -> str:
+        return source.record_name(int(extracted.records["id"][row]))
+
+    for name, rows in extracted.outputs.items():
+        check_rows(f"the outputs {name}".rstrip(), rows, name_record)
+    return extracted
+
+
+def check_rows(
+    what: str, rows: Shaped[np.ndarray, "n ..."], record_name: Callable[[int], str]
+) -> None:
+    """Raise unless what a network gave is finite.
+
+    Args:
+      what: what was given, for the message.
+      rows: one row a record; integers are finite.
+      record_name: from a row to what a person calls the record.
+
+    Raises:
+      UserError: names the first record that is not, and how many are not.
+    """
+    if rows.dtype.kind in "iub" or np.isfinite(rows).all():
+        return
+    finite = np.isfinite(rows).reshape(len(rows), -1).all(axis=1)
+    row, count = int(np.argmin(finite)), int((~finite).sum())
+    raise UserError(
+        f"{what} of record {record_name(row)} are not finite ({count} of {len(rows)} "
+        "records), so nothing can be measured. Look at the losses and weights of the "
+        "network, and at compute.dtype."
+    )
 
 
 def check_arrays(source: Source, names: Sequence[str]) -> None:

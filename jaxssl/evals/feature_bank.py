@@ -13,9 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxssl.config import checks, fields
+from jaxssl.data.labelled import check_taught
+from jaxssl.data.labels import NO_LABEL, check
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
-from jaxssl.evals.extract import Forward, Prepare, extract, over_views
+from jaxssl.evals.extract import Forward, Prepare, check_rows, extract, over_views
 from jaxssl.ops.average import Pool, average_pool
 from jaxssl.types import Array, Int, TrainState
 
@@ -31,7 +33,8 @@ class Features(NamedTuple):
 
     Attributes:
       endpoints: float32 (n, d) by endpoint; (n, v, d) where records have several views.
-      labels: int32 (n,), or (n, k) for k attributes; None if there are no labels.
+      labels: int32 (n,), -1 where there is none; or (n, k) for k attributes; None if
+        there are no labels.
       ids: index of each row in its data set, int32 (n,).
     """
 
@@ -171,7 +174,7 @@ class FeatureBank:
 
 
 def class_labels(features: Features, evaluation: str) -> Int[np.ndarray, " n"]:
-    """Return one class a record.
+    """Return one class a record, `NO_LABEL` where there is none.
 
     Args:
       features: whose labels.
@@ -179,7 +182,7 @@ def class_labels(features: Features, evaluation: str) -> Int[np.ndarray, " n"]:
 
     Raises:
       UserError: the records have no label, several 0/1 labels each, or a label that
-        is no integer.
+        is no class.
     """
     labels = features.labels
     if labels is None or labels.ndim != 1:
@@ -189,7 +192,58 @@ def class_labels(features: Features, evaluation: str) -> Int[np.ndarray, " n"]:
             "the evaluation out, or use attributes for several 0/1 labels a record."
         )
     checks.class_dtype(labels)
+    check(labels, lambda row: f"record {features.ids[row]}", num_classes=2**31)
     return labels
+
+
+def classified(
+    train: Features, test: Features, evaluation: str, endpoint: str | None = None
+) -> tuple[Features, Features]:
+    """Leave out the records without a class, and check what is left.
+
+    Args:
+      train: features and labels of the records that an evaluation learns from.
+      test: of those that it is tested on.
+      evaluation: which one, for the message.
+      endpoint: whose features are read; by default those of all endpoints.
+
+    Returns:
+      The features and labels of the labelled records of both.
+
+    Raises:
+      UserError: no record has a class, a label is no class, test records have a class
+        that no training record has, or features are not finite.
+    """
+    train, test = (_labelled(x, evaluation) for x in (train, test))
+    check_taught(class_labels(train, evaluation), class_labels(test, evaluation))
+    for part in (train, test):
+        check_finite(part, endpoint)
+    return train, test
+
+
+def _labelled(features: Features, evaluation: str) -> Features:
+    labels = class_labels(features, evaluation)
+    rows = np.flatnonzero(labels != NO_LABEL)
+    if len(rows) == len(labels):
+        return features
+    if not len(rows):
+        raise UserError(
+            f"{evaluation} needs one class a record; none of the {len(labels)} records "
+            "has a label. Leave the evaluation out, or give labelled data."
+        )
+    endpoints = {name: x[rows] for name, x in features.endpoints.items()}
+    return Features(endpoints, labels[rows], features.ids[rows])
+
+
+def check_finite(features: Features, endpoint: str | None = None) -> None:
+    """Raise unless the features of one endpoint, or of all, are finite.
+
+    Raises:
+      UserError: names the endpoint, the first record, and how many there are.
+    """
+    for name, rows in features.endpoints.items():
+        if endpoint in (None, name):
+            check_rows(f"the features {name!r}", rows, lambda i: str(features.ids[i]))
 
 
 def standardized(train: np.ndarray, *others: np.ndarray) -> tuple[np.ndarray, ...]:

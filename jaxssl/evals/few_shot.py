@@ -8,7 +8,13 @@ import numpy as np
 from jaxssl.config import fields
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
-from jaxssl.evals.feature_bank import FeatureBank, Features, class_labels, standardized
+from jaxssl.evals.feature_bank import (
+    FeatureBank,
+    Features,
+    class_labels,
+    classified,
+    standardized,
+)
 from jaxssl.types import SHARE, Eval, EvalResult, Float, Metric, TrainState
 
 
@@ -63,8 +69,8 @@ def few_shot(
 ) -> dict[str, Metric]:
     """Classify from a few labels a class, by ridge regression on one-hot labels.
 
-    The features are standardised with the statistics of the whole of ``train``, which
-    need no labels. Every endpoint sees the same draws.
+    The features are standardised with the statistics of all labelled records of
+    ``train``. Every endpoint sees the same draws.
 
     Args:
       train: features (n, d) by endpoint and labels (n,), of which the shots are drawn.
@@ -76,8 +82,10 @@ def few_shot(
       deviation where there are several.
 
     Raises:
-      UserError: a class of ``train`` has fewer than ``shots`` images.
+      UserError: a class of ``train`` has fewer than ``shots`` images or none, no record
+        has a label, or features are not finite.
     """
+    train, test = classified(train, test, "few_shot")
     labels, test_labels = (class_labels(x, "few_shot") for x in (train, test))
     draws = list(_draws(labels, config))
     chance = 1 / len(np.unique(labels))

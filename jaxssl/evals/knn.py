@@ -16,7 +16,13 @@ from jaxssl.config import checks, fields
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
 from jaxssl.evals.extract import Prepare
-from jaxssl.evals.feature_bank import FeatureBank, Features, class_labels, standardized
+from jaxssl.evals.feature_bank import (
+    FeatureBank,
+    Features,
+    class_labels,
+    classified,
+    standardized,
+)
 from jaxssl.types import SHARE, Array, Eval, EvalResult, Float, Int, Metric, TrainState
 
 # Similarities that are computed at once: 64 MB of float32.
@@ -149,7 +155,8 @@ def knn(train: Features, test: Features, *, config: KnnConfig) -> dict[str, Metr
     """Classify ``test`` by its neighbours in ``train``, and among its own records.
 
     Args:
-      train: features (n, d), or (n, v, d) whose views are concatenated, and labels.
+      train: features (n, d), or (n, v, d) whose views are concatenated, and labels;
+        records without a label neither vote nor count.
       test: features and labels of the same kind.
       config: numbers of neighbours and endpoint.
 
@@ -162,6 +169,7 @@ def knn(train: Features, test: Features, *, config: KnnConfig) -> dict[str, Metr
       the closest; here the record itself is dropped, which differs only where it has a
       duplicate.
     """
+    train, test = classified(train, test, "knn", config.endpoint)
     rows, test_rows = (concatenated(x, config.endpoint) for x in (train, test))
     labels, test_labels = (class_labels(x, "knn") for x in (train, test))
     chance, most = 1 / (int(labels.max()) + 1), max(config.ks)

@@ -14,7 +14,8 @@ def label_fit_eval(
 
     Args:
       predict_fns: of the task; ``logits`` returns (b, k).
-      source: training records with one label each, some of them perhaps wrong.
+      source: training records with one label each, some of them perhaps wrong; those
+        without a label are left out.
       prepare: from a batch to inputs, as `jaxssl.evals.crops.CenterCrops`.
       batch_size: records a forward pass.
 

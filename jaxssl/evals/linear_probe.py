@@ -19,7 +19,13 @@ import optax
 from jaxssl.config import fields
 from jaxssl.data.source import Source
 from jaxssl.evals.accuracy import accuracy
-from jaxssl.evals.feature_bank import FeatureBank, Features, class_labels, standardized
+from jaxssl.evals.feature_bank import (
+    FeatureBank,
+    Features,
+    class_labels,
+    classified,
+    standardized,
+)
 from jaxssl.types import SHARE, Array, Eval, EvalResult, Float, Int, Metric, TrainState
 
 
@@ -157,7 +163,8 @@ def linear_probes(
     (multi-crop evaluation).
 
     Args:
-      train: features (n, d) by endpoint and labels (n,).
+      train: features (n, d) by endpoint and labels (n,); records without a label are
+        left out of both.
       test: features (m, d) or (m, v, d) by the same endpoints, and labels (m,).
       config: how the classifiers are fitted.
 
@@ -165,8 +172,10 @@ def linear_probes(
       Accuracy on ``test`` by endpoint.
 
     Raises:
-      UserError: the records have no label, or several labels each.
+      UserError: no record has a label, records have several labels each, test records
+        have a class that training lacks, or features are not finite.
     """
+    train, test = classified(train, test, "linear_probe")
     labels, test_labels = (class_labels(x, "linear_probe") for x in (train, test))
     num_classes = int(labels.max()) + 1
     logits = probe_logits(train, test, num_outputs=num_classes, config=config)

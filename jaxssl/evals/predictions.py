@@ -3,6 +3,7 @@
 import jax
 import numpy as np
 
+from jaxssl.data.labels import NO_LABEL, check
 from jaxssl.data.source import Source
 from jaxssl.evals.extract import PredictFns, Prepare, extract, over_views
 from jaxssl.evals.logits import mean_softmax
@@ -31,9 +32,11 @@ def predictions_eval(
 
     Returns:
       An evaluation with the metric ``disagreement``, the share of predictions that
-      differ from the true labels (from the given ones where there are no others), and
+      differ from the true labels (from the given ones where there are no others; it is
+      missing where no record has a label), and
       by index of the record the arrays ``predicted``, int32 (n,), ``label``, the given
-      one, and ``probability``, what the network gives to that label.
+      one, and ``probability``, what the network gives to that label. A record without a
+      label has a prediction, counts in no share, and its probability is nan.
     """
     sampled_logits = predict_fns["sampled_logits"]
 
@@ -60,13 +63,15 @@ def predictions_eval(
         probabilities = mean_softmax(outputs["logits"])[rows]
         predicted = probabilities.argmax(axis=1).astype(np.int32)
         given = records["label"][rows]
+        check(given, source.record_name, num_classes=probabilities.shape[1])
         true = records.get("true_label", records["label"])[rows]
-        arrays = {
-            "predicted": predicted,
-            "label": given,
-            "probability": probabilities[np.arange(len(given)), given],
-        }
-        disagreement = float((predicted != true).mean())
-        return EvalResult({"disagreement": Metric(disagreement, SHARE)}, arrays)
+        probability = probabilities[np.arange(len(given)), given]
+        probability[given == NO_LABEL] = np.nan
+        arrays = {"predicted": predicted, "label": given, "probability": probability}
+        wrong = (predicted != true)[true != NO_LABEL]
+        if not len(wrong):
+            return EvalResult({}, arrays)
+        share = Metric(float(wrong.mean()), SHARE)
+        return EvalResult({"disagreement": share}, arrays)
 
     return run

@@ -13,7 +13,13 @@ from jaxssl.data import pipeline
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
 from jaxssl.evals.extract import check_arrays
-from jaxssl.evals.feature_bank import FeatureBank, Features, class_labels, standardized
+from jaxssl.evals.feature_bank import (
+    FeatureBank,
+    Features,
+    class_labels,
+    classified,
+    standardized,
+)
 from jaxssl.evals.knn import concatenated, nearest
 from jaxssl.types import SHARE, Eval, EvalResult, Metric, TrainState
 
@@ -54,7 +60,8 @@ def retrieve(
 ) -> EvalResult:
     """Search the nearest images of some queries.
 
-    Where both sources are the same object, an image is not its own neighbour.
+    Where both sources are the same object, an image is not its own neighbour. Images
+    without a label are neither searched nor searched for.
 
     Args:
       query_source: where the query images come from.
@@ -72,18 +79,21 @@ def retrieve(
       the searched set.
 
     Raises:
-      UserError: there are fewer images than asked for, or no images, or not one class
-        an image.
+      UserError: there are fewer labelled images than asked for, or no images, or not
+        one class an image, or features are not finite.
     """
     for searched in (query_source, source):
         check_arrays(searched, ["image"])
+    features, query_features = classified(
+        features, query_features, "retrieval", config.endpoint
+    )
     query_labels = class_labels(query_features, "retrieval")
     labels = class_labels(features, "retrieval")
     total = len(query_features.ids)
     if config.num_queries > total:
         raise UserError(
-            f"num_queries is {config.num_queries}, but there are only {total} images; "
-            f"it must be at most {total}."
+            f"num_queries is {config.num_queries}, but there are only {total} images "
+            f"with a label; it must be at most {total}."
         )
     database, queries = standardized(
         concatenated(features, config.endpoint),

@@ -44,6 +44,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxssl.config import fields
+from jaxssl.data.labels import NO_LABEL
 from jaxssl.errors import UserError
 from jaxssl.optim import bilevel
 from jaxssl.types import Array, Batch, Float, Int, Metrics, Params, Stats
@@ -133,7 +134,7 @@ class MatchedOrder:
         """Sort the images by the labels that training sees.
 
         Args:
-          labels: those that training sees.
+          labels: those that training sees; images without one (-1) are never drawn.
           learner: its ``k`` and ``val_ratio``.
           batch_size: rows of a batch; k mini-batches share it evenly.
           seed: decides all draws.
@@ -146,10 +147,11 @@ class MatchedOrder:
             held_out = _validation_part(labels, learner.val_ratio, seed)
         _check_classes(labels, held_out, learner)
         places = batch_size // learner.k
-        if places > len(labels):
+        num_labels = int((labels != NO_LABEL).sum())
+        if places > num_labels:
             raise UserError(
                 f"train.batch_size is {batch_size}: {places} labels a mini-batch, more "
-                f"than the {len(labels)} of the data set. Take a smaller batch."
+                f"than the {num_labels} of the data set. Take a smaller batch."
             )
         self._sampler = bilevel.LabelMatchedSampler(
             labels,
@@ -172,10 +174,14 @@ def _validation_part(
     stream = np.random.PCG64(np.random.SeedSequence([seed, 1]))
     draw = np.argsort(stream.random_raw(len(labels)), kind="stable")
     parts = []
-    for label in np.unique(labels):
+    for label in _classes(labels):
         members = draw[labels[draw] == label]
         parts.append(members[: max(1, round(ratio * len(members)))])
     return np.sort(np.concatenate(parts))
+
+
+def _classes(labels: Int[np.ndarray, " n"]) -> Int[np.ndarray, " k"]:
+    return np.unique(labels[labels != NO_LABEL])
 
 
 def _check_classes(
@@ -186,7 +192,7 @@ def _check_classes(
     """Raise where a class cannot give each mini-batch an image of its own."""
     train = labels if held_out is None else np.delete(labels, held_out)
     needed = learner.k - (held_out is not None)
-    counts = {int(c): int((train == c).sum()) for c in np.unique(labels)}
+    counts = {int(c): int((train == c).sum()) for c in _classes(labels)}
     if small := [label for label, count in counts.items() if count < needed]:
         raise UserError(
             f"learner.sampling is 'matched', but class {small[0]} has "

@@ -335,12 +335,13 @@ def to_input(
 def make_targets(
     labels: Int[Array, "b ..."], num_classes: int, config: Config
 ) -> Float[Array, "b n"]:
-    """Return the probabilities that the logits should give."""
+    """Return the probabilities that the logits should give; zeros without a label."""
     if config.labels == "attributes":
         return labels.astype(jnp.float32)
-    return T.smooth_labels(
+    targets = T.smooth_labels(
         jax.nn.one_hot(labels, num_classes), smoothing=config.smoothing
     )
+    return jnp.where((labels >= 0)[..., None], targets, 0)
 
 
 def mix(

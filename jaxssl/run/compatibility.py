@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from jaxssl import trees
+from jaxssl.data import fingerprint
 from jaxssl.run import config_file
 from jaxssl.run.config_file import Recipe
 
@@ -28,6 +29,9 @@ ROUNDS = ("compute.remat",)
 TOPOLOGY = "mesh"
 """The section that says where a run computes: sums are taken in another order there."""
 
+DATA_DIR = "data_dir"
+"""The last name of settings that say where data are, as ``noise.file`` does."""
+
 ROUNDING = "from here on equal up to rounding, not bit for bit"
 SOFTWARE = "bit for bit holds for the same software"
 
@@ -38,10 +42,12 @@ class Changes(NamedTuple):
     Attributes:
       refused: what must match.
       allowed: what may change, and the topology.
+      moved: where the data are, which may change if the data are the same.
     """
 
     refused: list[str]
     allowed: list[str]
+    moved: list[str]
 
 
 def compare(
@@ -62,7 +68,7 @@ def compare(
       The differences; each line names the setting, its old and its new value.
     """
     before, after = (trees.flatten(config_file.to_plain(r.config)) for r in (old, new))
-    changes = Changes([], [])
+    changes = Changes([], [], [])
     if old.file.name != new.file.name:
         changes.refused.append(f"--config was {old.file.name}, now {new.file.name}")
     for name in sorted(before.keys() ^ after.keys()):
@@ -78,9 +84,43 @@ def compare(
     for name, message in differ(before, after).items():
         if name.split(".")[0] == TOPOLOGY or name in ROUNDS:
             changes.allowed.append(f"{message} ({ROUNDING})")
+        elif is_place(name):
+            changes.moved.append(message)
         else:
             lines = changes.allowed if name in MAY_CHANGE else changes.refused
             lines.append(message)
+    return changes
+
+
+def is_place(name: str) -> bool:
+    """Return whether a setting, by its path, says where data are."""
+    return name.split(".")[-1] == DATA_DIR or name == "noise.file"
+
+
+def compare_data(before: Mapping[str, str], after: Mapping[str, str]) -> Changes:
+    """Compare the fingerprints of data sets.
+
+    Args:
+      before: those of the last start, by the name of the data set. Runs of version 0.1
+        have one that does not follow the content of files, or none.
+      after: those of now.
+
+    Returns:
+      The data sets that differ as refused, those that cannot be compared as allowed.
+    """
+    changes = Changes([], [], [])
+    unknown = []
+    for name, now in after.items():
+        was = before.get(name)
+        if not isinstance(was, str) or not was or not fingerprint.comparable(was, now):
+            unknown.append(name)
+        elif was != now:
+            changes.refused.append(f"{name}'s fingerprint was {was}, now {now}")
+    if unknown:
+        changes.allowed.append(
+            f"{', '.join(unknown)} could not be compared: the last start did not note "
+            "the content"
+        )
     return changes
 
 

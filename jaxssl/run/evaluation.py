@@ -13,6 +13,7 @@ import numpy as np
 
 from jaxssl import atomic_write, safe_files, text, trees
 from jaxssl.distributed import mesh as meshes
+from jaxssl.errors import UserError
 from jaxssl.run import metrics
 from jaxssl.types import Eval, EvalResult, Metric, TrainState
 
@@ -38,7 +39,8 @@ def run(
       changed: settings that differ from the run's config; kept with the results.
 
     Returns:
-      The results by name.
+      The results by name. An evaluation that the data or the network do not allow has
+      none: ``say`` hears why, and the others are run.
 
     Raises:
       RuntimeError: an evaluation changed a leaf of the state.
@@ -50,7 +52,11 @@ def run(
     results = {}
     for name, evaluate in evals.items():
         started = time.monotonic()
-        result = evaluate(state)
+        try:
+            result = evaluate(state)
+        except UserError as error:
+            say(f"{name}: NOT MEASURED: {error}")
+            continue
         seconds = time.monotonic() - started
         check_untouched(before, state, name)
         about: dict[str, Any] = {"step": int(state.step), "seconds": round(seconds, 3)}

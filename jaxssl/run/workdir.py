@@ -31,6 +31,9 @@ CONFIG = "config.json"
 RUN = "run.json"
 LOCK = ".lock"
 
+# What messages call the data set of a run that mini-batches come from.
+TRAINING_SET = "the training set"
+
 # Seconds to wait for a file that another host wrote: a network disk shows it late.
 SHARED_SECONDS = 30
 
@@ -63,11 +66,18 @@ class Known(NamedTuple):
       has_checkpoint: whether the folder has a checkpoint; a damaged one counts.
       fingerprint: of the training set; empty if it is not known yet.
       defaults: see `compatibility.compare`; None if they are not known yet.
+      others: fingerprints of the other data sets that the config opens, by name.
     """
 
     has_checkpoint: bool
     fingerprint: str = ""
     defaults: Mapping[str, Any] | None = None
+    others: Mapping[str, str] = {}
+
+    def data(self) -> dict[str, str]:
+        """Return the fingerprints that are known, by the name of the data set."""
+        train = {TRAINING_SET: self.fingerprint} if self.fingerprint else {}
+        return {**train, **self.others}
 
 
 def check(workdir: Path, wanted: Recipe, known: Known) -> list[str]:
@@ -96,25 +106,43 @@ def check(workdir: Path, wanted: Recipe, known: Known) -> list[str]:
     if not known.has_checkpoint and find_config_damage(workdir):
         return []  # `write` sets the file aside.
     changes = compatibility.compare(read(workdir), wanted, known.defaults)
-    recorded = _read_launch(workdir).get("data_fingerprint")
-    other_data = []
-    if known.fingerprint and recorded and known.fingerprint != recorded:
-        change = f"was {recorded}, now {known.fingerprint}"
-        other_data = [f"the training set's fingerprint {change}"]
+    data = check_data(workdir, known)
     if not known.has_checkpoint:
-        return [*changes.refused, *changes.allowed, *other_data]
+        return [*changes.refused, *changes.moved, *changes.allowed, *data.refused]
     if changes.refused:
-        raise errors.DriftError(
-            f"{workdir} holds a run with another config: "
-            f"{text.shorten(changes.refused)}. "
-            "Give the old values back, or another --workdir."
-        )
-    if other_data:
-        raise errors.DriftError(
-            f"{workdir} holds a run on other data: {other_data[0]}. "
-            "Bring the old files back, or give another --workdir."
-        )
-    return changes.allowed
+        raise _refuse(workdir, "with another config", changes.refused, "old values")
+    if data.refused:
+        other = [*data.refused, *changes.moved]
+        raise _refuse(workdir, "on other data", other, "old files")
+    if changes.moved and known.fingerprint and data.allowed:
+        unknown = [*changes.moved, *data.allowed]
+        raise _refuse(workdir, "on data that moved", unknown, "old values")
+    same = " (the data moved, and are the same)" if known.fingerprint else ""
+    moved = [f"{change}{same}" for change in changes.moved]
+    return [*changes.allowed, *moved, *data.allowed]
+
+
+def _refuse(
+    workdir: Path, why: str, changes: Sequence[str], old: str
+) -> errors.DriftError:
+    return errors.DriftError(
+        f"{workdir} holds a run {why}: {text.shorten(changes)}. "
+        f"Give the {old} back, or another --workdir."
+    )
+
+
+def check_data(workdir: Path, known: Known) -> compatibility.Changes:
+    """Compare the data with those of the last start; see `compatibility.compare_data`.
+
+    Args:
+      workdir: the run's folder.
+      known: has the fingerprints.
+    """
+    launch = _read_launch(workdir)
+    others = launch.get("other_data")
+    recorded = others if isinstance(others, dict) else {}
+    recorded |= {TRAINING_SET: launch.get("data_fingerprint")}
+    return compatibility.compare_data(recorded, known.data())
 
 
 def check_all(workdir: Path, wanted: Recipe | None, known: Known) -> None:
@@ -130,15 +158,18 @@ def check_all(workdir: Path, wanted: Recipe | None, known: Known) -> None:
       DriftError: see `check`; or names the process and the setting that differ.
     """
     if coordination.count() > 1:
-        coordination.compare(_describe_setup(wanted, known.fingerprint))
+        coordination.compare(_describe_setup(wanted, known.fingerprint, known.others))
     if wanted is not None:
         coordination.decide("check", lambda: check(workdir, wanted, known))
 
 
-def _describe_setup(wanted: Recipe | None, fingerprint: str) -> dict[str, Any]:
+def _describe_setup(
+    wanted: Recipe | None, fingerprint: str, others: Mapping[str, str] = {}
+) -> dict[str, Any]:
     """Return all that must be the same on all processes, by name."""
     code = _hash_files(Path(jaxssl.__file__).parent.rglob("*.py"))
-    setup: dict[str, Any] = {"data": fingerprint, "code": code, **_read_versions()}
+    setup: dict[str, Any] = {"data": fingerprint, "code": code}
+    setup |= {**others, **_read_versions()}
     if wanted is not None:
         setup["variant"] = wanted.variant
         setup["config file"] = _hash_files(_find_config_files(wanted.file))
@@ -341,7 +372,11 @@ def write(
       DriftError: see `check`.
     """
     changes = check(workdir, wanted, known)
-    launch = {**describe_launch(command), "data_fingerprint": known.fingerprint}
+    launch = {
+        **describe_launch(command),
+        "data_fingerprint": known.fingerprint,
+        "other_data": dict(known.others),
+    }
     if last := _read_launch(workdir):
         if known.has_checkpoint:
             changes += _compare_launches(last, launch)

@@ -14,7 +14,7 @@ from jaxssl.checkpoint import store as checkpoints
 from jaxssl.distributed import coordination, peers
 from jaxssl.distributed import mesh as meshes
 from jaxssl.distributed.watchdog import LONG_SECONDS, Watchdog
-from jaxssl.errors import NonFiniteError
+from jaxssl.errors import NonFiniteError, UserError
 from jaxssl.run import metrics
 from jaxssl.train.config import TrainConfig
 from jaxssl.train.metric_sums import MAX_SKIPS, UPDATE, MetricSums, to_plain
@@ -94,12 +94,19 @@ def log(
 def evaluate(run: Run, state: TrainState, step: int) -> None:
     """Run the online evaluations; log their values, and note their units once.
 
-    Every process runs them on its own copy, so that none waits for another.
+    Every process runs them on its own copy, so that none waits for another. One that
+    the data or the network do not allow is named with the reason; training goes on.
     """
     for name, evaluation in run.evals.items():
         run.dog.note(f"evaluating {name}", long=True)
         started = time.monotonic()
-        result = evaluation(meshes.local(state))
+        try:
+            result = evaluation(meshes.local(state))
+        except UserError as error:
+            metrics.say(
+                run.writer, f"eval at step {step}: {name} NOT MEASURED: {error}"
+            )
+            continue
         if not result.metrics:
             continue
         named = {f"{name}/{key}": metric for key, metric in result.metrics.items()}

@@ -15,7 +15,7 @@ from jaxssl import errors, text
 from jaxssl.checkpoint import disk_errors, manifest
 from jaxssl.checkpoint import init_from as init_from_lib
 from jaxssl.checkpoint import store as checkpoints
-from jaxssl.data import pipeline
+from jaxssl.data import labelled, pipeline
 from jaxssl.data.source import Source
 from jaxssl.distributed import coordination, partition, peers, preemption, watchdog
 from jaxssl.distributed import mesh as meshes
@@ -42,6 +42,7 @@ def train(
     layout: meshes.MeshConfig | None = None,
     recipe: Recipe | None = None,
     defaults: Mapping[str, Any] = {},
+    other_data: Mapping[str, str] = {},
     command: Sequence[str] = (),
     batches: pipeline.Pipeline = pipeline.batches,
     stream: metrics.Stream | None = None,
@@ -62,6 +63,8 @@ def train(
       recipe: the config; written to the workdir, and compared with the one there.
       defaults: of the recipe's settings by their path, for settings that the stored
         recipe lacks.
+      other_data: fingerprints of the data sets of evaluations, by name; compared with
+        those of the last start, as that of ``source`` is.
       command: the words that started the run; written to the workdir.
       batches: the input pipeline.
       stream: takes lines for a person; standard output by default.
@@ -83,7 +86,8 @@ def train(
     # --- Check what fits, before anything is written
     mesh = meshes.make_mesh(layout or meshes.MeshConfig())
     meshes.check_batch(config.batch_size, mesh)
-    known = workdirs.Known(checkpoints.exists(workdir), source.fingerprint, defaults)
+    data = source.fingerprint, defaults, other_data
+    known = workdirs.Known(checkpoints.exists(workdir), *data)
     workdirs.check_all(workdir, recipe, known)
     if not known.has_checkpoint:
         coordination.decide("given", lambda: init_from_lib.check(init_from or {}))
@@ -220,10 +224,13 @@ def _introduce(
         for player, params in state.params.items()
     )
     kind = mesh.devices.flat[0].device_kind
+    unlabelled = labelled.describe_unlabelled(source)
     say(
         f"{source.name}: {len(source):,} records, batches of {config.batch_size} on "
         f"{mesh.size} x {kind}; parameters: {players}"
     )
+    if unlabelled:
+        say(f"{unlabelled}; they are used where no label is needed")
     if mesh.size > 1:
         say(partition.describe(state, mesh))
 

@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from jaxssl import trees
 from jaxssl.config import checks, section
-from jaxssl.data import pipeline
+from jaxssl.data import listing, pipeline, registry
+from jaxssl.data.source import Source
 from jaxssl.distributed import mesh as meshes
 from jaxssl.errors import UserError
 from jaxssl.experiment import Experiment
@@ -27,6 +28,7 @@ class Setup(NamedTuple):
       batches: the input pipeline, in the experiment's order.
       defaults: of the settings that were read, by their path. A stored run that lacks
         one of them was trained with its default.
+      sources: the data sets that ``build`` opened by name, as ``folder train``.
     """
 
     seed: int
@@ -35,6 +37,26 @@ class Setup(NamedTuple):
     experiment: Experiment
     batches: pipeline.Pipeline
     defaults: Mapping[str, Any]
+    sources: Mapping[str, Source]
+
+    def fingerprints(self) -> dict[str, str]:
+        """Return those of the data sets that are not the training set itself."""
+        return {
+            name: source.fingerprint
+            for name, source in self.sources.items()
+            if source is not self.experiment.train_set
+        }
+
+    def left_out(self) -> list[str]:
+        """Return a line for each data set of which files or folders are left out."""
+        lines = []
+        for source in self.sources.values():
+            if left_out := listing.left_out_of(source):
+                reasons = listing.describe(left_out)
+                lines.append(
+                    f"{source.name}: left out {reasons}; jaxssl data doctor names each"
+                )
+        return lines
 
     def spec(self) -> Batch:
         """Return the shapes of a global batch; reads one record.
@@ -63,7 +85,7 @@ def set_up(chosen: config_file.Recipe) -> Setup:
         path = name.startswith("init_from.") or name.endswith("data_dir")
         if path and isinstance(value, str):
             checks.local_path(f"config.{name}", value)
-    with section.recorded() as defaults:
+    with section.recorded() as defaults, registry.opened() as sources:
         train = section.read(train_config.TrainConfig, config, "train")
         mesh = section.read(meshes.MeshConfig, config, "mesh")
         built = config_file.build(chosen)
@@ -73,4 +95,4 @@ def set_up(chosen: config_file.Recipe) -> Setup:
             "it must return a jaxssl.experiment.Experiment."
         )
     batches = functools.partial(pipeline.batches, order=built.order)
-    return Setup(seed, train, mesh, built, batches, defaults)
+    return Setup(seed, train, mesh, built, batches, defaults, sources)

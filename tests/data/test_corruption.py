@@ -255,6 +255,34 @@ def test_a_damaged_record_has_the_label_of_its_stand_in():
         labels_of(OnDisk(source, bad=set(range(10, 40))))
 
 
+def test_records_without_a_label_get_no_wrong_one(tmp_path):
+    source = classes((20, 20, 20), CIFAR10[:3])
+    given = source.arrays["label"].copy()
+    given[::4] = -1
+    known = given >= 0
+    some = image_source(source.arrays["image"], given, class_names=CIFAR10[:3])
+    part = image_source(
+        source.arrays["image"][known], given[known], class_names=CIFAR10[:3]
+    )
+    np.savez(tmp_path / "predicted.npz", predicted=(source.arrays["label"] + 1) % 3)
+    configs = [
+        symmetric(),
+        NoiseConfig(kind="asymmetric", rate=0.5),
+        NoiseConfig(kind="predicted", file=str(tmp_path / "predicted.npz")),
+    ]
+    for config in configs:
+        noisy = noisy_labels(some, config)
+        labels = noisy.arrays["label"]
+        assert (labels[~known] == -1).all()
+        if config.kind == "predicted":
+            np.testing.assert_array_equal(labels[known], (given[known] + 1) % 3)
+        else:
+            want = noisy_labels(part, config).arrays["label"]
+            np.testing.assert_array_equal(labels[known], want)
+        wrong = (labels != given)[known].mean()
+        assert noisy.name.endswith(f"with {wrong:.1%} wrong labels")
+
+
 def test_labels_of_arrays_are_a_copy():
     source = classes()
     labels_of(source)[:] = 7
@@ -304,7 +332,7 @@ def test_data_without_one_known_label_a_record_are_refused():
             UserError, match=rf"^{given.name} has labels int32 \(3,\); label"
         ):
             noisy_labels(given, symmetric())
-    for labels, names in (([-1, -1, -1], "abc"), ([0, 1, 2], "ab"), ([0, 0, 0], "a")):
+    for labels, names in (([-1, -1, -1], "abc"), ([0, 0, 0], "a")):
         source = image_source(pixels, np.array(labels), name="x", class_names=names)
         with pytest.raises(UserError, match=r"^x has labels .* and \d class names"):
             noisy_labels(source, symmetric())

@@ -63,7 +63,7 @@ def test_files_of_another_kind_are_refused_in_one_line(tmp_path):
     np.savez(path, image=np.array([{"a": 1}, None], dtype=object))
     assert "image holds pickled objects; not read" in message()
     np.savez(path, image=IMAGES, label=LABELS[:3])
-    assert "rows are: image 5, label 3" in message()
+    assert "shapes are: image (5, 4, 6, 3), label (3,); each image" in message()
     np.savez(path, image=IMAGES.astype(np.float32), label=LABELS)
     assert "images are float32" in message()
     np.savez(path, image=IMAGES, label=LABELS.astype(float))

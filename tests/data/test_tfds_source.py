@@ -177,6 +177,19 @@ def test_attributes_and_lists_of_classes_become_vectors(prepared):
     assert batch["label"].dtype == np.int32
 
 
+@pytest.mark.parametrize("value", [-1, 4, 2**32 + 3])
+def test_a_class_that_the_info_does_not_name_is_refused(prepared, monkeypatch, value):
+    lists, one = open_tiny(prepared, label_key="labels"), open_tiny(prepared)
+    for source, key, kind in ((lists, "labels", "classes"), (one, "label", "label")):
+        if key == "label" and value == -1:
+            continue  # No label.
+        stored = source._record(3)
+        wrong = [0, value] if key == "labels" else value
+        monkeypatch.setattr(source, "_record", lambda i, r={**stored, key: wrong}: r)
+        with pytest.raises(UserError, match=rf"\[3\] has the {kind} .*{value}"):
+            read_record(source, 3)
+
+
 def test_pictures_of_several_objects_train_with_random_resized_crops(tmp_path):
     builder = TinyDetection(data_dir=tmp_path, file_format="array_record")
     builder.download_and_prepare()
@@ -336,3 +349,44 @@ def test_prepare_asks_for_array_record(tmp_path):
     assert ".array_record" in records.name
     options = {"split": "train", "load_size": 8, "data_dir": str(tmp_path / "new")}
     assert len(load("tfds:registered_shapes", **options)) == COUNT
+
+
+@pytest.mark.parametrize("claimed", [5, 1, COUNT + 3])
+def test_an_info_that_claims_another_number_of_records_is_refused(
+    copied, claimed, faults
+):
+    root, records = copied
+    info = records.parent / "dataset_info.json"
+    text = info.read_text()
+    info.write_text(text.replace(f'"{COUNT}"', f'"{claimed}"'))
+    assert info.read_text() != text
+    words = f"holds {COUNT} records, but dataset_info.json beside it says {claimed}"
+    with pytest.raises(UserError, match=words):
+        open_tiny(root)
+    with pytest.raises(UserError, match=words):
+        open_tiny(root, split="train[:1]")
+    faults.record("F22", injected=2, survived=2)
+
+
+def test_files_that_no_split_names_are_left_out_by_name(copied):
+    root, records = copied
+    assert open_tiny(root).left_out == ()
+    other = records.name.replace("train", "more")
+    shutil.copy(records, records.with_name(other))
+    source = open_tiny(root)
+    assert source.left_out == ((other, "file of records that no split names"),)
+
+
+def test_the_fingerprint_follows_the_content_of_the_files(copied, tmp_path, faults):
+    root, records = copied
+    before = open_tiny(root).fingerprint
+    shutil.copytree(root, tmp_path / "moved")
+    assert open_tiny(tmp_path / "moved").fingerprint == before
+    assert open_tiny(root, load_size=8).fingerprint != before
+    assert open_tiny(root, label_key="labels").fingerprint != before
+    status, content = records.stat(), bytearray(records.read_bytes())
+    content[1000] ^= 1
+    records.write_bytes(bytes(content))
+    os.utime(records, ns=(status.st_atime_ns, status.st_mtime_ns))
+    assert open_tiny(root).fingerprint != before
+    faults.record("F22", injected=1, survived=1)

@@ -239,6 +239,20 @@ def test_the_validation_part_is_never_trained_on(ratio):
         assert held_out == max(1, round(ratio * count))
 
 
+@pytest.mark.parametrize("ratio", [0.0, 0.3])
+def test_images_without_a_label_are_never_drawn(ratio):
+    known = np.arange(400) % 3 > 0
+    labels = np.where(known, LABELS, -1)
+    learner = classify.Learner(name="bilevel", k=4, val_ratio=ratio)
+    order = classify.MatchedOrder(labels, learner, batch_size=16, seed=7)
+    drawn = {int(row) for step in range(300) for row in order(step)}
+    assert drawn == set(np.flatnonzero(known).tolist())
+    with pytest.raises(UserError, match="5 labels a mini-batch, more than the 4 of"):
+        classify.MatchedOrder(
+            np.array([0, 0, 0, 0, -1, -1]), learner, batch_size=20, seed=0
+        )
+
+
 def test_labels_that_cannot_be_matched_are_told():
     learner = classify.Learner(name="bilevel", k=4)
     with pytest.raises(UserError, match="class 0 has 2 images for 4 mini-batches"):

@@ -27,7 +27,7 @@ CASES = {
     "two mini-batches": (ORDINARY, 2, 8),
     "k x B larger than a class": ({0: 9, 1: 300}, 8, 16),
     "B larger than a class": ({0: 4, 1: 60}, 4, 32),
-    "class of k images": ({-1: 4, 5: 4}, 4, 3),
+    "class of k images": ({-2: 4, 5: 4}, 4, 3),
     "one class": ({2: 12}, 3, 12),
 }
 

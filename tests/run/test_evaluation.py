@@ -11,6 +11,7 @@ import pytest
 from jaxssl.data import pipeline
 from jaxssl.data.source import ArraySource
 from jaxssl.distributed import mesh as meshes
+from jaxssl.errors import UserError
 from jaxssl.run import evaluation, metrics
 from jaxssl.train import hooks, state_init
 from jaxssl.types import SHARE, EvalResult, Metric, Task, TrainState
@@ -96,6 +97,20 @@ def test_the_file_holds_units_and_settings_that_changed(tmp_path):
     }
 
 
+def impossible(state):
+    raise UserError("shots is 10, but class 3 has only 1 training images.")
+
+
+def test_an_evaluation_that_cannot_be_measured_ends_alone(tmp_path):
+    lines = []
+    evals = {"one": impossible, **EVALS, "two": impossible}
+    results = evaluation.run(evals, _state(), tmp_path, lines.append)
+    assert list(results) == list(EVALS)
+    told = "NOT MEASURED: shots is 10, but class 3 has only 1 training images."
+    assert [line for line in lines if "NOT" in line] == [f"one: {told}", f"two: {told}"]
+    assert not (tmp_path / "one.json").exists()
+
+
 class _Dog:
     def note(self, phase, long=False):
         pass
@@ -117,6 +132,7 @@ def test_online_evaluations_note_their_units_once(tmp_path, monkeypatch):
         more = {"pose": lambda _: EvalResult({"error": ERROR}, {})}
         hooks.evaluate(run._replace(evals=more), _state(), 5)
         assert len(writes) == 1
+        hooks.evaluate(run._replace(evals={"one": impossible}), _state(), 6)
     few = {"few/conv1": 0.25, "few/error": 81.3}
     records = [{"step": 3, **few}, {"step": 4, **few}, {"step": 5, "pose/error": 81.3}]
     assert metrics.read(tmp_path) == records
@@ -125,9 +141,11 @@ def test_online_evaluations_note_their_units_once(tmp_path, monkeypatch):
         "few/error": "mm",
         "pose/error": "mm",
     }
-    assert out.getvalue().splitlines()[0] == (
+    said = out.getvalue().splitlines()
+    assert said[0] == (
         "eval at step 3: few/conv1 25.0% ± 1.2%  few/error 81.30 ± 2.1 mm  (0 s)"
     )
+    assert said[-1].startswith("eval at step 6: one NOT MEASURED: shots is 10, but cla")
 
 
 def test_other_processes_write_no_units(tmp_path, monkeypatch):

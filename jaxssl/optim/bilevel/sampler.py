@@ -10,6 +10,9 @@ from jaxssl.types import Int
 
 SMALL_CLASSES = ("error", "repeat")
 
+NO_LABEL = -1
+"""The label of an image without a label, which is never drawn."""
+
 _LABEL_STREAM, _CLASS_ORDER, _VALIDATION_ORDER = range(3)
 """First word after the seed, so that no two shuffles share their random bits."""
 
@@ -60,8 +63,8 @@ class LabelMatchedSampler:
         """Sort the images by class.
 
         Args:
-          labels: whole numbers, the (noisy) labels that training sees. Classes may be
-            missing; they are never drawn.
+          labels: whole numbers, the (noisy) labels that training sees, -1 for an image
+            without a label. Neither such images nor classes without images are drawn.
           k: mini-batches a step, at least 2.
           per_minibatch: B, images in each. The "mini-batches of 64" of the released
             code are 8 of 8.
@@ -82,14 +85,15 @@ class LabelMatchedSampler:
         _check_count(per_minibatch, "per_minibatch", 1)
         _check_count(seed, "seed", 0)
         self.k, self.per_minibatch, self.seed = int(k), int(per_minibatch), int(seed)
-        train = np.ones(len(self._labels), bool)
+        labelled = self._labels != NO_LABEL
+        train = labelled.copy()
         if val_indices is not None:
             train[_checked_indices(val_indices, len(self._labels))] = False
         self._stream = self._labels[train]
         # How many mini-batches draw from the same queue, and what is in the queues.
         self._takers = self.k - (val_indices is not None)
         self._train = _by_class(self._labels, train)
-        self._val = _by_class(self._labels, ~train)
+        self._val = _by_class(self._labels, labelled & ~train)
         self._check_classes(small_classes)
         self.num_labels = len(self._stream)
         if self.num_labels < self.per_minibatch:
