@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxssl.transforms import checks, polyharmonic
-from jaxssl.transforms.checks import Scalar, Size
+from jaxssl.transforms.checks import PerChannel, Scalar, Size
 from jaxssl.transforms.sampling import CoordMap, bilinear_sample, pixel_grid
 from jaxssl.types import Array, Float, Key, Shaped
 
@@ -64,6 +64,7 @@ def free_warp(
     regularization: Scalar = 0.0,
     stride: int = 1,
     border: str = "edge",
+    fill: PerChannel = 0,
 ) -> Shaped[Array, "*lead h w c"]:
     """Warp an image by a thin-plate spline through control points anywhere.
 
@@ -77,16 +78,17 @@ def free_warp(
       regularization: see `free_warp_flow`.
       stride: see `free_warp_flow`.
       border: see `jaxssl.transforms.bilinear_sample`.
+      fill: see `jaxssl.transforms.bilinear_sample`.
 
     Returns:
       The warped image.
 
     Raises:
-      ValueError: if the rank, the points, the stride or the border is wrong.
+      ValueError: if the rank, the points, the stride, the border or ``fill`` is wrong.
     """
     size = checks.image_size(image)
     flow = free_warp_flow(params, size, regularization=regularization, stride=stride)
-    return bilinear_sample(image, pixel_grid(size) + flow, border=border)
+    return bilinear_sample(image, pixel_grid(size) + flow, border=border, fill=fill)
 
 
 def random_free_warp(
@@ -98,6 +100,7 @@ def random_free_warp(
     regularization: Scalar = 0.0,
     stride: int = 1,
     border: str = "edge",
+    fill: PerChannel = 0,
 ) -> tuple[Shaped[Array, "*lead h w c"], FreeWarpParams]:
     """Warp an image at random control points; see `free_warp_params`, `free_warp`.
 
@@ -106,7 +109,12 @@ def random_free_warp(
     """
     params = free_warp_params(key, num_points=num_points, magnitude=magnitude)
     warped = free_warp(
-        image, params, regularization=regularization, stride=stride, border=border
+        image,
+        params,
+        regularization=regularization,
+        stride=stride,
+        border=border,
+        fill=fill,
     )
     return warped, params
 
