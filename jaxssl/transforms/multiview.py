@@ -231,8 +231,8 @@ def _distance(one: Array, other: Array) -> Array:
         return jnp.abs(one.astype(wide) - other.astype(wide))
     # Larger minus smaller may leave a signed dtype, but only to wrap around to what is
     # the true difference once read as unsigned.
-    unsigned = jnp.dtype(f"uint{8 * jnp.dtype(one.dtype).itemsize}")
-    return (jnp.maximum(one, other) - jnp.minimum(one, other)).astype(unsigned)
+    apart = jnp.maximum(one, other) - jnp.minimum(one, other)
+    return apart.astype(f"uint{8 * apart.dtype.itemsize}")
 
 
 def _check_background(image: Array, background: Array, name: str) -> None:

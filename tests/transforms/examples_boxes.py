@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxssl import transforms as T  # noqa: N812
-from tests.transforms.laws import CROP, SIDE, Example
+from tests.transforms.laws import CROP, SIDE, Example, pixels
 
 STILL = T.AffineParams(jnp.zeros(()), jnp.zeros(2), jnp.ones(()), jnp.zeros(2))
 FLAT = T.PerspectiveParams(jnp.zeros((2, 2, 2)))
@@ -75,7 +75,6 @@ EXAMPLES = {
         },
         _chained,
         _chained_params,
-        smooth=True,
         bounds=(0, 255),
     ),
     "pad_and_crop": Example(
@@ -105,17 +104,15 @@ EXAMPLES = {
     "cutout": Example(
         {"cutout_params", "random_cutout"},
         T.erase,
-        lambda key: T.cutout_params(key, image_size=SIDE, size=5),
-        functools.partial(T.random_cutout, size=5),
+        lambda key: T.cutout_params(key, image_size=(47, 61), size=(9, 12)),
+        functools.partial(T.random_cutout, size=(9, 12)),
+        data=functools.partial(pixels, (47, 61, 1)),
     ),
     "cutmix": Example(
         {"cutmix", "cutmix_params", "random_cutmix", "CutmixParams"},
         lambda image, params: T.cutmix(image, image[..., ::-1], params),
         lambda key: T.cutmix_params(key, image_size=SIDE),
-        lambda key, image, **options: T.random_cutmix(
-            key, image, image[..., ::-1], **options
-        ),
-        strengths={"alpha": 0.7},
+        lambda key, image: T.random_cutmix(key, image, image[..., ::-1]),
         identity=T.CutmixParams(*NO_BOX, jnp.ones(())),
     ),
 }

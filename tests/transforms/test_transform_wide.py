@@ -31,12 +31,14 @@ def test_arrays_of_64_bits_are_those_of_32(name: str, dtype) -> None:
     example = EXAMPLES[name]
     if dtype == jnp.int32 and jnp.uint8 not in example.dtypes:
         return
-    data, params = example.data(dtype), draw(example)
+    data, params = example.data(dtype), jax.eval_shape(lambda: draw(example))
 
     def wide(leaf):
         array = plain(leaf)
         return array.astype(WIDE.get(array.dtype.kind, array.dtype))
 
     widened = jax.tree.map(wide, data)
-    expected = jax.eval_shape(lambda: example.apply(data, params))
-    assert jax.eval_shape(lambda: example.apply(widened, params)) == expected
+    expected = jax.eval_shape(example.apply, data, params)
+    # Closed over, as arguments of a traced function are jax's arrays already.
+    got = jax.eval_shape(lambda params: example.apply(widened, params), params)
+    assert got == expected
