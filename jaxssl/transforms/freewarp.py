@@ -177,12 +177,13 @@ def _free_flow_at(coords, params: FreeWarpParams, size: Size, regularization):
     """Return the backward flow of a free warp at any positions."""
     _check_points(params.points.shape[0])
     polyharmonic.check_size(size)
-    last = jnp.array([size[0] - 1, size[1] - 1], params.points.dtype)[None]
-    shift = params.offsets * polyharmonic.sides(size, params.offsets.dtype)
-    moved = (params.points * last + shift) / polyharmonic.scale(size)
+    points, offsets = map(jnp.asarray, params)
+    last = jnp.array([size[0] - 1, size[1] - 1], points.dtype)[None]
+    shift = offsets * polyharmonic.sides(size, offsets.dtype)
+    moved = (points * last + shift) / polyharmonic.scale(size)
     weights = polyharmonic.solve(moved, -shift, 2, regularization)
-    points = coords / polyharmonic.scale(size)
-    return polyharmonic.evaluate(points, moved, weights, 2)
+    places = coords / polyharmonic.scale(size)
+    return polyharmonic.evaluate(places, moved, weights, 2)
 
 
 def _check_points(count: int) -> None:

@@ -240,11 +240,12 @@ def _flow_at(coords, params: WarpParams, size: Size, order: int):
 
 def _combine(matrix: np.ndarray, params: WarpParams, size: Size):
     """Return the constant matrix times the offsets in pixels."""
-    dtype = params.offsets.dtype
-    offsets = params.offsets.reshape(-1, 2) * polyharmonic.sides(size, dtype)
+    offsets = jnp.asarray(params.offsets).reshape(-1, 2)
+    dtype = offsets.dtype
     # The default precision of accelerators would move pixels by 1e-3 of the offset.
     highest = jax.lax.Precision.HIGHEST
-    return jnp.matmul(jnp.asarray(matrix, dtype), offsets, precision=highest)
+    pixels = offsets * polyharmonic.sides(size, dtype)
+    return jnp.matmul(jnp.asarray(matrix, dtype), pixels, precision=highest)
 
 
 def _check_warp(shape, size: Size, order: int) -> tuple[int, int]:

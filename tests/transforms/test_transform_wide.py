@@ -37,8 +37,12 @@ def test_arrays_of_64_bits_are_those_of_32(name: str, dtype) -> None:
         array = plain(leaf)
         return array.astype(WIDE.get(array.dtype.kind, array.dtype))
 
-    widened = jax.tree.map(wide, data)
+    def ones(leaf):
+        if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            return jax.random.key(0)
+        return wide(jnp.ones(leaf.shape, leaf.dtype))
+
+    widened = jax.tree.map(wide, data), jax.tree.map(ones, params)
     expected = jax.eval_shape(example.apply, data, params)
     # Closed over, as arguments of a traced function are jax's arrays already.
-    got = jax.eval_shape(lambda params: example.apply(widened, params), params)
-    assert got == expected
+    assert jax.eval_shape(lambda: example.apply(*widened)) == expected
