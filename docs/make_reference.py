@@ -177,6 +177,12 @@ def smooth(entry: Entry) -> list[str]:
     return [name for name in values if _has_slope(entry.name, name, values, fixed)]
 
 
+@functools.cache
+def slopes() -> dict[str, list[str]]:
+    """Return `smooth` of all entries, which takes seconds."""
+    return {entry.name: smooth(entry) for entry in entries()}
+
+
 def _has_slope(function: str, name: str, values, fixed) -> bool:
     def slopes(values, tangents):
         leaves, structure = jax.tree.flatten(values[name])
@@ -339,7 +345,7 @@ def table(group: Sequence[Entry], costs: dict[str, Any]) -> str:
             f"`{entry.name}`",
             entry.formula,
             entry.source,
-            names(smooth(entry)),
+            names(slopes()[entry.name]),
             names(traced(entry)),
             names(static(entry)),
             cost(entry, costs),
