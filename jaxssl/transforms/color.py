@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxssl.transforms import checks
-from jaxssl.transforms.checks import Scalar
-from jaxssl.transforms.sampling import accumulator
+from jaxssl.transforms.checks import PerChannel, Scalar
+from jaxssl.transforms.sampling import accumulator, restore
 from jaxssl.types import Array, Bool, Float, Key
 
 ValueRange = tuple[float | int, float | int]
@@ -227,7 +228,7 @@ def grayscale(
     check(image, (0.0, 1.0), "grayscale", (3,))
     checks.scalar(gray, "gray")
     wide, gray = computed(image, gray)
-    return (gray * luma(wide) + (1 - gray) * wide).astype(image.dtype)
+    return restore(gray * luma(wide) + (1 - gray) * wide, image.dtype)
 
 
 def grayscale_params(key: Key[Array, ""], *, prob: Scalar = 0.2) -> GrayscaleParams:
@@ -257,15 +258,15 @@ def random_grayscale(
 
 def normalize(
     image: Float[Array, "*lead h w c"],
-    mean: Float[Array, " c"] | Sequence[float],
-    std: Float[Array, " c"] | Sequence[float],
+    mean: PerChannel,
+    std: PerChannel,
 ) -> Float[Array, "*lead h w c"]:
     """Subtract a mean and divide by a standard deviation, channel by channel.
 
     Args:
       image: floating-point, in the value range that the statistics were taken in.
-      mean: one value a channel; may be traced.
-      std: one value a channel, not 0; may be traced.
+      mean: one number, or one for each channel; may be traced.
+      std: one number, or one for each channel, above 0; may be traced.
 
     Returns:
       The normalized image; nothing is clipped.
@@ -276,19 +277,17 @@ def normalize(
         Python or NumPy number that is not positive.
     """
     check(image, (0.0, 1.0), "normalize")
-    static = () if isinstance(std, jax.Array) else std
-    wide, mean, std = computed(image, mean, std)
-    for name, values in (("mean", mean), ("std", std)):
-        if values.shape != image.shape[-1:]:
-            raise ValueError(
-                f"{name} must have one value for each of the {image.shape[-1]} "
-                f"channels; got shape {values.shape}. Repeat a common value."
-            )
-    for value in static:
-        checks.positive(value, "std")
-    lead = range(image.ndim - 1)
-    mean, std = (jax.lax.expand_dims(values, lead) for values in (mean, std))
-    return ((wide - mean) / std).astype(image.dtype)
+    statistics = [
+        checks.per_channel(values, image.shape[-1], name)
+        for name, values in (("mean", mean), ("std", std))
+    ]
+    if not isinstance(std, jax.Array):
+        for value in std if isinstance(std, Sequence) else np.ravel(std):
+            checks.positive(value, "std")
+    wide, *statistics = computed(image, *statistics)
+    ends = (*(1 for _ in image.shape[:-1]), -1)
+    mean, std = (values.reshape(ends) for values in statistics)
+    return restore((wide - mean) / std, image.dtype)
 
 
 # --- Shared with the other modules of colour
@@ -303,7 +302,7 @@ def computed(image: Array, *values) -> tuple[Array, ...]:
 
 def finished(values: Array, image: Array, value_range: ValueRange) -> Array:
     """Return values clipped to the range, in the image's dtype."""
-    return jnp.clip(values, *value_range).astype(image.dtype)
+    return restore(jnp.clip(values, *value_range), image.dtype)
 
 
 def luma(image: Array) -> Array:

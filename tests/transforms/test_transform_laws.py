@@ -17,6 +17,7 @@ import pytest
 
 from jaxssl import transforms as T  # noqa: N812
 from tests.transforms import (
+    examples_boxes,
     examples_color,
     examples_compose,
     examples_geometric,
@@ -39,6 +40,7 @@ from tests.transforms.laws import (
 )
 
 TABLES = (
+    examples_boxes,
     examples_color,
     examples_compose,
     examples_geometric,
