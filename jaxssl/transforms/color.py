@@ -1,4 +1,4 @@
-"""Brightness, contrast, saturation, grey of images ``(..., H, W, C)``.
+"""Brightness, contrast, saturation, sharpness, grey of images ``(..., H, W, C)``.
 
 Floating-point images only. ``value_range`` is what black and white are, by default
 (0, 1); results are clipped to it. Everything is computed in float32 (float64 if
@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxssl.transforms import checks
 from jaxssl.transforms.checks import Scalar
@@ -28,7 +29,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 class FactorParams(NamedTuple):
-    """How far to move away from black, the mean or grey.
+    """How far to move away from black, the mean, grey or the smoothed image.
 
     Attributes:
       factor: float32 scalar, at least 0; 1 keeps the image.
@@ -47,7 +48,8 @@ class GrayscaleParams(NamedTuple):
     gray: Bool[Array, ""]
 
 
-# --- Brightness, contrast, saturation: blends with black, the mean, grey
+# --- Brightness, contrast, saturation, sharpness: blends with black, the mean, grey
+# and the smoothed image
 
 
 def brightness(
@@ -130,6 +132,42 @@ def saturation(
     return finished(factor * wide + (1 - factor) * luma(wide), image, value_range)
 
 
+def sharpness(
+    image: Float[Array, "*lead h w c"],
+    factor: Scalar,
+    *,
+    value_range: ValueRange = (0.0, 1.0),
+) -> Float[Array, "*lead h w c"]:
+    """Scale the distance of each pixel from the mean of its neighbourhood.
+
+    The 3x3 mean weighs the pixel itself by 5 of 13, as in Pillow's
+    ``ImageEnhance.Sharpness``; the outermost pixels stay as they are.
+
+    Args:
+      image: floating-point, in ``value_range``, any number of channels.
+      factor: 0 is smoothed, 1 the image, 2 sharpened; may be traced.
+      value_range: black and white; static.
+
+    Returns:
+      The image, clipped to ``value_range``.
+
+    Raises:
+      TypeError: if the image is not of floating point.
+      ValueError: if the range is reversed or ``factor`` a negative Python number.
+
+    References:
+      Cubuk et al., "AutoAugment", 2019.
+    """
+    check(image, value_range, "sharpness", factor=factor)
+    wide, factor = computed(image, factor)
+    rows = wide[..., :-2, :, :] + wide[..., 1:-1, :, :] + wide[..., 2:, :, :]
+    box = rows[..., :-2, :] + rows[..., 1:-1, :] + rows[..., 2:, :]
+    center = wide[..., 1:-1, 1:-1, :]
+    detail = jnp.zeros_like(wide)
+    detail = detail.at[..., 1:-1, 1:-1, :].set(center - (box + 4 * center) / 13)
+    return finished(wide + (factor - 1) * detail, image, value_range)
+
+
 def brightness_params(key: Key[Array, ""], *, strength: Scalar = 0.4) -> FactorParams:
     """Draw a factor, uniform in [max(0, 1 - strength), 1 + strength).
 
@@ -154,6 +192,11 @@ def contrast_params(key: Key[Array, ""], *, strength: Scalar = 0.4) -> FactorPar
 
 def saturation_params(key: Key[Array, ""], *, strength: Scalar = 0.4) -> FactorParams:
     """Draw the factor of `saturation`; see `brightness_params`."""
+    return brightness_params(key, strength=strength)
+
+
+def sharpness_params(key: Key[Array, ""], *, strength: Scalar = 0.9) -> FactorParams:
+    """Draw the factor of `sharpness`; see `brightness_params`."""
     return brightness_params(key, strength=strength)
 
 
@@ -203,6 +246,22 @@ def random_saturation(
     """
     params = saturation_params(key, strength=strength)
     return saturation(image, *params, value_range=value_range), params
+
+
+def random_sharpness(
+    key: Key[Array, ""],
+    image: Float[Array, "*lead h w c"],
+    *,
+    strength: Scalar = 0.9,
+    value_range: ValueRange = (0.0, 1.0),
+) -> tuple[Float[Array, "*lead h w c"], FactorParams]:
+    """Change the sharpness at random; see `sharpness_params` and `sharpness`.
+
+    Returns:
+      The image and the factor.
+    """
+    params = sharpness_params(key, strength=strength)
+    return sharpness(image, *params, value_range=value_range), params
 
 
 # --- Grey
@@ -257,36 +316,39 @@ def random_grayscale(
 
 def normalize(
     image: Float[Array, "*lead h w c"],
-    mean: Float[Array, " c"] | Sequence[float],
-    std: Float[Array, " c"] | Sequence[float],
+    mean: Float[Array, " c"] | Sequence[float] | Scalar,
+    std: Float[Array, " c"] | Sequence[float] | Scalar,
 ) -> Float[Array, "*lead h w c"]:
     """Subtract a mean and divide by a standard deviation, channel by channel.
 
     Args:
       image: floating-point, in the value range that the statistics were taken in.
-      mean: one value a channel; may be traced.
-      std: one value a channel, not 0; may be traced.
+      mean: one value a channel, or one for all; may be traced.
+      std: one value a channel, or one for all; not 0; may be traced.
 
     Returns:
       The normalized image; nothing is clipped.
 
     Raises:
       TypeError: if the image is not of floating point.
-      ValueError: if a length differs from the number of channels, or ``std`` holds a
-        Python or NumPy number that is not positive.
+      ValueError: if there is neither one number nor one for each channel, or ``std``
+        holds a Python or NumPy number that is not positive.
     """
     check(image, (0.0, 1.0), "normalize")
-    static = () if isinstance(std, jax.Array) else std
+    static = std if isinstance(std, Sequence) else ()
+    if not isinstance(std, Sequence | jax.Array):
+        static = np.atleast_1d(std)
     wide, mean, std = computed(image, mean, std)
     for name, values in (("mean", mean), ("std", std)):
-        if values.shape != image.shape[-1:]:
+        if values.shape not in ((), image.shape[-1:]):
             raise ValueError(
                 f"{name} must have one value for each of the {image.shape[-1]} "
-                f"channels; got shape {values.shape}. Repeat a common value."
+                f"channels, or be one number; got shape {values.shape}."
             )
     for value in static:
         checks.positive(value, "std")
     lead = range(image.ndim - 1)
+    mean, std = (jnp.broadcast_to(values, image.shape[-1:]) for values in (mean, std))
     mean, std = (jax.lax.expand_dims(values, lead) for values in (mean, std))
     return ((wide - mean) / std).astype(image.dtype)
 

@@ -20,8 +20,10 @@ from tests.transforms import (
     examples_compose,
     examples_geometric,
     examples_patches,
+    examples_policies,
     examples_pretext,
     examples_time,
+    examples_tone,
     examples_views,
 )
 from tests.transforms.laws import (
@@ -42,8 +44,10 @@ TABLES = (
     examples_compose,
     examples_geometric,
     examples_patches,
+    examples_policies,
     examples_pretext,
     examples_time,
+    examples_tone,
     examples_views,
 )
 EXAMPLES = join(*(table.EXAMPLES for table in TABLES))
