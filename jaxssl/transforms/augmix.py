@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 
 from jaxssl.transforms import checks
-from jaxssl.transforms.checks import Scalar
+from jaxssl.transforms.checks import PerChannel, Scalar
 from jaxssl.transforms.color import ValueRange
 from jaxssl.transforms.labels import mixup
-from jaxssl.transforms.operations import Reach, check, draw, in_order
+from jaxssl.transforms.operations import Look, Reach, check, draw, in_order
 from jaxssl.transforms.sampling import accumulator
 from jaxssl.types import Array, Float, Int, Key
 
@@ -52,6 +52,7 @@ def augmix(
     *,
     value_range: ValueRange = (0.0, 1.0),
     border: str = "edge",
+    fill: PerChannel = 0,
 ) -> Float[Array, "*lead h w c"]:
     """Mix an image with chains of operations on it.
 
@@ -66,13 +67,15 @@ def augmix(
       params: the chains, whose number and length are static, and how they are mixed.
       value_range: black and white; static.
       border: see `jaxssl.transforms.bilinear_sample`; static.
+      fill: see `jaxssl.transforms.bilinear_sample`.
 
     Returns:
       The image, clipped to ``value_range``.
 
     Raises:
       TypeError: if the image is not of floating point or an operation not whole.
-      ValueError: if the channels, the range, the border or the shapes are wrong.
+      ValueError: if the channels, the range, the border, ``fill`` or the shapes are
+        wrong.
 
     References:
       Hendrycks et al., "AugMix: A Simple Data Processing Method to Improve Robustness
@@ -88,9 +91,8 @@ def augmix(
             f"chains; got shape {weights.shape}. Use jax.vmap for one per example."
         )
     image = jnp.asarray(image)
-    chains = jax.vmap(lambda one: in_order(image, one, REACH, value_range, border))(
-        (params.operation, params.magnitude)
-    )
+    look = Look(value_range, border, fill)
+    chains = jax.vmap(lambda one: in_order(image, one, REACH, look))(params[:2])
     dtype = accumulator(image, weights)
     parts = zip(weights.astype(dtype), chains.astype(dtype), strict=True)
     mixed = sum(weight * chain for weight, chain in parts)
@@ -161,6 +163,7 @@ def random_augmix(
     operations: tuple[str, ...] = AUGMIX_OPERATIONS,
     value_range: ValueRange = (0.0, 1.0),
     border: str = "edge",
+    fill: PerChannel = 0,
 ) -> tuple[Float[Array, "*lead h w c"], AugMixParams]:
     """Mix an image with random chains; see `augmix_params` and `augmix`.
 
@@ -175,4 +178,6 @@ def random_augmix(
         alpha=alpha,
         operations=operations,
     )
-    return augmix(image, params, value_range=value_range, border=border), params
+    return augmix(
+        image, params, value_range=value_range, border=border, fill=fill
+    ), params

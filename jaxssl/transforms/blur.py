@@ -14,6 +14,7 @@ import numpy as np
 from jaxssl.transforms import checks
 from jaxssl.transforms.checks import Scalar
 from jaxssl.transforms.color import computed
+from jaxssl.transforms.sampling import restore
 from jaxssl.types import Array, Float, Key
 
 SHARPEST = 1 / 2048
@@ -66,7 +67,7 @@ def gaussian_blur(
     product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
     wide = product("ij,...jwc->...iwc", _matrix(taps, size[0]), wide)
     wide = product("ij,...hjc->...hic", _matrix(taps, size[1]), wide)
-    return wide.astype(image.dtype)
+    return restore(wide, image.dtype)
 
 
 def gaussian_blur_params(

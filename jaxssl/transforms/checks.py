@@ -4,6 +4,7 @@ import numbers
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -17,6 +18,9 @@ Scalar = Num[Array, ""] | float | int
 
 IntScalar = Int[Array, ""] | int
 """A whole number that may be traced."""
+
+PerChannel = Num[Array, " c"] | Num[Array, ""] | Sequence[Scalar] | float | int
+"""One number, or one for each channel; all may be traced."""
 
 
 def scalar(value: Any, name: str) -> None:
@@ -65,6 +69,27 @@ def pair(value: Shaped[Array, "2"] | Sequence, name: str) -> Shaped[Array, "2"]:
     return array
 
 
+def per_channel(
+    value: PerChannel, channels: int, name: str
+) -> Num[Array, "..."] | np.ndarray:
+    """Return one number, or one for each channel, as an array ``()`` or ``(c,)``.
+
+    The array is one of NumPy where all numbers are known, see `known`.
+
+    Raises:
+      ValueError: if the number of values is neither one nor that of the channels.
+    """
+    traced = any(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(value))
+    array = jnp.asarray(value) if traced else np.asarray(value)
+    if array.shape not in ((), (channels,)):
+        raise ValueError(
+            f"{name} must be one number, or have one value for each of the {channels} "
+            f"channels; got shape {array.shape}. Use jax.vmap or batched for one per "
+            "example."
+        )
+    return array
+
+
 def image_size(image: Shaped[Array, "..."]) -> Size:
     """Return the height and width of ``(..., H, W, C)``.
 
@@ -85,12 +110,12 @@ def image_size(image: Shaped[Array, "..."]) -> Size:
     return height, width
 
 
-def size_pair(size: Any, name: str = "size") -> Size:
+def size_pair(size: Any, name: str = "size", least: int = 1) -> Size:
     """Return ``(height, width)`` from a side or a pair of sides.
 
     Raises:
       TypeError: if a side is not a Python integer (shapes are static).
-      ValueError: if there are not two sides or one is below 1.
+      ValueError: if there are not two sides or one is below ``least``.
     """
     sides = tuple(size) if isinstance(size, Sequence) else (size, size)
     if not all(isinstance(side, numbers.Integral) for side in sides):
@@ -98,9 +123,10 @@ def size_pair(size: Any, name: str = "size") -> Size:
             f"{name} must be Python integers, as shapes are static; got {size}. "
             "Pass it outside of the traced arguments."
         )
-    if len(sides) != 2 or min(sides) < 1:
+    if len(sides) != 2 or min(sides) < least:
         raise ValueError(
-            f"{name} must be one side or (height, width), each at least 1; got {size}."
+            f"{name} must be one side or (height, width), each at least {least}; got "
+            f"{size}."
         )
     return int(sides[0]), int(sides[1])
 
@@ -234,11 +260,16 @@ def same_dtype(
     image: Shaped[Array, "..."], other: Shaped[Array, "..."], name: str
 ) -> None:
     """Raise a TypeError if the dtypes differ, as a silent cast would lose pixels."""
-    if jnp.dtype(image.dtype) != jnp.dtype(other.dtype):
+    if canonical(image.dtype) != canonical(other.dtype):
         raise TypeError(
             f"{name} must have the image's dtype {image.dtype}; got {other.dtype}. "
             f"Cast one of them with astype."
         )
+
+
+def canonical(dtype: Any) -> np.dtype:
+    """Return the dtype that jax gives arrays of this one: without x64, of 32 bits."""
+    return jax.dtypes.canonicalize_dtype(dtype)
 
 
 def count(value: Any, name: str) -> int:

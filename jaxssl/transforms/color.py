@@ -17,8 +17,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxssl.transforms import checks
-from jaxssl.transforms.checks import Scalar
-from jaxssl.transforms.sampling import accumulator
+from jaxssl.transforms.checks import PerChannel, Scalar
+from jaxssl.transforms.sampling import accumulator, restore
 from jaxssl.types import Array, Bool, Float, Key
 
 ValueRange = tuple[float | int, float | int]
@@ -286,7 +286,7 @@ def grayscale(
     check(image, (0.0, 1.0), "grayscale", (3,))
     checks.scalar(gray, "gray")
     wide, gray = computed(image, gray)
-    return (gray * luma(wide) + (1 - gray) * wide).astype(image.dtype)
+    return restore(gray * luma(wide) + (1 - gray) * wide, image.dtype)
 
 
 def grayscale_params(key: Key[Array, ""], *, prob: Scalar = 0.2) -> GrayscaleParams:
@@ -316,15 +316,15 @@ def random_grayscale(
 
 def normalize(
     image: Float[Array, "*lead h w c"],
-    mean: Float[Array, " c"] | Sequence[float] | Scalar,
-    std: Float[Array, " c"] | Sequence[float] | Scalar,
+    mean: PerChannel,
+    std: PerChannel,
 ) -> Float[Array, "*lead h w c"]:
     """Subtract a mean and divide by a standard deviation, channel by channel.
 
     Args:
       image: floating-point, in the value range that the statistics were taken in.
-      mean: one value a channel, or one for all; may be traced.
-      std: one value a channel, or one for all; not 0; may be traced.
+      mean: one number, or one for each channel; may be traced.
+      std: one number, or one for each channel, above 0; may be traced.
 
     Returns:
       The normalized image; nothing is clipped.
@@ -335,22 +335,17 @@ def normalize(
         holds a Python or NumPy number that is not positive.
     """
     check(image, (0.0, 1.0), "normalize")
-    static = std if isinstance(std, Sequence) else ()
-    if not isinstance(std, Sequence | jax.Array):
-        static = np.atleast_1d(std)
-    wide, mean, std = computed(image, mean, std)
-    for name, values in (("mean", mean), ("std", std)):
-        if values.shape not in ((), image.shape[-1:]):
-            raise ValueError(
-                f"{name} must have one value for each of the {image.shape[-1]} "
-                f"channels, or be one number; got shape {values.shape}."
-            )
-    for value in static:
-        checks.positive(value, "std")
-    lead = range(image.ndim - 1)
-    mean, std = (jnp.broadcast_to(values, image.shape[-1:]) for values in (mean, std))
-    mean, std = (jax.lax.expand_dims(values, lead) for values in (mean, std))
-    return ((wide - mean) / std).astype(image.dtype)
+    statistics = [
+        checks.per_channel(values, image.shape[-1], name)
+        for name, values in (("mean", mean), ("std", std))
+    ]
+    if not isinstance(std, jax.Array):
+        for value in std if isinstance(std, Sequence) else np.ravel(std):
+            checks.positive(value, "std")
+    wide, *statistics = computed(image, *statistics)
+    ends = (*(1 for _ in image.shape[:-1]), -1)
+    mean, std = (values.reshape(ends) for values in statistics)
+    return restore((wide - mean) / std, image.dtype)
 
 
 # --- Shared with the other modules of colour
@@ -365,7 +360,7 @@ def computed(image: Array, *values) -> tuple[Array, ...]:
 
 def finished(values: Array, image: Array, value_range: ValueRange) -> Array:
     """Return values clipped to the range, in the image's dtype."""
-    return jnp.clip(values, *value_range).astype(image.dtype)
+    return restore(jnp.clip(values, *value_range), image.dtype)
 
 
 def luma(image: Array) -> Array:

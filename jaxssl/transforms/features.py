@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxssl.transforms import checks
 from jaxssl.transforms.checks import Scalar
-from jaxssl.transforms.sampling import accumulator
+from jaxssl.transforms.sampling import accumulator, restore
 from jaxssl.types import Array, Bool, Float, Key, Shaped
 
 
@@ -79,7 +79,7 @@ def local_average(
     wide = features.astype(accumulator(features))
     for axis, cells in ((-3, rows), (-2, columns)):
         wide = _average_along(wide, axis, cells, size // 2)
-    return wide.astype(features.dtype)
+    return restore(wide, features.dtype)
 
 
 def damage(

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxssl.transforms import checks, polyharmonic
-from jaxssl.transforms.checks import Scalar, Size
+from jaxssl.transforms.checks import PerChannel, Scalar, Size
 from jaxssl.transforms.sampling import CoordMap, bilinear_sample, pixel_grid
 from jaxssl.types import Array, Float, Key, Shaped
 
@@ -64,6 +64,7 @@ def free_warp(
     regularization: Scalar = 0.0,
     stride: int = 1,
     border: str = "edge",
+    fill: PerChannel = 0,
 ) -> Shaped[Array, "*lead h w c"]:
     """Warp an image by a thin-plate spline through control points anywhere.
 
@@ -77,16 +78,17 @@ def free_warp(
       regularization: see `free_warp_flow`.
       stride: see `free_warp_flow`.
       border: see `jaxssl.transforms.bilinear_sample`.
+      fill: see `jaxssl.transforms.bilinear_sample`.
 
     Returns:
       The warped image.
 
     Raises:
-      ValueError: if the rank, the points, the stride or the border is wrong.
+      ValueError: if the rank, the points, the stride, the border or ``fill`` is wrong.
     """
     size = checks.image_size(image)
     flow = free_warp_flow(params, size, regularization=regularization, stride=stride)
-    return bilinear_sample(image, pixel_grid(size) + flow, border=border)
+    return bilinear_sample(image, pixel_grid(size) + flow, border=border, fill=fill)
 
 
 def random_free_warp(
@@ -98,6 +100,7 @@ def random_free_warp(
     regularization: Scalar = 0.0,
     stride: int = 1,
     border: str = "edge",
+    fill: PerChannel = 0,
 ) -> tuple[Shaped[Array, "*lead h w c"], FreeWarpParams]:
     """Warp an image at random control points; see `free_warp_params`, `free_warp`.
 
@@ -106,7 +109,12 @@ def random_free_warp(
     """
     params = free_warp_params(key, num_points=num_points, magnitude=magnitude)
     warped = free_warp(
-        image, params, regularization=regularization, stride=stride, border=border
+        image,
+        params,
+        regularization=regularization,
+        stride=stride,
+        border=border,
+        fill=fill,
     )
     return warped, params
 
@@ -169,12 +177,13 @@ def _free_flow_at(coords, params: FreeWarpParams, size: Size, regularization):
     """Return the backward flow of a free warp at any positions."""
     _check_points(params.points.shape[0])
     polyharmonic.check_size(size)
-    last = jnp.array([size[0] - 1, size[1] - 1], params.points.dtype)[None]
-    shift = params.offsets * polyharmonic.sides(size, params.offsets.dtype)
-    moved = (params.points * last + shift) / polyharmonic.scale(size)
+    points, offsets = map(jnp.asarray, params)
+    last = jnp.array([size[0] - 1, size[1] - 1], points.dtype)[None]
+    shift = offsets * polyharmonic.sides(size, offsets.dtype)
+    moved = (points * last + shift) / polyharmonic.scale(size)
     weights = polyharmonic.solve(moved, -shift, 2, regularization)
-    points = coords / polyharmonic.scale(size)
-    return polyharmonic.evaluate(points, moved, weights, 2)
+    places = coords / polyharmonic.scale(size)
+    return polyharmonic.evaluate(places, moved, weights, 2)
 
 
 def _check_points(count: int) -> None:

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxssl.transforms import checks
-from jaxssl.transforms.checks import Scalar, Size
+from jaxssl.transforms.checks import PerChannel, Scalar, Size
 from jaxssl.transforms.sampling import CoordMap, as_real, geometric_chain, inside
 from jaxssl.types import Array, Bool, Float, Int, Key, Shaped
 
@@ -238,7 +238,11 @@ def all_rotations(
 
 
 def rotate(
-    image: Shaped[Array, "*lead h w c"], angle: Scalar, *, border: str = "edge"
+    image: Shaped[Array, "*lead h w c"],
+    angle: Scalar,
+    *,
+    border: str = "edge",
+    fill: PerChannel = 0,
 ) -> Shaped[Array, "*lead h w c"]:
     """Turn about the centre by any angle, with bilinear interpolation.
 
@@ -248,15 +252,16 @@ def rotate(
       image: one image, or several that share the angle.
       angle: radians, counter-clockwise; may be traced.
       border: see `jaxssl.transforms.bilinear_sample`.
+      fill: see `jaxssl.transforms.bilinear_sample`.
 
     Returns:
       The turned image, as large as the input.
 
     Raises:
-      ValueError: if the rank of the image or the border is wrong, or ``angle`` is not
-        a single number.
+      ValueError: if the rank of the image, the border or ``fill`` is wrong, or
+        ``angle`` is not a single number.
     """
-    return geometric_chain(image, [rotate_coords(angle)], border=border)
+    return geometric_chain(image, [rotate_coords(angle)], border=border, fill=fill)
 
 
 def rotate_coords(angle: Scalar) -> CoordMap:
@@ -295,6 +300,7 @@ def random_rotate(
     *,
     max_angle: Scalar = 0.07 * math.pi,
     border: str = "edge",
+    fill: PerChannel = 0,
 ) -> tuple[Shaped[Array, "*lead h w c"], RotateParams]:
     """Turn about the centre by a random angle; see `rotate`.
 
@@ -302,7 +308,7 @@ def random_rotate(
       The image and the angle.
     """
     params = rotate_params(key, max_angle=max_angle)
-    return rotate(image, *params, border=border), params
+    return rotate(image, *params, border=border, fill=fill), params
 
 
 # --- Shared

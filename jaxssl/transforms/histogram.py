@@ -146,12 +146,13 @@ def equalize(
     checks.scalar(equalized, "equalized")
     wide, equalized = computed(image, equalized)
     index = _index(to_levels(wide, value_range).astype(jnp.int32))
-    curves, is_changed = _curves(index, image.shape)
-    spread = from_levels(inside(curves.reshape(-1), index, -1), value_range)
-    applied = jnp.where(is_changed, equalized, 0)
-    # A blend: a selection from what was gathered would be slow on XLA:CPU.
-    values = applied * spread.astype(wide.dtype) + (1 - applied) * wide
-    return finished(values, image, value_range)
+    below, step = _below(index, image.shape, wide.dtype)
+    # Divided after the look-up: XLA:CPU would compute a table anew for each pixel.
+    safe = jnp.maximum(step, 1)
+    level = jnp.floor((inside(below, index, -1) + jnp.floor(safe / 2)) / safe)
+    spread = from_levels(jnp.minimum(level, LEVELS - 1), value_range)
+    applied = jnp.where(step > 0, equalized, 0)
+    return finished(applied * spread + (1 - applied) * wide, image, value_range)
 
 
 def equalize_params(key: Key[Array, ""], *, prob: Scalar = 0.5) -> EqualizeParams:
@@ -187,22 +188,20 @@ def _index(levels: Array) -> Array:
     return levels + jnp.asarray(first.reshape(*lead, 1, 1, channels))
 
 
-def _curves(index: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
-    """Return the level that each level becomes, and which channels that changes.
+def _below(index: Array, shape: tuple[int, ...], dtype) -> tuple[Array, Array]:
+    """Count the pixels of each channel that are darker than each level.
 
     With n_j pixels of level j, the largest that occurs left out of N, and a step of
     N // 255 pixels, level i becomes (step // 2 + n_0 + ... + n_{i-1}) // step.
 
     Returns:
-      int32 (*lead, c, 256), and bool (*lead, 1, 1, c).
+      n_0 + ... + n_{i-1} in the places of ``index``, and the step (*lead, 1, 1, c).
     """
     lead, channels = shape[:-3], shape[-1]
     counts = jnp.zeros(math.prod(lead) * channels * LEVELS, jnp.int32)
     counts = counts.at[index.reshape(-1)].add(1, mode="promise_in_bounds")
-    counts = counts.reshape(*lead, channels, LEVELS)
+    counts = counts.reshape(*lead, channels, LEVELS).astype(dtype)
     below = jnp.cumsum(counts, axis=-1) - counts
-    others = jnp.where(counts > 0, below, 0).max(axis=-1, keepdims=True)
-    step = others // (LEVELS - 1)
-    safe = jnp.maximum(step, 1)
-    curves = jnp.minimum((safe // 2 + below) // safe, LEVELS - 1)
-    return curves, (step > 0).reshape(*lead, 1, 1, channels)
+    others = jnp.where(counts > 0, below, 0).max(axis=-1)
+    step = jnp.floor(others / (LEVELS - 1))
+    return below.reshape(-1), step.reshape(*lead, 1, 1, channels)

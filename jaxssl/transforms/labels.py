@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxssl.transforms import checks
 from jaxssl.transforms.checks import Scalar
-from jaxssl.transforms.sampling import accumulator
+from jaxssl.transforms.sampling import accumulator, restore
 from jaxssl.types import Array, Bool, Float, Int, Key
 
 COUNTS = ("exact", "bernoulli")
@@ -92,7 +92,7 @@ def mixup(first: Any, second: Any, weight: Scalar) -> Any:
         wide = accumulator(one)
         share = jnp.asarray(weight).astype(wide)
         mixed = share * one.astype(wide) + (1 - share) * other.astype(wide)
-        return mixed.astype(one.dtype)
+        return restore(mixed, one.dtype)
 
     return jax.tree.map(mix, first, second)
 
@@ -298,4 +298,4 @@ def smooth_labels(
     share = jnp.asarray(smoothing).astype(wide)
     even = share / probabilities.shape[-1]
     smooth = (1 - share) * probabilities.astype(wide) + even
-    return smooth.astype(probabilities.dtype)
+    return restore(smooth, probabilities.dtype)

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxssl.transforms import checks
-from jaxssl.transforms.checks import Scalar
-from jaxssl.transforms.sampling import accumulator
+from jaxssl.transforms.checks import PerChannel, Scalar
+from jaxssl.transforms.sampling import accumulator, as_pixel, restore
 from jaxssl.types import Array, Bool, Num, Shaped
 
 
@@ -45,7 +45,7 @@ def median_background(frames: Num[Array, "*lead t h w c"]) -> Num[Array, "*lead 
     if jnp.issubdtype(frames.dtype, jnp.integer):
         return _whole_median(frames)
     median = jnp.median(frames.astype(accumulator(frames)), axis=-4)
-    return median.astype(frames.dtype)
+    return restore(median, frames.dtype)
 
 
 def foreground_mask(
@@ -82,7 +82,7 @@ def remove_background(
     background: Num[Array, "h w c"],
     *,
     threshold: Scalar,
-    fill: Scalar = 0,
+    fill: PerChannel = 0,
 ) -> Num[Array, "*lead h w c"]:
     """Fill all that looks like the background with one value.
 
@@ -93,9 +93,9 @@ def remove_background(
       image: one image, or several of the same camera; any value range.
       background: see `foreground_mask`.
       threshold: see `foreground_mask`.
-      fill: value of the removed pixels, in the units of the image; may be traced, and
-        is then rounded and moved into the range of an integer dtype. The thesis gives
-        none. Black by default, if images begin at 0.
+      fill: value of the removed pixels, in the units of the image: one number, or one
+        for each channel. May be traced, and is then rounded and moved into the range of
+        an integer dtype. The thesis gives none. Black by default, if images begin at 0.
 
     Returns:
       The image with its foreground only.
@@ -116,7 +116,7 @@ def remove_background(
       Array([[200,   0]], dtype=uint8)
     """
     mask = _differs(image, background, threshold)
-    return jnp.where(mask[..., None], image, _as_pixel(fill, image.dtype))
+    return jnp.where(mask[..., None], image, as_pixel(fill, image))
 
 
 def substitute_background(
@@ -213,22 +213,6 @@ def _whole_median(frames: Array) -> Array:
     return middle + ((apart & 1).astype(low.dtype) & (middle & 1))
 
 
-def _as_pixel(fill: Scalar, dtype: jnp.dtype) -> Array:
-    """Return a value as a pixel of this dtype."""
-    known, value = checks.known(fill, "fill"), jnp.asarray(fill)
-    if value.dtype == dtype or not jnp.issubdtype(dtype, jnp.integer):
-        return value.astype(dtype)
-    low, high = jnp.iinfo(dtype).min, jnp.iinfo(dtype).max
-    if known is None:
-        return jnp.clip(jnp.round(value.astype(jnp.float32)), low, high).astype(dtype)
-    if not (low <= known <= high and float(known).is_integer()):
-        raise ValueError(
-            f"fill must be a whole number from {low} to {high} for {dtype} images; got "
-            f"{fill}. Give it in the units of the image."
-        )
-    return jnp.asarray(int(known), dtype)
-
-
 def _differs(image: Array, background: Array, threshold: Scalar) -> Array:
     """Return where one channel differs by more than the threshold, (..., H, W)."""
     checks.image_size(image)
@@ -247,8 +231,8 @@ def _distance(one: Array, other: Array) -> Array:
         return jnp.abs(one.astype(wide) - other.astype(wide))
     # Larger minus smaller may leave a signed dtype, but only to wrap around to what is
     # the true difference once read as unsigned.
-    unsigned = jnp.dtype(f"uint{8 * jnp.dtype(one.dtype).itemsize}")
-    return (jnp.maximum(one, other) - jnp.minimum(one, other)).astype(unsigned)
+    apart = jnp.maximum(one, other) - jnp.minimum(one, other)
+    return apart.astype(f"uint{8 * apart.dtype.itemsize}")
 
 
 def _check_background(image: Array, background: Array, name: str) -> None:

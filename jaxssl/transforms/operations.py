@@ -1,9 +1,9 @@
 """The operations that RandAugment, TrivialAugment and AugMix draw from.
 
-An image goes through every operation, with parameters that keep it bit by bit for all
-but the drawn one: the five geometric ones are one sampling, and no image is selected
-from others. Under `jax.vmap` a `jax.lax` switch would compute all fourteen branches
-instead, with five samplings.
+The drawn one is a branch of `jax.lax.switch`. Under `jax.vmap` all branches are
+computed, so the five geometric operations share one: a single sampling, by the matrix
+of `jaxssl.transforms.affine`. One image alone, and each of a `jax.lax.map`, computes
+its own operation only.
 """
 
 from typing import NamedTuple
@@ -12,38 +12,31 @@ import jax
 import jax.numpy as jnp
 
 from jaxssl.transforms import checks, color, histogram, tone
-from jaxssl.transforms.checks import IntScalar, Scalar
+from jaxssl.transforms.checks import IntScalar, PerChannel, Scalar
 from jaxssl.transforms.color import ValueRange
-from jaxssl.transforms.geometric import rotate_coords
-from jaxssl.transforms.sampling import CoordMap, geometric_chain, inside
+from jaxssl.transforms.projective import AffineParams, affine
+from jaxssl.transforms.sampling import inside
 from jaxssl.types import Array
 
 OPERATIONS = (
     "identity",
     "autocontrast",
     "equalize",
-    "rotate",
     "solarize",
-    "saturation",
     "posterize",
-    "contrast",
     "brightness",
+    "contrast",
+    "saturation",
     "sharpness",
+    "rotate",
     "shear_x",
     "shear_y",
     "translate_x",
     "translate_y",
 )
-"""The operations of RandAugment, in the order of its paper (its "color" is called
-saturation here)."""
+"""The operations of RandAugment; what its paper calls color is saturation here."""
 
-BLENDS = {
-    "contrast": color.contrast,
-    "brightness": color.brightness,
-    "sharpness": color.sharpness,
-    "saturation": color.saturation,
-}
-"""Operations with a factor; the last one needs three channels."""
+FIRST_GEOMETRIC = OPERATIONS.index("rotate")
 
 
 class Reach(NamedTuple):
@@ -94,58 +87,80 @@ def draw(
     return inside(places, drawn, -1), jax.random.rademacher(sign, shape, jnp.float32)
 
 
-def in_order(
-    image: Array,
-    drawn: tuple[Array, Array],
-    reach: Reach,
-    value_range: ValueRange,
-    border: str,
-) -> Array:
+class Look(NamedTuple):
+    """How all operations treat values and borders; static but for ``fill``.
+
+    Attributes:
+      value_range: black and white.
+      border: see `jaxssl.transforms.bilinear_sample`.
+      fill: see `jaxssl.transforms.bilinear_sample`.
+    """
+
+    value_range: ValueRange
+    border: str
+    fill: PerChannel
+
+
+def in_order(image: Array, drawn: tuple[Array, Array], reach: Reach, look: Look):
     """Apply operations ``drawn`` = (operation, magnitude) one after the other."""
 
     def step(image, one):
-        return _operate(image, *one, reach, value_range, border), None
+        return _operate(image, *one, reach, look), None
 
-    return jax.lax.scan(step, jnp.asarray(image), drawn)[0]
+    image = jax.lax.scan(step, jnp.asarray(image), drawn)[0]
+    return jnp.clip(image, *look.value_range)
 
 
 def _operate(
-    image: Array,
-    operation: IntScalar,
-    magnitude: Scalar,
-    reach: Reach,
-    value_range: ValueRange,
-    border: str,
+    image: Array, operation: IntScalar, magnitude: Scalar, reach: Reach, look: Look
 ) -> Array:
-    """Apply one operation; all others get the parameters that keep the image."""
-
-    def of(name: str, value, otherwise):
-        return jnp.where(operation == OPERATIONS.index(name), value, otherwise)
-
-    def is_drawn(name: str):
-        return operation == OPERATIONS.index(name)
-
-    def pull(coords, size):
-        y, x = coords[..., 0], coords[..., 1]
-        shear = reach.shear * magnitude
-        down, across = ((reach.pixels + reach.sides * n) * magnitude for n in size)
-        # Sheared about the corner of the image, half a pixel from the first centre.
-        row = y + of("shear_y", shear, 0) * (x + 0.5) + of("translate_y", down, 0)
-        column = x + of("shear_x", shear, 0) * (y + 0.5)
-        return jnp.stack([row, column + of("translate_x", across, 0)], axis=-1)
-
-    strength = jnp.abs(magnitude)
-    turn = rotate_coords(of("rotate", reach.angle * magnitude, 0))
-    image = geometric_chain(image, [turn, CoordMap(pull)], border=border)
-    for name, blend in BLENDS.items():
-        if name != "saturation" or image.shape[-1] == 3:
-            factor = of(name, 1 + reach.factor * magnitude, 1)
-            image = blend(image, factor, value_range=value_range)
-    threshold = of("solarize", 256 / 255 * (1 - strength), 2)
-    image = tone.solarize(image, threshold, value_range=value_range)
+    """Apply one operation."""
+    values = {"value_range": look.value_range}
+    strength, factor = jnp.abs(magnitude), 1 + reach.factor * magnitude
+    threshold = 256 / 255 * (1 - strength)
     bits = jnp.ceil(reach.bits[0] - reach.bits[1] * strength).astype(jnp.int32)
-    image = tone.posterize(image, of("posterize", bits, 8), value_range=value_range)
-    image = histogram.autocontrast(
-        image, is_drawn("autocontrast"), value_range=value_range
+
+    def saturation(image):
+        is_gray = image.shape[-1] == 1
+        return image if is_gray else color.saturation(image, factor, **values)
+
+    branches = [  # In the order of OPERATIONS.
+        lambda image: image,
+        lambda image: histogram.autocontrast(image, **values),
+        lambda image: histogram.equalize(image, **values),
+        lambda image: tone.solarize(image, threshold, **values),
+        lambda image: tone.posterize(image, bits, **values),
+        lambda image: color.brightness(image, factor, **values),
+        lambda image: color.contrast(image, factor, **values),
+        saturation,
+        lambda image: color.sharpness(image, factor, **values),
+        lambda image: _move(image, operation, magnitude, reach, look),
+    ]
+    return jax.lax.switch(jnp.minimum(operation, FIRST_GEOMETRIC), branches, image)
+
+
+def _move(
+    image: Array, operation: IntScalar, magnitude: Scalar, reach: Reach, look: Look
+) -> Array:
+    """Turn, shear or translate.
+
+    Positions follow Pillow's ``Image.transform``: a shear keeps the upper left corner,
+    half a pixel from the first centre, and moves to the left or up.
+    """
+
+    def of(name: str, value):
+        return jnp.where(operation == OPERATIONS.index(name), value, 0)
+
+    height, width = image.shape[-3:-1]
+    shear = reach.shear * magnitude
+    down, across = of("shear_y", shear), of("shear_x", shear)
+    y, x = (reach.sides + reach.pixels / side for side in (height, width))
+    y = of("translate_y", y * magnitude) + down * width / 2 / height
+    x = of("translate_x", x * magnitude) + across * height / 2 / width
+    params = AffineParams(
+        angle=of("rotate", reach.angle * magnitude),
+        translate=-jnp.stack([y, x]),
+        scale=1,
+        shear=-jnp.stack([down, across]),
     )
-    return histogram.equalize(image, is_drawn("equalize"), value_range=value_range)
+    return affine(image, params, border=look.border, fill=look.fill)

@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxssl.transforms import checks
-from jaxssl.transforms.checks import Scalar
+from jaxssl.transforms.checks import PerChannel, Scalar
 from jaxssl.transforms.color import ValueRange
-from jaxssl.transforms.operations import OPERATIONS, Reach, check, draw, in_order
+from jaxssl.transforms.operations import OPERATIONS, Look, Reach, check, draw, in_order
 from jaxssl.types import Array, Float, Int, Key
 
 RAND = Reach(0.3, 0, 150 / 331, math.radians(30), 0.9, (7.5, 4))
@@ -57,6 +57,7 @@ def rand_augment(
     *,
     value_range: ValueRange = (0.0, 1.0),
     border: str = "edge",
+    fill: PerChannel = 0,
 ) -> Float[Array, "*lead h w c"]:
     """Apply operations of RandAugment one after the other.
 
@@ -70,13 +71,15 @@ def rand_augment(
       params: the operations; their number is static.
       value_range: black and white; static.
       border: see `jaxssl.transforms.bilinear_sample`; static.
+      fill: see `jaxssl.transforms.bilinear_sample`.
 
     Returns:
       The image, clipped to ``value_range``.
 
     Raises:
       TypeError: if the image is not of floating point or an operation not whole.
-      ValueError: if the channels, the range, the border or the shapes are wrong.
+      ValueError: if the channels, the range, the border, ``fill`` or the shapes are
+        wrong.
 
     References:
       Cubuk et al., "RandAugment: Practical automated data augmentation with a reduced
@@ -84,7 +87,7 @@ def rand_augment(
       1805.09501); factors go both ways.
     """
     check(image, params.operation, params.magnitude, "rand_augment", 1)
-    return in_order(image, tuple(params), RAND, value_range, border)
+    return in_order(image, tuple(params), RAND, Look(value_range, border, fill))
 
 
 def rand_augment_params(
@@ -116,7 +119,7 @@ def rand_augment_params(
       >>> from jaxssl import transforms as T
       >>> params = T.rand_augment_params(jax.random.key(0))
       >>> [T.OPERATIONS[i] for i in params.operation]
-      ['autocontrast', 'rotate']
+      ['autocontrast', 'translate_y']
     """
     checks.count(num_ops, "num_ops")
     checks.probability(magnitude, "magnitude")
@@ -133,6 +136,7 @@ def random_rand_augment(
     operations: tuple[str, ...] = OPERATIONS,
     value_range: ValueRange = (0.0, 1.0),
     border: str = "edge",
+    fill: PerChannel = 0,
 ) -> tuple[Float[Array, "*lead h w c"], RandAugmentParams]:
     """Apply random operations; see `rand_augment_params` and `rand_augment`.
 
@@ -142,8 +146,8 @@ def random_rand_augment(
     params = rand_augment_params(
         key, num_ops=num_ops, magnitude=magnitude, operations=operations
     )
-    out = rand_augment(image, params, value_range=value_range, border=border)
-    return out, params
+    look = {"value_range": value_range, "border": border, "fill": fill}
+    return rand_augment(image, params, **look), params
 
 
 # --- TrivialAugment
@@ -155,6 +159,7 @@ def trivial_augment(
     *,
     value_range: ValueRange = (0.0, 1.0),
     border: str = "edge",
+    fill: PerChannel = 0,
 ) -> Float[Array, "*lead h w c"]:
     """Apply one operation of TrivialAugment, with its wide ranges.
 
@@ -168,13 +173,15 @@ def trivial_augment(
       params: the operation.
       value_range: black and white; static.
       border: see `jaxssl.transforms.bilinear_sample`; static.
+      fill: see `jaxssl.transforms.bilinear_sample`.
 
     Returns:
       The image, clipped to ``value_range``.
 
     Raises:
       TypeError: if the image is not of floating point or the operation not whole.
-      ValueError: if the channels, the range, the border or a shape is wrong.
+      ValueError: if the channels, the range, the border, ``fill`` or a shape is
+        wrong.
 
     References:
       Müller and Hutter, "TrivialAugment: Tuning-free Yet State-of-the-Art Data
@@ -184,7 +191,7 @@ def trivial_augment(
     checks.scalar(params.magnitude, "magnitude")
     one = jax.tree.map(lambda value: jnp.asarray(value)[None], params)
     check(image, one.operation, one.magnitude, "trivial_augment", 1)
-    return in_order(image, tuple(one), WIDE, value_range, border)
+    return in_order(image, tuple(one), WIDE, Look(value_range, border, fill))
 
 
 def trivial_augment_params(
@@ -223,6 +230,7 @@ def random_trivial_augment(
     operations: tuple[str, ...] = OPERATIONS,
     value_range: ValueRange = (0.0, 1.0),
     border: str = "edge",
+    fill: PerChannel = 0,
 ) -> tuple[Float[Array, "*lead h w c"], TrivialAugmentParams]:
     """Apply a random operation; see `trivial_augment_params` and `trivial_augment`.
 
@@ -230,5 +238,5 @@ def random_trivial_augment(
       The image, and the operation with its magnitude.
     """
     params = trivial_augment_params(key, num_bins=num_bins, operations=operations)
-    out = trivial_augment(image, params, value_range=value_range, border=border)
-    return out, params
+    look = {"value_range": value_range, "border": border, "fill": fill}
+    return trivial_augment(image, params, **look), params

@@ -1,4 +1,4 @@
-"""Resized crops: a box of an image at another size, as torchvision draws it.
+"""Images and boxes of images at another size; boxes as torchvision draws them.
 
 A box is given as fractions of the image's sides, so the same parameters cut the same
 part out of an image of another size. The functions are those of
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxssl.transforms import checks
-from jaxssl.transforms.checks import Scalar
+from jaxssl.transforms.checks import Scalar, Size
 from jaxssl.transforms.sampling import (
     CoordMap,
     accumulator,
@@ -38,6 +38,62 @@ class ResizedCropParams(NamedTuple):
 
     top_left: Float[Array, "2"]
     extent: Float[Array, "2"]
+
+
+WHOLE = ResizedCropParams((0.0, 0.0), (1.0, 1.0))
+"""The box that is the image."""
+
+
+def resize(
+    image: Shaped[Array, "*lead height width c"],
+    size: int | tuple[int, int],
+    *,
+    keep_ratio: bool = False,
+    antialias: bool = True,
+) -> Shaped[Array, "*lead h w c"]:
+    """Resize a whole image, by bilinear interpolation.
+
+    This is `resized_crop` of the box that is the image. To resize masks of class
+    numbers take the nearest pixel, see `jaxssl.transforms.geometric_chain`.
+
+    Args:
+      image: any dtype (kept) and value range.
+      size: static side, or (height, width), of the result.
+      keep_ratio: whether to keep the ratio of the sides. The result then is the
+        smallest that covers ``size``: a single number is that of the shorter side, as
+        in torchvision's Resize; the other side is rounded down. Static.
+      antialias: see `resized_crop`.
+
+    Returns:
+      The resized image.
+
+    Raises:
+      ValueError: if the rank of the image or the size is wrong.
+      TypeError: if the size is not of Python integers.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> from jaxssl import transforms as T
+      >>> small = T.resize(jnp.zeros((300, 400, 3)), 256, keep_ratio=True)
+      >>> small.shape, T.center_crop(small, 224).shape
+      ((256, 341, 3), (224, 224, 3))
+    """
+    size = _resized(checks.image_size(image), size, keep_ratio)
+    return resized_crop(image, WHOLE, size, antialias=antialias)
+
+
+def resize_coords(size: int | tuple[int, int], *, keep_ratio: bool = False) -> CoordMap:
+    """Return the coordinate form of `resize` without antialiasing."""
+    size = checks.size_pair(size)
+
+    def out_size(image_size: Size) -> Size:
+        return _resized(image_size, size, keep_ratio)
+
+    def pull(coords, image_size):
+        whole = resized_crop_coords(WHOLE, out_size(image_size))
+        return whole.pull(coords, image_size)
+
+    return CoordMap(pull, out_size)
 
 
 def resized_crop(
@@ -185,6 +241,16 @@ def random_resized_crop(
         key, image_size=checks.image_size(image), scale=scale, ratio=ratio
     )
     return resized_crop(image, params, size, antialias=antialias), params
+
+
+def _resized(image_size: Size, size: int | tuple[int, int], keep_ratio: bool) -> Size:
+    """Return the size of a resized image."""
+    height, width = checks.size_pair(size)
+    if not keep_ratio:
+        return height, width
+    if height * image_size[1] >= width * image_size[0]:
+        return height, height * image_size[1] // image_size[0]
+    return width * image_size[0] // image_size[1], width
 
 
 def _box(params: ResizedCropParams) -> tuple[Array, Array]:

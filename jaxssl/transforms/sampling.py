@@ -14,9 +14,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.typing import DTypeLike
 
 from jaxssl.transforms import checks
-from jaxssl.transforms.checks import Size
+from jaxssl.transforms.checks import PerChannel, Size
 from jaxssl.types import Array, Float, Int, Shaped
 
 BORDERS = ("edge", "constant", "reflect")
@@ -48,7 +50,7 @@ def pixel_grid(size: Size) -> Float[Array, "h w 2"]:
     return jnp.stack([rows, columns], axis=-1)
 
 
-def as_real(value: Any, dtype: jnp.dtype) -> Array:
+def as_real(value: Any, dtype: DTypeLike) -> Array:
     """Return a parameter as an array, integers as ``dtype``."""
     array = jnp.asarray(value)
     return array if jnp.issubdtype(array.dtype, jnp.inexact) else array.astype(dtype)
@@ -59,6 +61,7 @@ def bilinear_sample(
     coords: Float[Array, "h w 2"],
     *,
     border: str = "edge",
+    fill: PerChannel = 0,
 ) -> Shaped[Array, "*lead h w c"]:
     """Sample an image at real-valued positions, by bilinear interpolation.
 
@@ -79,14 +82,19 @@ def bilinear_sample(
       image: one image, or several that share the coordinates.
       coords: (y, x) of each output pixel in the input, in pixels.
       border: what lies outside of the image. "edge" repeats the outermost pixels,
-        "constant" is 0, "reflect" mirrors about the centres of the outermost pixels
-        (as ``np.pad(mode="reflect")``). Static.
+        "constant" is ``fill``, "reflect" mirrors about the centres of the outermost
+        pixels (as ``np.pad(mode="reflect")``). Static.
+      fill: for border "constant" alone: one number, or one for each channel, in the
+        units of the image. The image is interpolated towards ``fill`` within a pixel
+        of the outermost centres. May be traced, and is then rounded and moved into the
+        range of an integer dtype.
 
     Returns:
       The sampled image in the dtype of ``image``.
 
     Raises:
-      ValueError: if the rank of an input or the border is wrong.
+      ValueError: if the rank of an input or the border is wrong, or ``fill`` is given
+        for another border, or has values that an integer dtype does not have.
 
     Example:
       >>> import jax.numpy as jnp
@@ -95,7 +103,7 @@ def bilinear_sample(
       Array([[[2.5]]], dtype=float32)
     """
     height, width = checks.image_size(image)
-    checks.choice(border, BORDERS, "border")
+    outside = border_pixel(image, border, fill)
     if coords.ndim != 3 or coords.shape[-1] != 2:
         raise ValueError(
             f"coords must have the shape (h, w, 2), one (y, x) per output pixel; got "
@@ -105,14 +113,24 @@ def bilinear_sample(
     dtype = accumulator(image, coords)
     flat = image.reshape(*lead, height * width, image.shape[-1])
     total = jnp.zeros((*lead, *coords.shape[:2], image.shape[-1]), dtype)
+    rows, row_kept = _taps(coords[..., 0].astype(dtype), height, border)
+    columns, column_kept = _taps(coords[..., 1].astype(dtype), width, border)
+
+    def over_lead(weight):
+        return jax.lax.expand_dims(weight[..., None], range(len(lead)))
+
     corners = []
-    for row, row_weight in _taps(coords[..., 0].astype(dtype), height, border):
-        for column, column_weight in _taps(coords[..., 1].astype(dtype), width, border):
+    for row, row_weight in rows:
+        for column, column_weight in columns:
             taps = inside(flat, row * width + column, -2)
-            weight = (row_weight * column_weight)[..., None]
-            weight = jax.lax.expand_dims(weight, range(len(lead)))
+            weight = over_lead(row_weight * column_weight)
             total = total + weight * taps.astype(dtype)
             corners.append((weight, taps))
+    if border == "constant":
+        weight = over_lead(1 - row_kept * column_kept)
+        # Selected, so that a fill of infinity or NaN stays outside.
+        total = total + jnp.where(weight > 0, weight * outside.astype(dtype), 0)
+        corners.append((weight, outside))
     return _exact_pixels(restore(total, image.dtype), corners)
 
 
@@ -121,6 +139,7 @@ def geometric_chain(
     maps: Sequence[CoordMap],
     *,
     border: str = "edge",
+    fill: PerChannel = 0,
 ) -> Shaped[Array, "*lead h w c"]:
     """Apply geometric transforms one after the other with a single sampling.
 
@@ -137,13 +156,14 @@ def geometric_chain(
         `crop_coords`, `hflip_coords`, ... or your own `CoordMap`), the one that is
         applied to the image first in front. Their parameters may be traced.
       border: see `bilinear_sample`.
+      fill: see `bilinear_sample`.
 
     Returns:
       The transformed image; its size is what the last map says.
 
     Raises:
       TypeError: if ``maps`` is not a sequence of maps.
-      ValueError: if the rank of the image or the border is wrong.
+      ValueError: if the rank of the image, the border or ``fill`` is wrong.
 
     Example:
       >>> import jax.numpy as jnp
@@ -165,7 +185,54 @@ def geometric_chain(
     coords = pixel_grid(sizes[-1])
     for coord_map, size in zip(reversed(maps), reversed(sizes[:-1]), strict=True):
         coords = coord_map.pull(coords, size)
-    return bilinear_sample(image, coords, border=border)
+    return bilinear_sample(image, coords, border=border, fill=fill)
+
+
+def border_pixel(
+    image: Shaped[Array, "..."], border: str, fill: PerChannel
+) -> Shaped[Array, "..."]:
+    """Return the pixel outside of an image with border "constant", see `as_pixel`.
+
+    Raises:
+      ValueError: if there is no such border, or ``fill`` is known, not 0 and not used.
+    """
+    checks.choice(border, BORDERS, "border")
+    given = checks.per_channel(fill, image.shape[-1], "fill")
+    if border != "constant" and isinstance(given, np.ndarray) and given.any():
+        raise ValueError(
+            f"fill is what lies outside of the image with border='constant'; got "
+            f"fill={fill} with border={border!r}. Pass border='constant'."
+        )
+    return as_pixel(fill, image)
+
+
+def as_pixel(fill: PerChannel, image: Shaped[Array, "..."]) -> Shaped[Array, "..."]:
+    """Return a value as a pixel of an image, with as many axes as the image.
+
+    What is traced is rounded and moved into the range of an integer dtype.
+
+    Raises:
+      ValueError: if there is neither one value nor one a channel, or a known one that
+        an integer dtype does not have.
+    """
+    dtype = checks.canonical(image.dtype)
+    value = checks.per_channel(fill, image.shape[-1], "fill")
+    if not jnp.issubdtype(dtype, jnp.inexact):
+        low, high = (0, 1)
+        if dtype != jnp.bool_:
+            low, high = jnp.iinfo(dtype).min, jnp.iinfo(dtype).max
+        if isinstance(value, np.ndarray):
+            in_range = np.all((low <= value) & (value <= high))
+            if not in_range or np.any(value % 1):
+                raise ValueError(
+                    f"fill must be a whole number from {low} to {high} for {dtype} "
+                    f"images; got {fill}. Give it in the units of the image."
+                )
+            value = value.astype(dtype)
+        elif value.dtype != dtype:
+            value = jnp.clip(jnp.round(value.astype(jnp.float32)), low, high)
+    pixel = jnp.asarray(value).astype(dtype)
+    return pixel.reshape((1,) * (image.ndim - 1) + (-1,))
 
 
 def _exact_pixels(sampled: Array, corners: list[tuple[Array, Array]]) -> Array:
@@ -181,8 +248,11 @@ def _exact_pixels(sampled: Array, corners: list[tuple[Array, Array]]) -> Array:
 
 def _taps(
     position: Float[Array, "h w"], length: int, border: str
-) -> list[tuple[Int[Array, "h w"], Float[Array, "h w"]]]:
-    """Return the two neighbours along one axis: index in the image, weight."""
+) -> tuple[list[tuple[Int[Array, "h w"], Float[Array, "h w"]]], Float[Array, "h w"]]:
+    """Return the two neighbours along one axis, and how much the image weighs.
+
+    A neighbour is its index in the image and its weight.
+    """
     last = length - 1
     if border == "edge":
         position = jnp.clip(position, 0, last)
@@ -192,14 +262,15 @@ def _taps(
         position = jnp.clip(position, -1, length)
     low = jnp.floor(position)
     fraction = position - low
-    taps = []
+    taps, kept = [], jnp.ones_like(position)
     for corner, weight in ((low, 1 - fraction), (low + 1, fraction)):
         if border == "constant":
             outside = (corner < 0) | (corner > last)
+            kept = kept - jnp.where(outside, weight, 0)
             weight = jnp.where(outside, 0, weight)
         # Clipped as integers: a NaN must not become an address outside of the image.
         taps.append((jnp.clip(corner.astype(jnp.int32), 0, last), weight))
-    return taps
+    return taps, kept
 
 
 def _reflect(position: Float[Array, "h w"], last: int) -> Float[Array, "h w"]:
@@ -219,12 +290,15 @@ def inside(array: Array, indices: Int[Array, "..."], axis: int) -> Array:
 
 def accumulator(*arrays: Shaped[Array, "..."]) -> type:
     """Return the dtype to compute in: float64 if an array has it, else float32."""
-    wide = any(array.dtype == jnp.float64 for array in arrays)
+    wide = any(checks.canonical(array.dtype) == jnp.float64 for array in arrays)
     return jnp.float64 if wide else jnp.float32
 
 
 def restore(values: Float[Array, "..."], dtype: jnp.dtype) -> Shaped[Array, "..."]:
-    """Return computed values in the image's dtype, rounded if it is an integer."""
+    """Return computed values in the image's dtype, rounded if it is an integer.
+
+    Without x64 the dtype of an image of 64 bits is that of jax's array of it.
+    """
     if not jnp.issubdtype(dtype, jnp.inexact):
         values = jnp.round(values)
-    return values.astype(dtype)
+    return values.astype(checks.canonical(dtype))

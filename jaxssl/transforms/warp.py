@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxssl.transforms import checks, polyharmonic
-from jaxssl.transforms.checks import Scalar, Size
+from jaxssl.transforms.checks import PerChannel, Scalar, Size
 from jaxssl.transforms.sampling import (
     CoordMap,
     accumulator,
@@ -84,6 +84,7 @@ def warp(
     *,
     order: int = 2,
     border: str = "edge",
+    fill: PerChannel = 0,
 ) -> Shaped[Array, "*lead h w c"]:
     """Warp an image by a spline through the offsets of a control grid.
 
@@ -97,12 +98,13 @@ def warp(
       params: the offsets.
       order: 1, 2 (thin plate) or 3, the order of the polyharmonic spline; static.
       border: see `jaxssl.transforms.bilinear_sample`.
+      fill: see `jaxssl.transforms.bilinear_sample`.
 
     Returns:
       The warped image.
 
     Raises:
-      ValueError: if the rank, the grid, the order or the border is wrong.
+      ValueError: if the rank, the grid, the order, the border or ``fill`` is wrong.
 
     References:
       The transformation T_4 of thesis section 4.2.2.
@@ -117,7 +119,7 @@ def warp(
     """
     size = checks.image_size(image)
     coords = pixel_grid(size) + warp_flow(params, size, order=order)
-    return bilinear_sample(image, coords, border=border)
+    return bilinear_sample(image, coords, border=border, fill=fill)
 
 
 def random_warp(
@@ -128,6 +130,7 @@ def random_warp(
     magnitude: Scalar = 0.1,
     order: int = 2,
     border: str = "edge",
+    fill: PerChannel = 0,
 ) -> tuple[Shaped[Array, "*lead h w c"], WarpParams]:
     """Warp an image at random; see `warp_params` and `warp`.
 
@@ -135,7 +138,7 @@ def random_warp(
       The warped image and the offsets.
     """
     params = warp_params(key, grid=grid, magnitude=magnitude)
-    return warp(image, params, order=order, border=border), params
+    return warp(image, params, order=order, border=border, fill=fill), params
 
 
 def warp_flow(
@@ -237,11 +240,12 @@ def _flow_at(coords, params: WarpParams, size: Size, order: int):
 
 def _combine(matrix: np.ndarray, params: WarpParams, size: Size):
     """Return the constant matrix times the offsets in pixels."""
-    dtype = params.offsets.dtype
-    offsets = params.offsets.reshape(-1, 2) * polyharmonic.sides(size, dtype)
+    offsets = jnp.asarray(params.offsets).reshape(-1, 2)
+    dtype = offsets.dtype
     # The default precision of accelerators would move pixels by 1e-3 of the offset.
     highest = jax.lax.Precision.HIGHEST
-    return jnp.matmul(jnp.asarray(matrix, dtype), offsets, precision=highest)
+    pixels = offsets * polyharmonic.sides(size, dtype)
+    return jnp.matmul(jnp.asarray(matrix, dtype), pixels, precision=highest)
 
 
 def _check_warp(shape, size: Size, order: int) -> tuple[int, int]:

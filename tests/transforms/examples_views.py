@@ -39,13 +39,13 @@ ALL_SUBJECT = _scene(jax.random.key(0))._replace(threshold=jnp.array(-1.0))
 
 
 def _removed(image, scene):
-    background = scene.background.astype(image.dtype)
+    background = scene.background.astype(jnp.asarray(image).dtype)
     return T.remove_background(image, background, threshold=scene.threshold)
 
 
 def _substituted(image, scene):
-    background, other, threshold = scene
-    background, other = background.astype(image.dtype), other.astype(image.dtype)
+    dtype, threshold = jnp.asarray(image).dtype, scene.threshold
+    background, other = scene.background.astype(dtype), scene.substitute.astype(dtype)
     return T.substitute_background(image, background, other, threshold=threshold)
 
 

@@ -294,7 +294,8 @@ CASES = {
     "gray prob": (lambda: T.grayscale_params(KEY, prob=-1), "in [0, 1]; got -1"),
     "mean": (
         lambda: _bare("normalize")(IMAGE, (0.5,), (1.0, 1.0, 1.0)),
-        "mean must have one value for each of the 3 channels; got shape (1,)",
+        "mean must be one number, or have one value for each of the 3 channels; got "
+        "shape (1,)",
     ),
     "std": (
         lambda: T.normalize(IMAGE, (0.5, 0.5, 0.5), (0.5, 0.0, 0.5)),

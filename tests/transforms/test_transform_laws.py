@@ -16,6 +16,7 @@ import pytest
 
 from jaxssl import transforms as T  # noqa: N812
 from tests.transforms import (
+    examples_boxes,
     examples_color,
     examples_compose,
     examples_geometric,
@@ -40,6 +41,7 @@ from tests.transforms.laws import (
 )
 
 TABLES = (
+    examples_boxes,
     examples_color,
     examples_compose,
     examples_geometric,

@@ -34,19 +34,11 @@ trivial_augment = jax.jit(T.trivial_augment, static_argnames="value_range")
 
 def _moved(numbers, image: np.ndarray) -> np.ndarray:
     """Sample as Pillow does for ``Image.transform``, NaN where it sees the outside."""
-    inside = np.ones_like(image[..., :1])
-    channels = np.concatenate([image, inside], axis=-1).transpose(2, 0, 1)
-    moved = [
-        np.asarray(
-            Image.fromarray(channel).transform(
-                (WIDTH, HEIGHT), Image.Transform.AFFINE, numbers, Image.Resampling.BILINEAR
-            )
-        )
-        for channel in channels
-    ]  # fmt: skip
-    shown = np.stack(moved[:-1], axis=-1)
-    # Pillow takes what is outside from the border, up to half a pixel away.
-    near = np.ones((HEIGHT, WIDTH), bool)
+    channels = np.ascontiguousarray(image.transpose(2, 0, 1), np.float32)
+    how = (Image.Transform.AFFINE, numbers, Image.Resampling.BILINEAR)
+    moved = [Image.fromarray(one).transform((WIDTH, HEIGHT), *how) for one in channels]
+    shown = np.stack(moved, axis=-1)
+    # What lies outside Pillow takes from the border, up to half a pixel away.
     y, x = np.mgrid[:HEIGHT, :WIDTH] + 0.5
     a, b, c, d, e, f = numbers
     column, row = a * x + b * y + c, d * x + e * y + f
@@ -178,6 +170,18 @@ def test_augmix_is_a_mixture_of_chains() -> None:
     np.testing.assert_allclose(augmix(PICTURE, params), expected, atol=1e-5)
 
 
+def test_what_comes_from_outside_may_be_grey() -> None:
+    """As in the code of RandAugment."""
+    place = jnp.array(T.OPERATIONS.index("translate_x"))
+    params = T.TrivialAugmentParams(place, jnp.array(0.5))
+    moved = T.trivial_augment(
+        jnp.array(PICTURE), params, border="constant", fill=(0.1, 0.5, 0.7)
+    )
+    np.testing.assert_allclose(moved[:, : WIDTH - 16], PICTURE[:, 16:], atol=1e-6)
+    expected = np.broadcast_to(np.float32([0.1, 0.5, 0.7]), (HEIGHT, 16, 3))
+    np.testing.assert_array_equal(moved[:, WIDTH - 16 :], expected)
+
+
 def test_value_ranges_and_one_channel() -> None:
     """Grey has no saturation to change."""
     gray = np.repeat(PICTURE[..., :1], 3, axis=-1)
@@ -250,7 +254,7 @@ def test_tiny_alphas_choose_one_chain() -> None:
 
 
 def test_an_operation_is_one_sampling_and_no_branch() -> None:
-    """Under vmap, branches would all be computed: five samplings, two histograms."""
+    """Under vmap all branches are computed: one sampling for five of them."""
 
     def step(image, operation, magnitude):
         params = T.TrivialAugmentParams(operation, magnitude)
