@@ -70,9 +70,20 @@ LONG = {
 """Batches of several transforms: each of their operations compiles without jit."""
 
 
+POLICIES = set(examples_policies.EXAMPLES)
+"""Ten branches to compile: of these laws one is checked by default, for one policy."""
+
+
+def _marked(names, slow: set[str] = POLICIES):
+    params = [
+        pytest.param(name, marks=[pytest.mark.slow] if name in slow else [])
+        for name in names
+    ]
+    return pytest.mark.parametrize("name", params)
+
+
 def _pick(condition: Callable[[Example], bool]):
-    names = [name for name, example in EXAMPLES.items() if condition(example)]
-    return pytest.mark.parametrize("name", names)
+    return _marked([name for name, one in EXAMPLES.items() if condition(one)])
 
 
 def _is_smooth(example: Example) -> bool:
@@ -98,7 +109,7 @@ def test_tables_call_what_they_cover(table) -> None:
     assert set().union(*(e.covers for e in table.EXAMPLES.values())) <= called
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@_marked(EXAMPLES, POLICIES - {"rand_augment"})
 def test_vmap_equals_loop_with_one_trace(name: str) -> None:
     """One program serves all parameters, and never calls back into Python."""
     example, traces = EXAMPLES[name], []
@@ -120,13 +131,7 @@ def test_vmap_equals_loop_with_one_trace(name: str) -> None:
     assert "callback" not in one.lower(examples[0], params[0]).as_text()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(name, marks=[pytest.mark.slow] if name in LONG else [])
-        for name in EXAMPLES
-    ],
-)
+@_marked(EXAMPLES, LONG | POLICIES)
 def test_jit_equals_eager(name: str) -> None:
     example = EXAMPLES[name]
     data, params = example.data(), draw(example)

@@ -37,6 +37,10 @@ for name in plain:
 for name in "brightness contrast saturation hue grayscale color_jitter".split():
     random = getattr(T, f"random_{name}")
     same(name, lambda image: random(key, image), reals)
+names = "sharpness gamma solarize posterize autocontrast equalize trivial_augment"
+for name in names.split():
+    random = getattr(T, f"random_{name}")
+    same(name, lambda image: random(key, image), reals)
 same("blur", lambda image: T.random_gaussian_blur(key, image), reals)
 same("resized_crop", lambda x: T.random_resized_crop(key, x, size=12), pixels)
 same("chain", lambda x: T.geometric_chain(x, [T.hflip_coords(True)]), pixels)
@@ -81,7 +85,7 @@ def test_numpy_arrays_need_no_conversion() -> None:
         env=os.environ | {"JAX_PLATFORMS": "cpu"},
     )
     assert done.returncode == 0, done.stderr
-    assert len(done.stdout.split()) == 41
+    assert len(done.stdout.split()) == 48
 
 
 MISFITS = """

@@ -272,7 +272,12 @@ def test_an_operation_is_one_sampling_and_no_branch() -> None:
 IMAGE = jnp.zeros((6, 8, 3))
 ONE = T.TrivialAugmentParams(jnp.array(0), jnp.array(0.0))
 TWO = T.RandAugmentParams(jnp.zeros(2, jnp.int32), jnp.zeros(2))
+MIXED = T.AugMixParams(jnp.zeros((2, 1), jnp.int32), jnp.zeros((2, 1)), jnp.ones(3), 1)
 WRONG = {
+    "weights": (
+        lambda: T.augmix(IMAGE, MIXED._replace(share=jnp.array(0.5))),
+        "weights must have one number for each of the 2 chains; got shape (3,)",
+    ),
     "magnitude": (
         lambda: T.random_rand_augment(KEY, IMAGE, magnitude=9),
         "magnitude must lie in [0, 1]; got 9",
@@ -312,4 +317,4 @@ def test_type_errors() -> None:
     with pytest.raises(TypeError, match="operation must be whole"):
         inspect.unwrap(T.trivial_augment)(IMAGE, T.TrivialAugmentParams(0.5, 0.5))
     with pytest.raises(TypeError, match="augmix needs floating-point"):
-        inspect.unwrap(T.augmix)(IMAGE.astype(jnp.uint8), T.augmix_params(KEY))
+        inspect.unwrap(T.augmix)(IMAGE.astype(jnp.uint8), MIXED)
