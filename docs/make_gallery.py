@@ -124,6 +124,8 @@ def geometric() -> bytes:
         for seed in (3, 8)
     ]
     spin = T.rotate_coords(0.3)
+    slant = T.AffineParams(0.0, (0.0, 0.0), 0.7, (0.0, 0.5))
+    orange = {"border": "constant", "fill": (230, 150, 60)}
     box = T.resized_crop_params(key, image_size=SIDE, scale=(0.4, 0.5))
     maps = [
         T.warp_coords(T.warp_params(key)),
@@ -148,6 +150,14 @@ def geometric() -> bytes:
                 ("crop", framed(T.crop(image, (20, 30), 64))),
                 ("resized_crop", crops[0]),
                 ("resized_crop", crops[1]),
+            ],
+            [
+                ("affine", T.random_affine(key, image)[0]),
+                ("scale, shear; fill", T.affine(image, slant, **orange)),
+                ("perspective", T.random_perspective(key, image, **orange)[0]),
+                ("pad_and_crop", T.pad_and_crop(image, (0, 30), padding=20, **orange)),
+                ("center_crop", framed(T.center_crop(image, 84))),
+                ("resize", framed(T.resize(image, (50, 100)))),
             ],
             [
                 ("bilinear_sample", T.bilinear_sample(image, swirl())),
@@ -282,6 +292,8 @@ def patches() -> bytes:
     erased = T.erase_center(patch, noise, border)
     parts = T.tile(image, grid=4)
     shuffled, params = T.random_jigsaw(key, image, grid=4)
+    box = T.erase_params(jax.random.key(3), image_size=SIDE)
+    grain = byte(jax.random.uniform(key, image.shape))
     back = T.jigsaw(shuffled, jnp.argsort(params.permutation), grid=4)
     return sheet(
         [
@@ -300,6 +312,15 @@ def patches() -> bytes:
                 ("its inverse", back),
                 ("jigsaw(grid=2)", T.random_jigsaw(key, image, grid=2)[0]),
                 ("jigsaw(grid=(1, 5))", T.random_jigsaw(key, image, grid=(1, 5))[0]),
+            ],
+            [
+                ("erase", T.erase(image, box)),
+                ("fill=(230, 150, 60)", T.erase(image, box, fill=(230, 150, 60))),
+                ("fill=noise", T.erase(image, box, fill=grain)),
+                *[
+                    ("random_cutout(size=60)", T.random_cutout(k, image, size=60)[0])
+                    for k in jax.random.split(key, 3)
+                ],
             ],
         ]
     )
@@ -584,11 +605,13 @@ def labels() -> bytes:
     counts = np.zeros((10, 10))
     np.add.at(counts, (np.asarray(truth), np.asarray(noisy)), 1)
     soft = T.smooth_labels(jax.nn.one_hot(jnp.array(2), 5), smoothing=0.1)
-    mixed = [(f"mixup({w})", byte(T.mixup(first, second, w))) for w in (1, 0.7, 0.3)]
+    mixed = [(f"mixup({w})", byte(T.mixup(first, second, w))) for w in (0.7, 0.3)]
+    boxed, box = T.random_cutmix(key, first, second)
     return sheet(
         [
             [
                 *mixed,
+                (f"cutmix, weight {box.weight:.2f}", byte(boxed)),
                 ("mixup_params(alpha)", weights),
                 ("label_noise(rate=0.4)", counts / 1000),
                 ("smooth_labels(0.1)", functools.partial(bars, soft)),

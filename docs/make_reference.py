@@ -43,7 +43,7 @@ from transform_entries import GROUPS, SIDE, Entry, view_maps  # noqa: E402
 BATCH = 64
 UNIT = "hflip"
 NOT_RUN = "not run"
-ARRAYS = re.compile(r"\bArray\b|Scalar|Params\b|CoordMap|^Any$")
+ARRAYS = re.compile(r"\bArray\b|Scalar|PerChannel|Params\b|CoordMap|^Any$")
 """In the annotation of an argument that may be traced, or holds what may be."""
 
 
@@ -177,6 +177,12 @@ def smooth(entry: Entry) -> list[str]:
     return [name for name in values if _has_slope(entry.name, name, values, fixed)]
 
 
+@functools.cache
+def slopes() -> dict[str, list[str]]:
+    """Return `smooth` of all entries, which takes seconds."""
+    return {entry.name: smooth(entry) for entry in entries()}
+
+
 def _has_slope(function: str, name: str, values, fixed) -> bool:
     def slopes(values, tangents):
         leaves, structure = jax.tree.flatten(values[name])
@@ -278,13 +284,16 @@ def measure(names: Sequence[str], turns: int = 9) -> None:
     stored["ratios"] |= {
         name: float(f"{c.cpu / unit:.2g}") for name, c in spent.items()
     }
-    stored |= {
-        "batch": BATCH,
+    run = {
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
         "jax": jax.__version__,
         "machine": machine(),
         "unit_ms": float(f"{unit:.2g}"),
     }
+    if names:  # The others keep the run that they are of.
+        stored["later"] = stored.get("later", {}) | dict.fromkeys(names, run)
+    else:
+        stored |= {"batch": BATCH, **run}
     COSTS.write_text(json.dumps(stored, indent=2, sort_keys=True) + "\n")
 
 
@@ -336,7 +345,7 @@ def table(group: Sequence[Entry], costs: dict[str, Any]) -> str:
             f"`{entry.name}`",
             entry.formula,
             entry.source,
-            names(smooth(entry)),
+            names(slopes()[entry.name]),
             names(traced(entry)),
             names(static(entry)),
             cost(entry, costs),
@@ -348,10 +357,19 @@ def table(group: Sequence[Entry], costs: dict[str, Any]) -> str:
 
 def provenance(costs: dict[str, Any]) -> str:
     """Say on what the costs were measured, and when."""
-    where = f"{costs['date']}, {costs['machine']}, jax {costs['jax']}"
-    size = f"{costs['batch']} examples of {SIDE} pixels"
-    unit = f"`{UNIT}` takes {costs['unit_ms']} ms"
-    return f"Measured: {where}; {size}, float32; {unit}. `docs/transform_costs.json`"
+    size = f"{costs['batch']} examples of {SIDE} pixels, float32"
+    lines = [f"Measured: {size}; {occasion(costs)}. `docs/transform_costs.json`"]
+    runs: dict[str, list[str]] = {}
+    for name, run in sorted(costs.get("later", {}).items()):
+        runs.setdefault(occasion(run), []).append(name)
+    lines += [f"{when}: {names(of_run)}." for when, of_run in runs.items()]
+    return "\n".join(lines)
+
+
+def occasion(run: dict[str, Any]) -> str:
+    """Say when and on what a run was, and what the unit was then."""
+    unit = f"`{UNIT}` takes {run['unit_ms']} ms"
+    return f"{run['date']}, {run['machine']}, jax {run['jax']}, {unit}"
 
 
 def fill(text: str, costs: dict[str, Any]) -> str:

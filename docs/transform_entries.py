@@ -172,6 +172,12 @@ def _pair(key):
     return {"first": image(first), "second": image(second), "weight": drawn.weight}
 
 
+def _boxed(key):
+    pair, box = jax.random.split(key)
+    images = {name: _pair(pair)[name] for name in ("first", "second")}
+    return {**images, "params": T.cutmix_params(box, image_size=SIDE)}
+
+
 def _labels(key):
     labels = jax.random.randint(key, (64,), 0, CLASSES)
     options = {"num_classes": CLASSES, "rate": 0.4}
@@ -246,11 +252,45 @@ GEOMETRIC = (
         on_image("angle", params=T.rotate_params),
     ),
     Entry(
+        "affine",
+        "about the centre: scaled, sheared by x then y, turned; then moved; bilinear",
+        "parameters as torchvision's affine",
+        on_image("params", params=T.affine_params),
+    ),
+    Entry(
+        "perspective",
+        "corners move by offsets, straight lines stay straight; bilinear",
+        "Heckbert 1989; drawn as torchvision's RandomPerspective",
+        on_image("params", params=T.perspective_params),
+    ),
+    Entry(
         "crop",
         "`out = image[y:y+h, x:x+w]` at a traced `top_left`; exact",
         "augmentation of Sec. 4.4",
         on_image("top_left", params=T.crop_params, image_size=SIDE, size=48),
         {"size": 48, "image_size": SIDE},
+    ),
+    Entry(
+        "center_crop",
+        "the window in the centre; exact",
+        "",
+        on_image(),
+        {"size": 48},
+    ),
+    Entry(
+        "pad_and_crop",
+        "`crop` of the image with a border of `padding` pixels; exact",
+        "He et al. 2016",
+        on_image("top_left", params=T.pad_and_crop_params, image_size=SIDE),
+        {"image_size": SIDE},
+    ),
+    Entry(
+        "resize",
+        "the whole image at another size, bilinear, antialiased where it shrinks; "
+        "measured: to 48 pixels",
+        "",
+        on_image(),
+        {"size": 48},
     ),
     Entry(
         "resized_crop",
@@ -335,6 +375,14 @@ PATCHES = (
         _patch,
     ),
     Entry(
+        "erase",
+        "`fill` inside of a box; `cutout_params` draws squares about any pixel",
+        "Zhong et al. 2020; DeVries and Taylor 2017",
+        on_image("params", params=T.erase_params, image_size=SIDE),
+        {"image_size": SIDE},
+        also=("cutout_params", "random_cutout"),
+    ),
+    Entry(
         "border_mask",
         "`1 - m`: true on the border that stays",
         "Eqs. (4.3), (4.4)",
@@ -407,7 +455,7 @@ COLOR = (
     Entry(
         "gaussian_blur",
         "`G_y image G_x^T`, banded matrices, mirrored at the border; cost does not "
-        "depend on `sigma` or `radius`",
+        "depend on `sigma`",
         "SimCLR",
         on_image("sigma", params=T.gaussian_blur_params),
     ),
@@ -596,6 +644,13 @@ LABELS = (
         "`w first + (1 - w) second`, w ~ Beta(alpha, alpha)",
         "Zhang et al. 2018; Table 8.3",
         _pair,
+    ),
+    Entry(
+        "cutmix",
+        "a box of the second image in the first; `weight`: the share of the first",
+        "Yun et al. 2019; drawn as torchvision's CutMix",
+        _boxed,
+        {"image_size": SIDE},
     ),
     Entry(
         "label_noise",

@@ -1,6 +1,8 @@
-"""Gaussian blur of images ``(..., H, W, C)`` as two matrix products.
+"""Gaussian blur of images ``(..., H, W, C)``: two matrix products, or shifted copies.
 
-A depthwise convolution is 10 to 24 times slower than this on XLA:CPU.
+A depthwise convolution is 10 to 24 times slower than the products on XLA:CPU. There the
+sum of shifted copies of the image is up to 3.5 times faster than the products, if the
+radius is small; on other devices the products stay.
 """
 
 import functools
@@ -19,6 +21,14 @@ from jaxssl.types import Array, Float, Key
 
 SHARPEST = 1 / 2048
 """Smallest variance: below it the neighbours' weights are 0 in float64 already."""
+
+NARROW = 16
+"""Largest radius, in pixels, of shifted copies: with 30 pixels they take 7 times as
+long as the products at a side of 128."""
+
+SIDES_PER_RADIUS = 8
+"""Smallest side, in radii, of images whose copies are shifted: at this one both forms
+take the same time."""
 
 
 class BlurParams(NamedTuple):
@@ -48,7 +58,8 @@ def gaussian_blur(
       image: floating-point, any value range and number of channels.
       sigma: standard deviation in pixels; may be traced.
       radius: static; less than both sides of the image. The default serves the sigmas
-        up to 2 that `gaussian_blur_params` draws. Time does not depend on it.
+        up to 2 that `gaussian_blur_params` draws. On a CPU a radius below an eighth of
+        the sides saves time; else time does not depend on it.
 
     Returns:
       The blurred image.
@@ -62,12 +73,9 @@ def gaussian_blur(
     checks.non_negative(sigma, "sigma")
     _check_radius(radius, size)
     wide, sigma = computed(image, sigma)
-    taps = _taps(sigma, radius)
-    # The default precision of accelerators would change an image at sigma 0.
-    product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
-    wide = product("ij,...jwc->...iwc", _matrix(taps, size[0]), wide)
-    wide = product("ij,...hjc->...hic", _matrix(taps, size[1]), wide)
-    return restore(wide, image.dtype)
+    narrow = radius <= min(NARROW, min(size) // SIDES_PER_RADIUS)
+    blur = _narrow_blur if narrow else _multiplied
+    return restore(blur(wide, _taps(sigma, radius)), image.dtype)
 
 
 def gaussian_blur_params(
@@ -113,6 +121,55 @@ def _taps(sigma: Array, radius: int) -> Array:
     variance = jnp.maximum(sigma**2, SHARPEST)
     weights = jnp.exp(-(distance**2) / (2 * variance))
     return weights / (2 * weights.sum() - weights[0])
+
+
+def _multiplied(image: Array, taps: Array) -> Array:
+    """Blur by a matrix for each axis."""
+    # The default precision of accelerators would change an image at sigma 0.
+    product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
+    height, width = image.shape[-3:-1]
+    image = product("ij,...jwc->...iwc", _matrix(taps, height), image)
+    return product("ij,...hjc->...hic", _matrix(taps, width), image)
+
+
+@jax.custom_jvp
+def _narrow_blur(image: Array, taps: Array) -> Array:
+    """Blur in the form that is fast where the program runs."""
+    return jax.lax.platform_dependent(image, taps, cpu=_shifted, default=_multiplied)
+
+
+@_narrow_blur.defjvp
+def _narrow_blur_jvp(primals, tangents):
+    # The derivative of shifted copies is 3 times slower than that of the products.
+    return _narrow_blur(*primals), jax.jvp(_multiplied, primals, tangents)[1]
+
+
+def _shifted(image: Array, taps: Array) -> Array:
+    """Blur by adding up shifted copies, down and then across.
+
+    A row of pixels is one line of numbers: XLA:CPU adds numbers that lie side by side
+    many at once, but no three channels.
+    """
+    *lead, height, width, channels = image.shape
+    radius, kept = len(taps) - 1, [(0, 0)] * len(lead)
+
+    def add(padded, axis, step, length):
+        def copy(offset):
+            start = (radius + offset) * step
+            return jax.lax.slice_in_dim(padded, start, start + length, axis=axis)
+
+        total = taps[0] * copy(0)
+        for k in range(1, radius + 1):
+            total = total + taps[k] * (copy(-k) + copy(k))
+        return total
+
+    ends = (radius, radius)
+    padded = jnp.pad(image, [*kept, ends, (0, 0), (0, 0)], mode="reflect")
+    down = add(padded.reshape(*lead, height + 2 * radius, -1), len(lead), 1, height)
+    down = down.reshape(image.shape)
+    padded = jnp.pad(down, [*kept, (0, 0), ends, (0, 0)], mode="reflect")
+    rows = padded.reshape(*lead, height, -1)
+    return add(rows, len(lead) + 1, channels, width * channels).reshape(image.shape)
 
 
 def _matrix(taps: Array, side: int) -> Array:

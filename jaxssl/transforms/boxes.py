@@ -83,16 +83,15 @@ def erase(
       "Improved Regularization of Convolutional Neural Networks with Cutout", 2017.
 
     Example:
-      >>> import jax
+      >>> import jax.numpy as jnp
       >>> from jaxssl import transforms as T
-      >>> image = jax.random.uniform(jax.random.key(0), (8, 8, 3))
-      >>> noise = jax.random.normal(jax.random.key(1), image.shape)
-      >>> params = T.erase_params(jax.random.key(2), image_size=8)
-      >>> T.erase(image, params, fill=noise).shape
-      (8, 8, 3)
+      >>> image = jnp.zeros((2, 4, 1), jnp.uint8)
+      >>> T.erase(image, T.EraseParams((0.0, 0.5), (0.5, 0.5)), fill=9)[..., 0]
+      Array([[0, 0, 9, 9],
+             [0, 0, 0, 0]], dtype=uint8)
     """
     checks.image_size(image)
-    if np.shape(fill) == image.shape:
+    if isinstance(fill, jax.Array | np.ndarray) and fill.shape == image.shape:
         checks.same_dtype(image, fill, "fill")
         pixels = jnp.asarray(fill)
     else:
@@ -202,8 +201,8 @@ def cutmix(
 ) -> Shaped[Array, "*lead h w c"]:
     """Show a box of the second image in the first one.
 
-    The labels are mixed by the share of pixels, see the example. Differentiable in both
-    images.
+    The labels are mixed by the share of pixels: ``mixup(labels, others,
+    params.weight)``. Differentiable in both images.
 
     Args:
       first: an image, or a batch that shares the box, as in the paper. Any dtype and
@@ -221,16 +220,6 @@ def cutmix(
     References:
       Yun et al., "CutMix: Regularization Strategy to Train Strong Classifiers with
       Localizable Features", 2019.
-
-    Example:
-      >>> import jax, jax.numpy as jnp
-      >>> from jaxssl import transforms as T
-      >>> images = jax.random.uniform(jax.random.key(0), (2, 8, 8, 3))
-      >>> labels = jax.nn.one_hot(jnp.array([0, 1]), 2)
-      >>> mixed, params = T.random_cutmix(jax.random.key(1), images, images[::-1])
-      >>> mixed_labels = T.mixup(labels, labels[::-1], params.weight)
-      >>> mixed.shape, mixed_labels.shape
-      ((2, 8, 8, 3), (2, 2))
     """
     checks.image_size(first)
     checks.scalar(params.weight, "weight")

@@ -40,10 +40,6 @@ class ResizedCropParams(NamedTuple):
     extent: Float[Array, "2"]
 
 
-WHOLE = ResizedCropParams((0.0, 0.0), (1.0, 1.0))
-"""The box that is the image."""
-
-
 def resize(
     image: Shaped[Array, "*lead height width c"],
     size: int | tuple[int, int],
@@ -70,16 +66,9 @@ def resize(
     Raises:
       ValueError: if the rank of the image or the size is wrong.
       TypeError: if the size is not of Python integers.
-
-    Example:
-      >>> import jax.numpy as jnp
-      >>> from jaxssl import transforms as T
-      >>> small = T.resize(jnp.zeros((300, 400, 3)), 256, keep_ratio=True)
-      >>> small.shape, T.center_crop(small, 224).shape
-      ((256, 341, 3), (224, 224, 3))
     """
     size = _resized(checks.image_size(image), size, keep_ratio)
-    return resized_crop(image, WHOLE, size, antialias=antialias)
+    return resized_crop(image, _whole(), size, antialias=antialias)
 
 
 def resize_coords(size: int | tuple[int, int], *, keep_ratio: bool = False) -> CoordMap:
@@ -90,7 +79,7 @@ def resize_coords(size: int | tuple[int, int], *, keep_ratio: bool = False) -> C
         return _resized(image_size, size, keep_ratio)
 
     def pull(coords, image_size):
-        whole = resized_crop_coords(WHOLE, out_size(image_size))
+        whole = resized_crop_coords(_whole(), out_size(image_size))
         return whole.pull(coords, image_size)
 
     return CoordMap(pull, out_size)
@@ -241,6 +230,11 @@ def random_resized_crop(
         key, image_size=checks.image_size(image), scale=scale, ratio=ratio
     )
     return resized_crop(image, params, size, antialias=antialias), params
+
+
+def _whole() -> ResizedCropParams:
+    """Return the box that is the image."""
+    return ResizedCropParams(jnp.zeros(2, jnp.float32), jnp.ones(2, jnp.float32))
 
 
 def _resized(image_size: Size, size: int | tuple[int, int], keep_ratio: bool) -> Size:

@@ -62,7 +62,7 @@ EXAMPLES = {
     "stack_transformations": Example(
         {"stack_transformations", "TRANSFORMATIONS"},
         lambda image, _: T.stack_transformations(
-            image, image + image, classes=T.TRANSFORMATIONS[:-1]
+            image, jnp.add(image, image), classes=T.TRANSFORMATIONS[:-1]
         ),
         dtypes=(jnp.bfloat16,),
         bounds=(0, 2),

@@ -1,5 +1,7 @@
 """The blur against SciPy; its rim, its width, and what is drawn."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -44,6 +46,43 @@ def test_half_precision_is_rounded_once() -> None:
     blurred = T.gaussian_blur(image, 2.0)
     wide = T.gaussian_blur(image.astype(jnp.float32), 2.0).astype(jnp.bfloat16)
     np.testing.assert_array_equal(blurred, wide)
+
+
+def _by_scipy(image: np.ndarray, sigma: float, radius: int) -> np.ndarray:
+    options = {"axes": (-3, -2), "mode": "mirror", "radius": radius}
+    return ndimage.gaussian_filter(image.astype(np.float64), sigma, **options)
+
+
+@pytest.mark.parametrize(("shape", "radius"), [((2, 24, 33, 3), 3), ((32, 40, 1), 4)])
+def test_small_radii_match_scipy(shape, radius: int) -> None:
+    """Large images are blurred in another form on a CPU, and exactly at sigma 0."""
+    image = _image(6, shape)
+    blur = jax.jit(functools.partial(T.gaussian_blur, radius=radius))
+    assert "dot" not in blur.lower(jnp.array(image), 1.0).compile().as_text()
+    for sigma in (0.4, 1.5):
+        expected = _by_scipy(image, sigma, radius)
+        np.testing.assert_allclose(blur(jnp.array(image), sigma), expected, atol=1e-5)
+    np.testing.assert_array_equal(blur(jnp.array(image), 0.0), image)
+
+
+def test_gradients_of_small_radii_match_finite_differences() -> None:
+    """By SciPy, along one direction of the image and of sigma; forward and reverse."""
+    image, step = _image(7, (24, 24, 2)), _image(8, (24, 24, 2))
+    weight, sigma, eps = _image(9, (24, 24, 2)).astype(np.float64), 1.3, 1e-4
+
+    def total(image, sigma):
+        return (weight * T.gaussian_blur(image, sigma, radius=3)).sum()
+
+    ends = [
+        (weight * _by_scipy(image + sign * eps * step, sigma + sign * eps, 3)).sum()
+        for sign in (1, -1)
+    ]
+    point = jnp.array(image), jnp.float32(sigma)
+    _, forward = jax.jit(lambda *at: jax.jvp(total, at, (step, 1.0)))(*point)
+    to_image, to_sigma = jax.jit(jax.grad(total, (0, 1)))(*point)
+    reverse = (to_image * step).sum() + to_sigma
+    expected = (ends[0] - ends[1]) / (2 * eps)
+    np.testing.assert_allclose([forward, reverse], expected, rtol=1e-3)
 
 
 # --- Defects of other libraries that must not come back here

@@ -1,10 +1,12 @@
 """Affine and perspective maps and the fill of borders, against SciPy and OpenCV."""
 
 import functools
+import re
 
 import cv2
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 from scipy import ndimage, stats
@@ -13,6 +15,7 @@ from jaxssl import transforms as T  # noqa: N812
 
 IMAGE = np.random.default_rng(0).uniform(size=(11, 14, 3)).astype(np.float32)
 FILL = (0.5, -1.0, 2.0)
+KEY = jax.random.key(0)
 
 
 def _sampled(image: np.ndarray, coords: np.ndarray, border: str) -> np.ndarray:
@@ -170,6 +173,79 @@ def test_corners_are_drawn_inwards_as_torchvision_does() -> None:
     assert inwards.min() >= 0
     for drawn in inwards.reshape(len(keys), 8).T:
         assert stats.kstest(drawn, stats.uniform(0, 0.3).cdf).pvalue > 1e-3
+
+
+# --- What is refused
+
+ONE = jnp.zeros((8, 8, 3))
+BYTES = ONE.astype(jnp.uint8)
+CASES = {
+    "fill unused": (lambda: T.rotate(ONE, 0.1, fill=1), "Pass border='constant'"),
+    "fill of two": (
+        lambda: T.rotate(ONE, 0.1, border="constant", fill=(1, 2)),
+        "fill must be one number, or have one value for each of the 3 channels; got "
+        "shape (2,)",
+    ),
+    "fill of a byte": (
+        lambda: T.rotate(BYTES, 0.1, border="constant", fill=(0, 0, 256)),
+        "from 0 to 255 for uint8 images; got (0, 0, 256)",
+    ),
+    "fill between": (lambda: T.random_erase(KEY, BYTES, fill=0.5), "whole number"),
+    "fill of a mask": (lambda: T.random_erase(KEY, ONE > 0, fill=2), "from 0 to 1 for"),
+    "scale": (lambda: T.affine(ONE, T.AffineParams(0, (0, 0), 0, (0, 0))), "above 0"),
+    "scales": (lambda: T.affine_params(KEY, scale=(1.2, 0.8)), "low <= high"),
+    "translate": (
+        lambda: T.random_affine(KEY, ONE, max_translate=(0.1, -0.1)),
+        "max_translate must be at least 0; got -0.1",
+    ),
+    "shear of one": (
+        lambda: T.affine(ONE, T.AffineParams(0, (0, 0), 1, 0.2)),
+        "shear must be two numbers (y, x); got shape ()",
+    ),
+    "corners": (
+        lambda: T.perspective(ONE, T.PerspectiveParams(jnp.zeros((4, 2)))),
+        "offsets must have the shape (2, 2, 2)",
+    ),
+    "magnitude": (lambda: T.perspective_params(KEY, magnitude=0.6), "at most 0.5"),
+    "one row": (lambda: T.random_perspective(KEY, ONE[:1]), "at least 2x2"),
+    "padding": (
+        lambda: T.random_pad_and_crop(KEY, ONE, padding=-1),
+        "padding must be one side or (height, width), each at least 0; got -1",
+    ),
+    "padded crop": (
+        lambda: T.random_pad_and_crop(KEY, ONE, padding=1, size=11),
+        "image of 10x10; got 11x11",
+    ),
+    "centre": (lambda: T.center_crop(ONE, 9), "image of 8x8; got 9x9"),
+    "size": (lambda: T.resize(ONE, 0), "each at least 1; got 0"),
+    "cutout": (lambda: T.random_cutout(KEY, ONE, size=0), "each at least 1; got 0"),
+    "erased share": (lambda: T.random_erase(KEY, ONE, scale=(2, 33)), "at most 1"),
+    "cutmix shapes": (
+        lambda: T.random_cutmix(KEY, ONE, ONE[:4]),
+        "first and second must have the same shapes; got (8, 8, 3) and (4, 8, 3)",
+    ),
+    "cutmix alpha": (lambda: T.cutmix_params(KEY, image_size=8, alpha=0), "above 0"),
+    "std": (lambda: T.normalize(ONE, 0.5, 0.0), "std must be above 0; got 0.0"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_value_errors(case: str, monkeypatch) -> None:
+    """One line, as users see it: without the shape checks that pytest adds."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+    call, expected = CASES[case]
+    with pytest.raises(ValueError, match=re.escape(expected)) as caught:
+        jax.eval_shape(call)
+    assert "\n" not in str(caught.value)
+
+
+def test_normalize_takes_numbers() -> None:
+    """One for all channels is that number for each; also traced."""
+    expected = (IMAGE - 0.4) / np.float32([0.2, 0.2, 0.2])
+    normalize = jax.jit(T.normalize)
+    for mean, std in ((0.4, 0.2), (0.4, (0.2, 0.2, 0.2)), (jnp.full(3, 0.4), 0.2)):
+        got = normalize(jnp.array(IMAGE), mean, std)
+        np.testing.assert_allclose(got, expected, atol=1e-6)
 
 
 # --- What lies outside

@@ -15,6 +15,13 @@ from tests.transforms.test_transform_laws import EXAMPLES
 WIDE = {"f": np.float64, "i": np.int64}
 
 
+class Given(np.ndarray):
+    """An array with which NumPy may not compute: that is jax's work."""
+
+    def __array_ufunc__(self, ufunc, method, *values, **options):
+        raise AssertionError(f"NumPy computes {ufunc.__name__}.{method}, not jax.")
+
+
 @pytest.fixture(autouse=True)
 def _as_users_call():
     """Without the shape checks that pytest adds: they refuse arrays of NumPy."""
@@ -42,7 +49,8 @@ def test_arrays_of_64_bits_are_those_of_32(name: str, dtype) -> None:
             return jax.random.key(0)
         return wide(jnp.ones(leaf.shape, leaf.dtype))
 
-    widened = jax.tree.map(wide, data), jax.tree.map(ones, params)
+    given = jax.tree.map(lambda leaf: wide(leaf).view(Given), data)
+    drawn = jax.tree.map(ones, params)
     expected = jax.eval_shape(example.apply, data, params)
     # Closed over, as arguments of a traced function are jax's arrays already.
-    assert jax.eval_shape(lambda: example.apply(*widened)) == expected
+    assert jax.eval_shape(lambda: example.apply(given, drawn)) == expected
