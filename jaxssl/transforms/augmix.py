@@ -92,7 +92,8 @@ def augmix(
         )
     image = jnp.asarray(image)
     look = Look(value_range, border, fill)
-    chains = jax.vmap(lambda one: in_order(image, one, REACH, look))(params[:2])
+    # Mapped: vmap would compute every operation for each place of a chain.
+    chains = jax.lax.map(lambda one: in_order(image, one, REACH, look), params[:2])
     dtype = accumulator(image, weights)
     parts = zip(weights.astype(dtype), chains.astype(dtype), strict=True)
     mixed = sum(weight * chain for weight, chain in parts)
