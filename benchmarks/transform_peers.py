@@ -4,10 +4,11 @@
 installed and has the transform. All draw anew for each image.
 """
 
-import importlib
+import functools
 import importlib.metadata
 import importlib.util
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -59,14 +60,33 @@ def versions() -> list[str]:
 
 
 def _is_usable(module: str) -> bool:
-    """Say whether a library is installed and can be imported."""
+    """Say whether a library is installed."""
     if importlib.util.find_spec(module) is None:
         return False
-    try:
-        importlib.import_module(module)
-    except RuntimeError:  # A torchvision without the operators of this PyTorch.
-        return False
+    if module == "torchvision":
+        _declare_operators()
     return True
+
+
+@functools.cache
+def _declare_operators():
+    """Declare the two operators that torchvision needs while it is imported.
+
+    Its wheel is built for a PyTorch with CUDA: with one for CPUs the compiled part does
+    not load. The transforms are Python and need neither operator.
+    """
+    import torch
+
+    spec = importlib.util.find_spec("torchvision")
+    try:
+        for library in Path(spec.origin).parent.glob("_C*.so"):
+            torch.ops.load_library(library)
+    except OSError:
+        declared = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            arguments = "Tensor dets, Tensor scores, float iou_threshold"
+            declared.define(f"{name}({arguments}) -> Tensor")
+        return declared
 
 
 # --- PyTorch
@@ -118,6 +138,9 @@ def _torchvision(case: str, images: np.ndarray) -> dict[str, Call]:
             [crop, flip, v2.RandomApply([jitter], 0.8), v2.RandomApply([blur], 0.5)]
         ),
         "warp": v2.ElasticTransform(),
+        "rand_augment": v2.RandAugment(2, 9),
+        "trivial_augment": v2.TrivialAugmentWide(),
+        "augmix": v2.AugMix(),
     }
     if case not in made:
         return {}

@@ -136,6 +136,9 @@ CASES = {
     "color_jitter": only_image(T.random_color_jitter),
     "gaussian_blur": only_image(functools.partial(T.random_gaussian_blur, radius=4)),
     "view": view,
+    "rand_augment": only_image(T.random_rand_augment),
+    "trivial_augment": only_image(T.random_trivial_augment),
+    "augmix": only_image(T.random_augmix),
 }
 PLAIN = {
     "free_warp, stride 4": {
@@ -143,6 +146,25 @@ PLAIN = {
         "plain spline": plain_free_warp,
     },
     "view": {"jaxssl, one after the other": functools.partial(view, fast=False)},
+}
+
+
+def one_by_one(random, images) -> Call:
+    """Apply a random transform to one image after the other, inside of one program."""
+    batch, step = jnp.asarray(images), iter(range(1 << 30))
+
+    @jax.jit
+    def run(i, batch):
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(0), i), len(batch))
+        return jax.lax.map(lambda given: random(*given)[0], (keys, batch))
+
+    return lambda: jax.block_until_ready(run(next(step), batch))
+
+
+MAPPED = {
+    "rand_augment": T.random_rand_augment,
+    "trivial_augment": T.random_trivial_augment,
+    "augmix": T.random_augmix,
 }
 
 
@@ -155,6 +177,8 @@ def make_calls(case: str, images: np.ndarray) -> dict[str, Call]:
         }
     own = {"jaxssl": CASES[case]} | PLAIN.get(case, {})
     calls = {name: repeated(fn, images) for name, fn in own.items()}
+    if case in MAPPED:
+        calls["jaxssl, lax.map"] = one_by_one(MAPPED[case], images)
     return calls | transform_peers.make_calls(case, images)
 
 

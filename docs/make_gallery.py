@@ -380,6 +380,69 @@ def color() -> bytes:
     )
 
 
+# --- Tones and policies
+
+
+def tone() -> bytes:
+    """Each change at several strengths."""
+    image, side = real(photo(FLOWER, 84)), 84
+    flat = 0.35 + 0.3 * image
+
+    def row(name, apply, values):
+        return [(f"{name}={v}", byte(apply(image, v))) for v in values]
+
+    return sheet(
+        [
+            row("factor", T.sharpness, (0.0, 1.0, 2.0, 5.0, 9.0)),
+            row("exponent", T.gamma, (0.4, 0.7, 1.0, 1.5, 2.5)),
+            row("threshold", T.solarize, (0.0, 0.3, 0.5, 0.8, 2.0)),
+            row("bits", T.posterize, (1, 2, 3, 4, 8)),
+            [
+                ("image", byte(image)),
+                ("less contrast", byte(flat)),
+                ("autocontrast", byte(T.autocontrast(flat))),
+                ("equalize", byte(T.equalize(flat))),
+                ("of the image", byte(T.equalize(image))),
+            ],
+        ],
+        labels=("sharpness", "gamma", "solarize", "posterize", ""),
+        side=side,
+    )
+
+
+def policies() -> bytes:
+    """Draws of the three policies, and each operation alone."""
+    image, side = real(photo(DOGS, 84)), 84
+    gray = {"border": "constant", "fill": 0.5}
+
+    def draws(random, **options):
+        keys = [jax.random.key(seed) for seed in range(7)]
+        made = [random(key, image, **options) for key in keys]
+        return [(f"draw {i}", byte(one)) for i, (one, _) in enumerate(made)]
+
+    def alone(place):
+        params = T.RandAugmentParams(jnp.array([place]), jnp.array([0.6]))
+        return T.OPERATIONS[place], byte(T.rand_augment(image, params, **gray))
+
+    return sheet(
+        [
+            [alone(place) for place in range(7)],
+            [alone(place) for place in range(7, 14)],
+            draws(T.random_rand_augment, magnitude=0.5),
+            draws(T.random_trivial_augment, **gray),
+            draws(T.random_augmix),
+        ],
+        labels=(
+            "magnitude 0.6\nfill=0.5",
+            "",
+            "rand_augment\nmagnitude=0.5",
+            "trivial_\naugment\nfill=0.5",
+            "augmix",
+        ),
+        side=side,
+    )
+
+
 # --- Time
 
 FRAMES, FRAME = 64, 64
@@ -642,6 +705,8 @@ SHEETS = {
     "warps": warps,
     "patches": patches,
     "color": color,
+    "tone": tone,
+    "policies": policies,
     "time": time,
     "views": views,
     "features": features,

@@ -461,6 +461,70 @@ COLOR = (
     ),
 )
 
+TONE = (
+    Entry(
+        "sharpness",
+        "`f image + (1 - f) smooth`, 3x3 mean with weight 5 of 13 for the pixel, "
+        "clipped; the border stays",
+        "AutoAugment, Cubuk et al. 2019; Pillow's `ImageEnhance.Sharpness`",
+        on_image("factor", params=T.sharpness_params),
+    ),
+    Entry(
+        "gamma",
+        "`share ** exponent`, share being the way from black to white",
+        "",
+        on_image("exponent", params=T.gamma_params),
+    ),
+    Entry(
+        "solarize",
+        "inverts what is at or above `threshold`, 0 for black to 1 for white",
+        "AutoAugment; BYOL, Grill et al. 2020; Pillow's `ImageOps`",
+        on_image("threshold", params=T.solarize_params),
+    ),
+    Entry(
+        "posterize",
+        "keeps the highest `bits` of each of 256 levels",
+        "AutoAugment; Pillow's `ImageOps`",
+        on_image("bits", params=T.posterize_params),
+    ),
+    Entry(
+        "autocontrast",
+        "stretches each channel from black to white",
+        "AutoAugment; Pillow's `ImageOps`, not rounded",
+        on_image("stretched", params=T.autocontrast_params),
+    ),
+    Entry(
+        "equalize",
+        "spreads the 256 levels of each channel by its histogram",
+        "AutoAugment; Pillow's `ImageOps`",
+        on_image("equalized", params=T.equalize_params),
+    ),
+)
+
+POLICIES = (
+    Entry(
+        "rand_augment",
+        "`num_ops` of `OPERATIONS` at one `magnitude`, in [0, 1]; measured: 2",
+        "RandAugment, Cubuk et al. 2020",
+        on_image("params", params=T.rand_augment_params),
+        also=("OPERATIONS",),
+    ),
+    Entry(
+        "trivial_augment",
+        "one of `OPERATIONS`, its magnitude uniform over `num_bins`, wide ranges",
+        "TrivialAugment, Müller and Hutter 2021",
+        on_image("params", params=T.trivial_augment_params),
+    ),
+    Entry(
+        "augmix",
+        "`(1 - m) image + m sum_i w_i chain_i(image)`, `width` chains of "
+        "`AUGMIX_OPERATIONS`; measured: 3 chains of 3 places",
+        "AugMix, Hendrycks et al. 2020",
+        on_image("params", params=T.augmix_params),
+        also=("AUGMIX_OPERATIONS",),
+    ),
+)
+
 TIME = (
     Entry(
         "speed_indices",
@@ -671,6 +735,8 @@ GROUPS = {
     "warps": WARPS,
     "patches": PATCHES,
     "color": COLOR,
+    "tone": TONE,
+    "policies": POLICIES,
     "time": TIME,
     "views": VIEWS,
     "features": FEATURES,

@@ -10,6 +10,11 @@ Coordinates are (y, x) with pixel centres at integers. Needs only jax and NumPy.
 import inspect
 
 from jaxssl.transforms.adapters import grain_map as grain_map
+from jaxssl.transforms.augmix import AUGMIX_OPERATIONS as AUGMIX_OPERATIONS
+from jaxssl.transforms.augmix import AugMixParams as AugMixParams
+from jaxssl.transforms.augmix import augmix as augmix
+from jaxssl.transforms.augmix import augmix_params as augmix_params
+from jaxssl.transforms.augmix import random_augmix as random_augmix
 from jaxssl.transforms.blur import BlurParams as BlurParams
 from jaxssl.transforms.blur import gaussian_blur as gaussian_blur
 from jaxssl.transforms.blur import gaussian_blur_params as gaussian_blur_params
@@ -40,8 +45,11 @@ from jaxssl.transforms.color import random_brightness as random_brightness
 from jaxssl.transforms.color import random_contrast as random_contrast
 from jaxssl.transforms.color import random_grayscale as random_grayscale
 from jaxssl.transforms.color import random_saturation as random_saturation
+from jaxssl.transforms.color import random_sharpness as random_sharpness
 from jaxssl.transforms.color import saturation as saturation
 from jaxssl.transforms.color import saturation_params as saturation_params
+from jaxssl.transforms.color import sharpness as sharpness
+from jaxssl.transforms.color import sharpness_params as sharpness_params
 from jaxssl.transforms.compose import batched as batched
 from jaxssl.transforms.compose import chain as chain
 from jaxssl.transforms.compose import maybe as maybe
@@ -85,6 +93,14 @@ from jaxssl.transforms.geometric import rotate_params as rotate_params
 from jaxssl.transforms.geometric import vflip as vflip
 from jaxssl.transforms.geometric import vflip_coords as vflip_coords
 from jaxssl.transforms.geometric import vflip_params as vflip_params
+from jaxssl.transforms.histogram import AutocontrastParams as AutocontrastParams
+from jaxssl.transforms.histogram import EqualizeParams as EqualizeParams
+from jaxssl.transforms.histogram import autocontrast as autocontrast
+from jaxssl.transforms.histogram import autocontrast_params as autocontrast_params
+from jaxssl.transforms.histogram import equalize as equalize
+from jaxssl.transforms.histogram import equalize_params as equalize_params
+from jaxssl.transforms.histogram import random_autocontrast as random_autocontrast
+from jaxssl.transforms.histogram import random_equalize as random_equalize
 from jaxssl.transforms.hue import HueParams as HueParams
 from jaxssl.transforms.hue import hue as hue
 from jaxssl.transforms.hue import hue_params as hue_params
@@ -107,6 +123,7 @@ from jaxssl.transforms.multiview import foreground_mask as foreground_mask
 from jaxssl.transforms.multiview import median_background as median_background
 from jaxssl.transforms.multiview import remove_background as remove_background
 from jaxssl.transforms.multiview import substitute_background as substitute_background
+from jaxssl.transforms.operations import OPERATIONS as OPERATIONS
 from jaxssl.transforms.pairs import PAIRS as PAIRS
 from jaxssl.transforms.pairs import ViewPairParams as ViewPairParams
 from jaxssl.transforms.pairs import view_pair_batch as view_pair_batch
@@ -116,6 +133,14 @@ from jaxssl.transforms.patches import border_mask as border_mask
 from jaxssl.transforms.patches import erase_center as erase_center
 from jaxssl.transforms.patches import extract_patch as extract_patch
 from jaxssl.transforms.patches import paste_patch as paste_patch
+from jaxssl.transforms.policies import RandAugmentParams as RandAugmentParams
+from jaxssl.transforms.policies import TrivialAugmentParams as TrivialAugmentParams
+from jaxssl.transforms.policies import rand_augment as rand_augment
+from jaxssl.transforms.policies import rand_augment_params as rand_augment_params
+from jaxssl.transforms.policies import random_rand_augment as random_rand_augment
+from jaxssl.transforms.policies import random_trivial_augment as random_trivial_augment
+from jaxssl.transforms.policies import trivial_augment as trivial_augment
+from jaxssl.transforms.policies import trivial_augment_params as trivial_augment_params
 from jaxssl.transforms.pretext import TRANSFORMATIONS as TRANSFORMATIONS
 from jaxssl.transforms.pretext import TransformationParams as TransformationParams
 from jaxssl.transforms.pretext import ViewParams as ViewParams
@@ -162,6 +187,18 @@ from jaxssl.transforms.time import speed_indices as speed_indices
 from jaxssl.transforms.time import take_frames as take_frames
 from jaxssl.transforms.time import temporal_indices as temporal_indices
 from jaxssl.transforms.time import warp_indices as warp_indices
+from jaxssl.transforms.tone import GammaParams as GammaParams
+from jaxssl.transforms.tone import PosterizeParams as PosterizeParams
+from jaxssl.transforms.tone import SolarizeParams as SolarizeParams
+from jaxssl.transforms.tone import gamma as gamma
+from jaxssl.transforms.tone import gamma_params as gamma_params
+from jaxssl.transforms.tone import posterize as posterize
+from jaxssl.transforms.tone import posterize_params as posterize_params
+from jaxssl.transforms.tone import random_gamma as random_gamma
+from jaxssl.transforms.tone import random_posterize as random_posterize
+from jaxssl.transforms.tone import random_solarize as random_solarize
+from jaxssl.transforms.tone import solarize as solarize
+from jaxssl.transforms.tone import solarize_params as solarize_params
 from jaxssl.transforms.warp import WarpParams as WarpParams
 from jaxssl.transforms.warp import random_warp as random_warp
 from jaxssl.transforms.warp import warp as warp

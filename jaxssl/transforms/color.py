@@ -1,4 +1,4 @@
-"""Brightness, contrast, saturation, grey of images ``(..., H, W, C)``.
+"""Brightness, contrast, saturation, sharpness, grey of images ``(..., H, W, C)``.
 
 Floating-point images only. ``value_range`` is what black and white are, by default
 (0, 1); results are clipped to it. Everything is computed in float32 (float64 if
@@ -29,7 +29,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 class FactorParams(NamedTuple):
-    """How far to move away from black, the mean or grey.
+    """How far to move away from black, the mean, grey or the smoothed image.
 
     Attributes:
       factor: float32 scalar, at least 0; 1 keeps the image.
@@ -48,7 +48,8 @@ class GrayscaleParams(NamedTuple):
     gray: Bool[Array, ""]
 
 
-# --- Brightness, contrast, saturation: blends with black, the mean, grey
+# --- Brightness, contrast, saturation, sharpness: blends with black, the mean, grey
+# and the smoothed image
 
 
 def brightness(
@@ -131,6 +132,42 @@ def saturation(
     return finished(factor * wide + (1 - factor) * luma(wide), image, value_range)
 
 
+def sharpness(
+    image: Float[Array, "*lead h w c"],
+    factor: Scalar,
+    *,
+    value_range: ValueRange = (0.0, 1.0),
+) -> Float[Array, "*lead h w c"]:
+    """Scale the distance of each pixel from the mean of its neighbourhood.
+
+    The 3x3 mean weighs the pixel itself by 5 of 13, as in Pillow's
+    ``ImageEnhance.Sharpness``; the outermost pixels stay as they are.
+
+    Args:
+      image: floating-point, in ``value_range``, any number of channels.
+      factor: 0 is smoothed, 1 the image, 2 sharpened; may be traced.
+      value_range: black and white; static.
+
+    Returns:
+      The image, clipped to ``value_range``.
+
+    Raises:
+      TypeError: if the image is not of floating point.
+      ValueError: if the range is reversed or ``factor`` a negative Python number.
+
+    References:
+      Cubuk et al., "AutoAugment", 2019.
+    """
+    check(image, value_range, "sharpness", factor=factor)
+    wide, factor = computed(image, factor)
+    rows = wide[..., :-2, :, :] + wide[..., 1:-1, :, :] + wide[..., 2:, :, :]
+    box = rows[..., :-2, :] + rows[..., 1:-1, :] + rows[..., 2:, :]
+    center = wide[..., 1:-1, 1:-1, :]
+    detail = jnp.zeros_like(wide)
+    detail = detail.at[..., 1:-1, 1:-1, :].set(center - (box + 4 * center) / 13)
+    return finished(wide + (factor - 1) * detail, image, value_range)
+
+
 def brightness_params(key: Key[Array, ""], *, strength: Scalar = 0.4) -> FactorParams:
     """Draw a factor, uniform in [max(0, 1 - strength), 1 + strength).
 
@@ -155,6 +192,11 @@ def contrast_params(key: Key[Array, ""], *, strength: Scalar = 0.4) -> FactorPar
 
 def saturation_params(key: Key[Array, ""], *, strength: Scalar = 0.4) -> FactorParams:
     """Draw the factor of `saturation`; see `brightness_params`."""
+    return brightness_params(key, strength=strength)
+
+
+def sharpness_params(key: Key[Array, ""], *, strength: Scalar = 0.9) -> FactorParams:
+    """Draw the factor of `sharpness`; see `brightness_params`."""
     return brightness_params(key, strength=strength)
 
 
@@ -204,6 +246,22 @@ def random_saturation(
     """
     params = saturation_params(key, strength=strength)
     return saturation(image, *params, value_range=value_range), params
+
+
+def random_sharpness(
+    key: Key[Array, ""],
+    image: Float[Array, "*lead h w c"],
+    *,
+    strength: Scalar = 0.9,
+    value_range: ValueRange = (0.0, 1.0),
+) -> tuple[Float[Array, "*lead h w c"], FactorParams]:
+    """Change the sharpness at random; see `sharpness_params` and `sharpness`.
+
+    Returns:
+      The image and the factor.
+    """
+    params = sharpness_params(key, strength=strength)
+    return sharpness(image, *params, value_range=value_range), params
 
 
 # --- Grey
@@ -273,8 +331,8 @@ def normalize(
 
     Raises:
       TypeError: if the image is not of floating point.
-      ValueError: if a length differs from the number of channels, or ``std`` holds a
-        Python or NumPy number that is not positive.
+      ValueError: if there is neither one number nor one for each channel, or ``std``
+        holds a Python or NumPy number that is not positive.
     """
     check(image, (0.0, 1.0), "normalize")
     statistics = [

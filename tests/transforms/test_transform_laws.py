@@ -22,8 +22,10 @@ from tests.transforms import (
     examples_compose,
     examples_geometric,
     examples_patches,
+    examples_policies,
     examples_pretext,
     examples_time,
+    examples_tone,
     examples_views,
 )
 from tests.transforms.laws import (
@@ -45,8 +47,10 @@ TABLES = (
     examples_compose,
     examples_geometric,
     examples_patches,
+    examples_policies,
     examples_pretext,
     examples_time,
+    examples_tone,
     examples_views,
 )
 EXAMPLES = join(*(table.EXAMPLES for table in TABLES))
@@ -72,10 +76,18 @@ The default suite holds one law of these, that of vmap; the slow suite holds all
 EXACT = {"color_jitter_exact", "hue_exact"}
 """Gradients that are NaN in unoptimised code of XLA's older generator."""
 
+POLICIES = set(examples_policies.EXAMPLES)
+"""Ten branches to compile: of these laws one is checked by default, for one policy."""
 
-def _pick(condition: Callable[[Example], bool] = lambda example: True, **marks):
+
+def _pick(
+    condition: Callable[[Example], bool] = lambda example: True,
+    *,
+    slow: set[str] = LONG | POLICIES,
+    **marks: set[str],
+):
     """Choose examples; ``marks`` maps a mark to the examples that it is for."""
-    marks["slow"] = LONG
+    marks["slow"] = slow
     return pytest.mark.parametrize(
         "name",
         [
@@ -139,7 +151,7 @@ def test_tables_call_what_they_cover(table) -> None:
     assert set().union(*(e.covers for e in table.EXAMPLES.values())) <= called
 
 
-@pytest.mark.parametrize("name", EXAMPLES)
+@_pick(slow=POLICIES - {"rand_augment"})
 def test_vmap_equals_loop_with_one_trace(name: str) -> None:
     """One program serves all parameters, and never calls back into Python."""
     example, (one, traces) = EXAMPLES[name], _compiled(name)

@@ -41,6 +41,10 @@ for name in plain:
 for name in "brightness contrast saturation hue grayscale color_jitter".split():
     random = getattr(T, f"random_{name}")
     same(name, lambda image: random(key, image), reals)
+names = "sharpness gamma solarize posterize autocontrast equalize trivial_augment"
+for name in names.split():
+    random = getattr(T, f"random_{name}")
+    same(name, lambda image: random(key, image), reals)
 same("blur", lambda image: T.random_gaussian_blur(key, image), reals)
 same("resized_crop", lambda x: T.random_resized_crop(key, x, size=12), pixels)
 same("chain", lambda x: T.geometric_chain(x, [T.hflip_coords(True)]), pixels)
@@ -80,7 +84,7 @@ same("pairs", lambda x: T.view_pair_batch(key, x), np.stack([video, video])[None
 
 @pytest.mark.parametrize(
     ("calls", "count"),
-    [(SINGLE, 38), pytest.param(BATCHES, 3, marks=pytest.mark.slow)],
+    [(SINGLE, 45), pytest.param(BATCHES, 3, marks=pytest.mark.slow)],
     ids=["single", "batches"],
 )
 def test_numpy_arrays_need_no_conversion(calls: str, count: int) -> None:
