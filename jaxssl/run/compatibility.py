@@ -97,12 +97,13 @@ def is_place(name: str) -> bool:
     return name.split(".")[-1] == DATA_DIR or name == "noise.file"
 
 
-def compare_data(before: Mapping[str, str], after: Mapping[str, str]) -> Changes:
+def compare_data(before: Mapping[str, Any], after: Mapping[str, str]) -> Changes:
     """Compare the fingerprints of data sets.
 
     Args:
       before: those of the last start, by the name of the data set. Runs of version 0.1
-        have one that does not follow the content of files, or none.
+        have one that does not follow the content of files, or none. What is no text
+        counts as none: the file may be damaged.
       after: those of now.
 
     Returns:
