@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxssl.config import fields
 from jaxssl.data import images
 from jaxssl.data.source import NO_LABEL, digest, image_spec
 from jaxssl.errors import BadRecord, UserError
@@ -94,7 +95,10 @@ class FolderSource:
 
 
 def load(
-    *, split: str, data_dir: str | None = None, load_size: int | None = None
+    *,
+    split: str,
+    data_dir: str | None = None,
+    load_size: fields.Pixels | None = None,
 ) -> FolderSource:
     """Open a folder of images.
 
@@ -113,7 +117,7 @@ def load(
     """
     if data_dir is None:
         raise UserError("folder needs data_dir, the folder that holds the images.")
-    if load_size is not None and load_size < 1:
+    if load_size is not None and not load_size >= 1:
         raise UserError(f"load_size is {load_size}; it must be above 0.")
     root = Path(data_dir)
     if not root.is_dir():

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from jaxssl.config import fields
 from jaxssl.config.checks import nearest
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
@@ -59,6 +60,11 @@ def load(
         run or where to put them.
     """
     loader = find_loader(name)
+    hints = fields.hints(loader)
+    options = {
+        option: fields.convert(value, hints.get(option, Any), f"data.{option}")
+        for option, value in options.items()
+    }
     if data_dir is not None:
         options["data_dir"] = data_dir
     allowed = [p for p in inspect.signature(loader).parameters if p != "split"]
