@@ -1,7 +1,6 @@
 """Learning from labels: the supervised baseline, fine-tuning, and chapter 8."""
 
 import dataclasses
-import functools
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +40,7 @@ class FitConfig:
         set, and at most this many of the test set.
     """
 
-    num_images: int = fields.number(2000, at_least=1)
+    num_images: int = fields.count(2000)
 
     __post_init__ = fields.validate
 
@@ -88,11 +87,11 @@ def build_experiment(
         learner,
         micro_batches=compute.micro_batches,
     )
-    crop_size = read_prediction(config, "eval.test", test)["prepare"].size
+    prediction = read_prediction(config, "eval.test", test, network=classifier)
+    crop_size = prediction["prepare"].size
     _check_sizes(classifier, method.crop_size, crop_size, channels=3)
-    probe = functools.partial(_feature_evals, backbone)
-    make_evals = probe if probes_features else _accuracy_evals
-    evals, online_evals = make_evals(task, config, train, test)
+    make_evals = _feature_evals if probes_features else _accuracy_evals
+    evals, online_evals = make_evals(backbone, task, config, train, test)
     return Experiment(
         task=task,
         train_set=train,
@@ -120,13 +119,15 @@ def _feature_evals(
 
 
 def _accuracy_evals(
-    task: Task, config: RootConfig, train: Source, test: Source
+    classifier: Network, task: Task, config: RootConfig, train: Source, test: Source
 ) -> Evals:
     """Compare the training set, right and wrong labels, with the test set."""
     online = section.read(FitConfig, config, "eval.online")
     evals = _accuracies(task, config, train, test)
     if "predictions" in section.find(config, "eval"):
-        arguments = read_prediction(config, "eval.predictions", train)
+        arguments = read_prediction(
+            config, "eval.predictions", train, network=classifier
+        )
         evals["predictions"] = predictions_eval(
             task.predict_fns, train, **arguments, seed=config.seed
         )
