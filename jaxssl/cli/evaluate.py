@@ -15,6 +15,7 @@ from jaxssl.cli.verb import WORKDIR, Flag, Verb, get, require
 from jaxssl.config import checks
 from jaxssl.distributed import mesh as meshes
 from jaxssl.errors import UserError
+from jaxssl.evals.checked import CheckedEval
 from jaxssl.run import config_file, evaluation
 from jaxssl.run import workdir as workdirs
 from jaxssl.train import state_init
@@ -40,6 +41,9 @@ def _evaluate(values: flags.FlagValues, rest: list[str]) -> int:
     for name in get(values, "evals"):
         checks.choice("--evals", name, available)
     evals = {n: available[n] for n in get(values, "evals") or available}
+    for evaluate in evals.values():
+        if isinstance(evaluate, CheckedEval):
+            evaluate.check()
     folder = workdir / evaluation.FOLDER
     with disk_errors.watch(workdir):
         state = _restore(setup, workdir)
