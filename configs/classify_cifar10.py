@@ -145,6 +145,7 @@ def get_config(variant: str = "inception,bilevel") -> ConfigDict:
 
 def build(config: ConfigDict) -> Experiment:
     """Return the experiment that the settings describe."""
+    checks.choice("model.network", config.model.network, NETWORKS)
     train, test = common.load_splits(config, "train", "test")
     network = NETWORKS[config.model.network]
     return build_experiment(config, network, train=train, test=test)

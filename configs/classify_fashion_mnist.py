@@ -123,6 +123,7 @@ def get_config(variant: str = "mlp,bilevel") -> ConfigDict:
 
 def build(config: ConfigDict) -> Experiment:
     """Return the experiment that the settings describe."""
+    checks.choice("network", config.network, NETWORKS)
     train, test = common.load_splits(config, "train", "test")
     network = section.bind(NETWORKS[config.network].make, config, "model")
     return build_experiment(config, network, train=train, test=test)

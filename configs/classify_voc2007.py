@@ -14,21 +14,23 @@ Objects that the annotators marked as difficult do not count as present;
     jaxssl evaluate --workdir=runs/voc --norandom_init
 """
 
+from typing import Annotated
+
 from ml_collections import ConfigDict
 
 from jaxssl.builders import common
 from jaxssl.builders.classify import FitConfig, build_experiment
-from jaxssl.config import checks, section
+from jaxssl.config import checks, fields, section
 from jaxssl.config.compute import ComputeConfig
 from jaxssl.data.corruption import NoiseConfig
 from jaxssl.distributed.mesh import MeshConfig
-from jaxssl.errors import UserError
 from jaxssl.evals.logits import LogitsConfig
 from jaxssl.experiment import Experiment
 from jaxssl.methods import bilevel, classify
 from jaxssl.models.alexnet import original_alexnet
 from jaxssl.train.config import TrainConfig
 
+Percent = Annotated[int, fields.Range(at_least=1, at_most=100)]
 IMAGES, BATCH, EPOCHS = 5_011, 64, 1_000  # Sec. 8.4.4
 # How mini-batches of images with several labels are matched is not given.
 LEARNERS = {
@@ -100,9 +102,8 @@ def get_config(variant: str = "bilevel") -> ConfigDict:
 
 def build(config: ConfigDict) -> Experiment:
     """Return the experiment that the settings describe."""
-    if not 1 <= config.percent <= 100:
-        raise UserError(f"config.percent is {config.percent}; give 1 to 100.")
-    part = "" if config.percent == 100 else f"[:{config.percent}%]"
+    percent = fields.convert(config.percent, Percent, "percent")
+    part = "" if percent == 100 else f"[:{percent}%]"
     train, test = common.load_splits(config, f"train{part}+validation{part}", "test")
     network = section.bind(original_alexnet, config, "model")
     return build_experiment(config, network, train=train, test=test)

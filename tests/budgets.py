@@ -36,7 +36,7 @@ BUDGETS = {
     "evals": 15,
     "test_full_size.py": 15,
     "test_docs_transforms.py": 10,
-    "config": 10,
+    "config": 20,
     "report": 10,
     "test_toys.py": 10,
 }

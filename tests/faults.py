@@ -49,7 +49,7 @@ FAULTS = {
         "one line and exit code 74, or training goes on; good steps stay",
     ),
     "F6": Fault(
-        "settings of a wrong name, type, range or combination",
+        "settings of a wrong name, type, range, size or combination",
         "one line, exit code 2, nothing compiled, nothing written",
     ),
     "F7": Fault(

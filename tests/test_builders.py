@@ -13,8 +13,10 @@ from jaxssl.config.compute import ComputeConfig
 from jaxssl.data import corruption
 from jaxssl.data.source import ArraySource, image_source
 from jaxssl.errors import BadRecord, UserError
+from jaxssl.evals.checked import CheckedEval
 from jaxssl.models.alexnet import alexnet
 from jaxssl.models.mlp import mlp
+from jaxssl.train import fits
 from jaxssl.types import EvalResult, Task, TrainState
 
 SMALL = {"canvas_size": 24, "crop_size": 20, "patch_size": 16, "border": 2}
@@ -154,6 +156,39 @@ def test_evaluations_may_not_crop_more_than_there_is():
     settings = config(classes=("none", "warp"))
     settings.eval.features.crop_size = 25
     with pytest.raises(UserError, match=r"eval.features.crop_size is 25 but .*24x24"):
+        recognition(settings, source([0, 1]), source([0, 1]))
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "line"),
+    [
+        ("knn", {"endpoint": "conv9"}, r"knn\.endpoint is 'conv9'; allowed: conv1"),
+        ("knn", {"ks": (1, 12)}, r"knn\.ks is 12, .* only 11 images"),
+        ("retrieval", {"endpoint": ""}, r"retrieval\.endpoint is ''; allowed: conv1"),
+        ("retrieval", {"num_queries": 13}, r"num_queries is 13, .* only 12 images"),
+        ("retrieval", {"num_neighbors": 12}, r"num_neighbors is 12, .* only 11"),
+        ("few_shot", {"shots": 13}, r"few_shot\.shots is 13, .* only 12 images"),
+    ],
+)
+def test_settings_of_evaluations_are_checked_before_one_runs(name, changes, line):
+    settings = config(classes=("none", "warp"))
+    good = {"knn": {"ks": (1, 11)}, "retrieval": {"num_neighbors": 11}}
+    settings.eval.update(good)
+    pets = source([0, 1])
+    for evaluate in recognition(settings, pets, pets).evals.values():
+        if isinstance(evaluate, CheckedEval):
+            evaluate.check()
+    settings.eval[name] = changes
+    with pytest.raises(UserError, match=line):
+        recognition(settings, pets, pets).evals[name].check()
+
+
+def test_a_forward_pass_of_an_evaluation_fits_into_memory(monkeypatch):
+    monkeypatch.setattr(fits.memory, "available", lambda: 2**24)
+    settings = config(classes=("none", "warp"))
+    settings.eval.features.batch_size = 4000
+    line = "4000 images of 20 pixels takes .* take a smaller eval.features.batch_size"
+    with pytest.raises(UserError, match=line):
         recognition(settings, source([0, 1]), source([0, 1]))
 
 

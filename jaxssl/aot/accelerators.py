@@ -100,7 +100,7 @@ def parse(name: str, slices: int = 1) -> Topology:
             f"as in {EXAMPLES}.{nearest(kind, ACCELERATORS)}"
         )
     axes = ACCELERATORS[kind].axes
-    if not re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", shape):
+    if not re.fullmatch(r"[1-9]\d{0,3}(x[1-9]\d{0,3})*", shape, re.ASCII):
         raise UserError(f"--topology is {name!r}; write it as one of {EXAMPLES}.")
     sizes = tuple(int(size) for size in shape.split("x"))
     if axes and len(sizes) != axes:

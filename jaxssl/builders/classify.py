@@ -43,7 +43,7 @@ class FitConfig:
         set, and at most this many of the test set.
     """
 
-    num_images: int = fields.number(2000, at_least=1)
+    num_images: int = fields.count(2000)
 
     __post_init__ = fields.validate
 
@@ -95,10 +95,11 @@ def build_experiment(
         learner,
         micro_batches=compute.micro_batches,
     )
-    crop_size = read_prediction(config, "eval.test", test)["prepare"].size
+    prediction = read_prediction(config, "eval.test", test, network=classifier)
+    crop_size = prediction["prepare"].size
     _check_sizes(classifier, method.crop_size, crop_size, channels=3)
     probe = functools.partial(_feature_evals, backbone)
-    accuracies = functools.partial(_accuracy_evals, whole)
+    accuracies = functools.partial(_accuracy_evals, classifier, whole)
     make_evals = probe if probes_features else accuracies
     evals, online_evals = make_evals(task, config, train, test)
     return Experiment(
@@ -128,7 +129,12 @@ def _feature_evals(
 
 
 def _accuracy_evals(
-    whole: Source, task: Task, config: RootConfig, train: Source, test: Source
+    classifier: Network,
+    whole: Source,
+    task: Task,
+    config: RootConfig,
+    train: Source,
+    test: Source,
 ) -> Evals:
     """Compare the training set, right and wrong labels, with the test set.
 
@@ -137,7 +143,9 @@ def _accuracy_evals(
     online = section.read(FitConfig, config, "eval.online")
     evals = _accuracies(task, config, train, test)
     if "predictions" in section.find(config, "eval"):
-        arguments = read_prediction(config, "eval.predictions", whole)
+        arguments = read_prediction(
+            config, "eval.predictions", whole, network=classifier
+        )
         evals["predictions"] = predictions_eval(
             task.predict_fns, whole, **arguments, seed=config.seed
         )

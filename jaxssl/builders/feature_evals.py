@@ -1,6 +1,7 @@
 """The evaluations of frozen features that experiments with images share."""
 
 import dataclasses
+import functools
 from typing import Any
 
 import jax
@@ -8,20 +9,28 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxssl import trees
-from jaxssl.builders.common import RootConfig, check_classes, check_crop
+from jaxssl.builders.common import (
+    RootConfig,
+    check_classes,
+    check_crop,
+    check_forward,
+)
 from jaxssl.config import fields, section
+from jaxssl.config.checks import choice
 from jaxssl.data import labelled as labelled_lib
 from jaxssl.data.source import Source, require
 from jaxssl.data.subset import Part, subset
 from jaxssl.errors import UserError
 from jaxssl.evals.attributes import attributes_eval
-from jaxssl.evals.crops import CenterCrops
+from jaxssl.evals.checked import CheckedEval
+from jaxssl.evals.crops import VIEWS, CenterCrops
 from jaxssl.evals.feature_bank import FeatureBank, FeatureConfig, bounded_pools
 from jaxssl.evals.few_shot import FewShotConfig, few_shot_eval
 from jaxssl.evals.filters import filters_eval
 from jaxssl.evals.knn import KnnConfig, knn_eval
 from jaxssl.evals.linear_probe import LinearProbeConfig, linear_probe_eval
 from jaxssl.evals.retrieval import RetrievalConfig, retrieval_eval
+from jaxssl.train import fits
 from jaxssl.types import Eval, Network, Task
 
 FILTERS = ("conv1", "conv", "kernel")
@@ -37,8 +46,8 @@ class OnlineConfig:
       shots: labelled images a class; fewer where a class has fewer among them.
     """
 
-    num_images: int = fields.number(1000, at_least=1)
-    shots: int = fields.number(50, at_least=1)
+    num_images: int = fields.count(1000)
+    shots: int = fields.count(50)
 
     __post_init__ = fields.validate
 
@@ -94,6 +103,8 @@ def feature_evals(
     vote = section.read(KnnConfig, config, "eval.knn")
     search = section.read(RetrievalConfig, config, "eval.retrieval")
     check_crop("eval.features", crops.crop_size, train, test)
+    rows = crops.batch_size * VIEWS[vote.views]
+    check_forward("eval.features", rows, crops.crop_size, network)
     bank = _make_bank(task, crops)
     filters = _filters(network, player, crops.crop_size)
     for source in (train, test):
@@ -105,15 +116,69 @@ def feature_evals(
         train = Part(train, crops.train_images)
     if test.spec["label"].shape:
         return {"attributes": attributes_eval(bank, train, test, fit), **filters}
+    endpoints = functools.cache(lambda: _endpoints(network, crops.crop_size))
+    prepare = CenterCrops(crops.crop_size, vote.views)
     return {
-        "linear_probe": linear_probe_eval(bank, train, test, fit),
-        "few_shot": few_shot_eval(bank, train, test, few),
-        "knn": knn_eval(
-            bank, train, test, vote, prepare=CenterCrops(crops.crop_size, vote.views)
+        "linear_probe": CheckedEval(
+            linear_probe_eval(bank, train, test, fit),
+            lambda: _check_linear_probe(fit, train),
         ),
-        "retrieval": retrieval_eval(bank, train, test, search),
+        "few_shot": CheckedEval(
+            few_shot_eval(bank, train, test, few),
+            lambda: _check_most("few_shot.shots", few.shots, len(train)),
+        ),
+        "knn": CheckedEval(
+            knn_eval(bank, train, test, vote, prepare=prepare),
+            lambda: _check_knn(vote, endpoints(), train, test),
+        ),
+        "retrieval": CheckedEval(
+            retrieval_eval(bank, train, test, search),
+            lambda: _check_retrieval(search, endpoints(), train, test),
+        ),
         **filters,
     }
+
+
+# --- What is known of the settings before an evaluation runs
+
+
+def _endpoints(network: Network, size: int) -> tuple[str, ...]:
+    x = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
+    params, stats = jax.eval_shape(network.init, jax.random.key(0), x)
+    apply = functools.partial(network.apply, train=False)
+    return tuple(jax.eval_shape(apply, params, stats, x)[0])
+
+
+def _check_linear_probe(fit: LinearProbeConfig, train: Source) -> None:
+    fits.check(
+        f"the order of the images in {fit.num_epochs} epochs",
+        4 * fit.num_epochs * len(train),
+        "take a smaller eval.linear_probe.num_epochs",
+    )
+
+
+def _check_knn(
+    vote: KnnConfig, endpoints: tuple[str, ...], train: Source, test: Source
+) -> None:
+    choice("eval.knn.endpoint", vote.endpoint, endpoints)
+    _check_most("knn.ks", max(vote.ks), min(len(train), len(test) - 1))
+
+
+def _check_retrieval(
+    search: RetrievalConfig, endpoints: tuple[str, ...], train: Source, test: Source
+) -> None:
+    choice("eval.retrieval.endpoint", search.endpoint, endpoints)
+    _check_most("retrieval.num_queries", search.num_queries, len(test))
+    most = len(test) - 1 if search.database == "queries" else len(train)
+    _check_most("retrieval.num_neighbors", search.num_neighbors, most)
+
+
+def _check_most(name: str, value: int, most: int) -> None:
+    if value > most:
+        raise UserError(
+            f"eval.{name} is {value}, but there are only {most} images to choose from; "
+            f"it must be at most {most}."
+        )
 
 
 def online_probe(

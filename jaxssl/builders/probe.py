@@ -62,7 +62,7 @@ def build_experiment(
         micro_batches=compute.micro_batches,
     )
     measure = {"classes": accuracy_eval, "attributes": precision_eval}[method.labels]
-    arguments = read_prediction(config, "eval.test", test)
+    arguments = read_prediction(config, "eval.test", test, network=backbone)
     evaluate = measure(task.predict_fns, test, **arguments)
     return Experiment(
         task=task,

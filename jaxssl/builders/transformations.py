@@ -2,7 +2,13 @@
 
 from collections.abc import Mapping
 
-from jaxssl.builders.common import MakeNetwork, RootConfig, computed, read_init_from
+from jaxssl.builders.common import (
+    MakeNetwork,
+    RootConfig,
+    check_forward,
+    computed,
+    read_init_from,
+)
 from jaxssl.builders.feature_evals import feature_evals, online_probe
 from jaxssl.config import section
 from jaxssl.config.compute import ComputeConfig
@@ -59,6 +65,8 @@ def build_experiment(
     )
     evals = feature_evals(task, labelled, test, config, plain.backbone)
     look = section.read(PretextConfig, config, "eval.pretext")
+    rows = look.batch_size * len(method.classes)
+    check_forward("eval.pretext", rows, method.crop_size, plain.classifier)
     evals["pretext"] = pretext_eval(task.predict_fns, test, method.classes, look)
     if shortcut and len(set(method.classes) & set(ROTATIONS)) > 1:
         evals["shortcut"] = shortcut_eval(

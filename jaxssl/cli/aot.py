@@ -14,7 +14,7 @@ from absl import flags
 
 from jaxssl.aot import accelerators, child
 from jaxssl.cli.verb import CONFIG, Flag, Verb, get, given, require
-from jaxssl.config.checks import choice
+from jaxssl.config.checks import choice, shown
 from jaxssl.distributed import mesh as meshes
 from jaxssl.errors import UserError
 
@@ -22,7 +22,7 @@ FLAGS = (
     CONFIG,
     Flag("topology", str, None, "what to compile for: v5e:16x16, h100:2x8"),
     Flag("mesh", list, [], "short for --config.mesh: data=64,model=4,params=fsdp"),
-    Flag("slices", int, 1, "TPU slices of that topology"),
+    Flag("slices", int, 1, "TPU slices of that topology", (1, 1024)),
     Flag("json", str, None, "file for the report"),
     Flag("lower", bool, False, "compile nothing; print the hash of the program"),
 )
@@ -38,9 +38,12 @@ def read_mesh(config: meshes.MeshConfig, settings: list[str]) -> meshes.MeshConf
     for setting in settings:
         name, _, value = setting.partition("=")
         choice("--mesh: the setting", name, ("data", "model", "params"))
-        if name != "params" and not value.lstrip("-").isdecimal():
-            raise UserError(f"--mesh: {name} is {value!r}; give a number of devices.")
-        changes[name] = value if name == "params" else int(value)
+        try:
+            changes[name] = value if name == "params" else int(value)
+        except ValueError:
+            raise UserError(
+                f"--mesh: {name} is {shown(value)}; give a number of devices."
+            ) from None
     try:
         return dataclasses.replace(config, **changes)
     except UserError as error:

@@ -19,6 +19,7 @@ from jaxssl.cli.verb import WORKDIR, Flag, Verb, get, require, say
 from jaxssl.config import checks
 from jaxssl.distributed import mesh as meshes
 from jaxssl.errors import DriftError, UserError
+from jaxssl.evals.checked import CheckedEval
 from jaxssl.run import compatibility, config_file, evaluation
 from jaxssl.run import workdir as workdirs
 from jaxssl.train import state_init
@@ -49,6 +50,9 @@ def _evaluate(values: flags.FlagValues, rest: list[str]) -> int:
     evals = {n: available[n] for n in get(values, "evals") or available}
     for line in setup.left_out():
         say(line)
+    for evaluate in evals.values():
+        if isinstance(evaluate, CheckedEval):
+            evaluate.check()
     changed = [word for word in rest if word.startswith(EVAL)]
     changed += _check_data(workdir, setup, refuse=not get(values, "other_data"))
     folder = workdir / evaluation.FOLDER

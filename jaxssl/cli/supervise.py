@@ -50,8 +50,20 @@ os.execvp(sys.argv[1], sys.argv[1:])
 
 
 FLAGS = (
-    Flag("retries", int, 3, "give up after this many restarts without a new step", 0),
-    Flag("wait_seconds", int, 5, "wait before the first restart; doubled each time", 0),
+    Flag(
+        "retries",
+        int,
+        3,
+        "give up after this many restarts without a new step",
+        (0, 1_000_000),
+    ),
+    Flag(
+        "wait_seconds",
+        int,
+        5,
+        "wait before the first restart; doubled each time",
+        (0, 1_000_000),
+    ),
 )
 
 

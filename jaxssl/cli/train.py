@@ -13,6 +13,7 @@ from absl import flags
 
 from jaxssl.checkpoint import store as checkpoints
 from jaxssl.cli.verb import CONFIG, WORKDIR, Flag, Verb, get, given, require, say
+from jaxssl.config import fields
 from jaxssl.data.pipeline import Pipeline
 from jaxssl.distributed import address, coordination
 from jaxssl.distributed import mesh as meshes
@@ -24,18 +25,55 @@ from jaxssl.train.process_settings import keep_freed_memory, use_compilation_cac
 from jaxssl.train.setup import set_up
 
 _LIMITS = coordination.Limits()
+
+# Longest wait for processes: an int32 holds it in milliseconds, 23 days.
+MAX_SECONDS = 2_000_000
+
+# Most processes of a run.
+MAX_PROCESSES = 2**16
+
 FLAGS = (
     WORKDIR,
     CONFIG,
     Flag("coordinator", str, None, "HOST:PORT of process 0"),
-    Flag("num_processes", int, None, "number of processes that train together"),
-    Flag("process_id", int, None, "number of this process, from 0"),
+    Flag(
+        "num_processes",
+        int,
+        None,
+        "number of processes that train together",
+        (1, MAX_PROCESSES),
+    ),
+    Flag(
+        "process_id",
+        int,
+        None,
+        "number of this process, from 0",
+        (0, MAX_PROCESSES - 1),
+    ),
     Flag(
         "distributed", bool, False, "find the others by TPU, Slurm, MPI or Kubernetes"
     ),
-    Flag("join_seconds", int, _LIMITS.join, "how long to wait for all processes", 1),
-    Flag("peer_seconds", int, _LIMITS.peer, "silence of a process that is dead", 1),
-    Flag("hang_seconds", int, _LIMITS.hang, "limit of a step, or 20 median steps", 1),
+    Flag(
+        "join_seconds",
+        int,
+        _LIMITS.join,
+        "how long to wait for all processes",
+        (1, MAX_SECONDS),
+    ),
+    Flag(
+        "peer_seconds",
+        int,
+        _LIMITS.peer,
+        "silence of a process that is dead",
+        (1, MAX_SECONDS),
+    ),
+    Flag(
+        "hang_seconds",
+        int,
+        _LIMITS.hang,
+        "limit of a step, or 20 median steps",
+        (1, fields.MAX_COUNT),
+    ),
 )
 
 
@@ -104,6 +142,8 @@ def run(
     setup = coordination.each("set-up", lambda: set_up(recipe))
     mesh = meshes.make_mesh(setup.mesh)
     parts = setup.experiment.minibatches
+    if setup.unread and coordination.is_first():
+        print(f"this run does not read: {', '.join(setup.unread)}")
     if note := meshes.describe_uneven_minibatches(setup.train.batch_size, parts, mesh):
         say(note)
     if coordination.is_first():

@@ -19,14 +19,16 @@ class Flag(NamedTuple):
       kind: str, int, bool or list; a list is written with commas.
       default: the value where the flag is not given.
       meaning: what ``--help`` says.
-      lower_bound: the smallest allowed number, for an int.
+      bounds: the smallest and the largest allowed number, for an int.
+      actions: those of the verb that read the flag; empty if all do.
     """
 
     name: str
     kind: type
     default: Any
     meaning: str
-    lower_bound: int | None = None
+    bounds: tuple[int, int] | None = None
+    actions: tuple[str, ...] = ()
 
 
 class Verb(NamedTuple):
@@ -59,9 +61,12 @@ _DEFINE: dict[type, Callable[..., Any]] = {
 
 def define(values: flags.FlagValues, flag: Flag) -> None:
     """Add a flag to those that are parsed."""
-    name, kind, default, meaning, bound = flag
-    limits = {} if bound is None else {"lower_bound": bound}
-    _DEFINE[kind](name, default, meaning, flag_values=values, **limits)
+    limits = {}
+    if flag.bounds:
+        limits = dict(zip(("lower_bound", "upper_bound"), flag.bounds, strict=True))
+    _DEFINE[flag.kind](
+        flag.name, flag.default, flag.meaning, flag_values=values, **limits
+    )
 
 
 def is_override(word: str) -> bool:
@@ -104,6 +109,28 @@ def refuse_words(words: list[str]) -> None:
     """
     if words:
         raise UserError(f"{words[0]!r} is not expected; flags start with --.")
+
+
+def refuse_unread(
+    values: flags.FlagValues, known: Sequence[Flag], verb: str, action: str
+) -> None:
+    """Refuse flags that an action of a verb does not read.
+
+    Args:
+      values: the flags.
+      known: those of the verb.
+      verb: the name of the verb.
+      action: the action that was asked for.
+
+    Raises:
+      UserError: names the first such flag that was given, and who reads it.
+    """
+    for flag in known:
+        if flag.actions and action not in flag.actions and values[flag.name].present:
+            readers = " and ".join(f"{verb} {reader}" for reader in flag.actions)
+            raise UserError(
+                f"--{flag.name} is for {readers}; {verb} {action} does not read it."
+            )
 
 
 def split_action(

@@ -24,10 +24,12 @@ from jaxssl.cli.verb import (
     Flag,
     Verb,
     get,
+    refuse_unread,
     refuse_words,
     require,
     split_action,
 )
+from jaxssl.config import fields
 from jaxssl.verify import devices, resume
 
 # Steps of ``verify devices`` without --steps. Every step is compared on its own, so a
@@ -36,21 +38,39 @@ STEPS = 3
 
 
 FLAGS = (
-    WORKDIR,
+    WORKDIR._replace(actions=("resume",)),
     CONFIG,
     Flag(
-        "steps", int, None, "number of steps; default: the config's, 3 for devices", 1
+        "steps",
+        int,
+        None,
+        "number of steps; default: the config's, 3 for devices",
+        (1, fields.MAX_COUNT),
     ),
-    Flag("kills", int, 3, "resume: number of kills", 1),
-    Flag("seed", int, 0, "resume: decides the steps of the kills"),
-    Flag("devices", list, ["1", "2", "4", "8"], "devices: numbers of devices"),
-    Flag("processes", list, [], "devices: numbers of processes"),
+    Flag("kills", int, 3, "resume: number of kills", (1, 10_000), ("resume",)),
+    Flag(
+        "seed",
+        int,
+        0,
+        "resume: decides the steps of the kills",
+        (0, 2**32 - 1),
+        ("resume",),
+    ),
+    Flag(
+        "devices",
+        list,
+        ["1", "2", "4", "8"],
+        "devices: numbers of devices",
+        actions=("devices",),
+    ),
+    Flag("processes", list, [], "devices: numbers of processes", actions=("devices",)),
 )
 
 
 def _verify(values: flags.FlagValues, rest: list[str]) -> int:
     action, words, overrides = split_action("verify", rest, ("resume", "devices"))
     refuse_words(words)
+    refuse_unread(values, FLAGS, "verify", action)
     spec = require(values, "config", "configs/NAME.py")
     if action == "devices":
         return devices.verify(

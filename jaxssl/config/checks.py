@@ -6,6 +6,9 @@ from typing import Any
 
 from jaxssl.errors import UserError
 
+LONGEST = 100
+"""Characters of a value that a message shows."""
+
 
 def nearest(name: str, allowed: Iterable[str]) -> str:
     """Return ``' Did you mean x?'`` for the closest allowed name, else nothing."""
@@ -13,7 +16,16 @@ def nearest(name: str, allowed: Iterable[str]) -> str:
     return f" Did you mean {close[0]!r}?" if close else ""
 
 
-def choice(field: str, value: str, allowed: Iterable[str]) -> None:
+def shown(value: Any) -> str:
+    """Return a value of any kind as one short line, for a message."""
+    try:
+        line = " ".join(repr(value).splitlines())
+    except ValueError:  # Python writes no whole number of more than 4,300 digits.
+        line = f"<{type(value).__name__} with more than 4,300 digits>"
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."
+
+
+def choice(field: str, value: Any, allowed: Iterable[Any]) -> None:
     """Raise unless ``value`` is one of ``allowed``.
 
     Raises:
@@ -21,9 +33,10 @@ def choice(field: str, value: str, allowed: Iterable[str]) -> None:
     """
     allowed = tuple(allowed)
     if value not in allowed:
+        names = [str(name) for name in allowed]
+        close = nearest(value, names) if isinstance(value, str) else ""
         raise UserError(
-            f"{field} is {value!r}; allowed: {', '.join(allowed)}."
-            + nearest(str(value), allowed)
+            f"{field} is {shown(value)}; allowed: {', '.join(names)}.{close}"
         )
 
 
@@ -62,48 +75,16 @@ def split_variant(variant: str, **parts: Iterable[str]) -> list[str]:
 
 
 def local_path(field: str, given: str) -> None:
-    """Raise if a path is a URL; as a path it would become a folder ``gs:``.
+    """Raise if a path is a URL, which would become a folder ``gs:``, or has a NUL.
 
     Raises:
       UserError: names the field and the path, and what to do.
     """
+    if "\0" in given:
+        raise UserError(f"{field} is {given!r}; no file has the character NUL.")
     if "://" in given:
         raise UserError(
             f"{field} is {given!r}; buckets and other URLs are not supported, because "
             "locks and renames need a file system. Mount one and give its path "
             "(docs/pods.md)."
         )
-
-
-def positive(settings: Any, *fields: str) -> None:
-    """Raise unless each named field of ``settings`` is above zero.
-
-    Raises:
-      UserError: names the first field that is not.
-    """
-    for field in fields:
-        value = getattr(settings, field)
-        if not value > 0:
-            raise UserError(f"{field} is {value}; it must be above 0.")
-
-
-def at_least_one(**values: int) -> None:
-    """Raise unless each value is 1 or more.
-
-    Raises:
-      UserError: names the first that is not.
-    """
-    for name, value in values.items():
-        if not value >= 1:
-            raise UserError(f"{name} is {value}; it must be at least 1.")
-
-
-def fraction(**values: float) -> None:
-    """Raise unless each value is in [0, 1).
-
-    Raises:
-      UserError: names the first that is not.
-    """
-    for name, value in values.items():
-        if not 0 <= value < 1:
-            raise UserError(f"{name} is {value}; it must be at least 0 and below 1.")

@@ -21,6 +21,6 @@ class ComputeConfig:
 
     dtype: str = fields.choice("float32", ("float32", "bfloat16"))
     remat: bool = False
-    micro_batches: int = fields.number(1, at_least=1)
+    micro_batches: int = fields.count(1)
 
     __post_init__ = fields.validate

@@ -10,13 +10,12 @@ import contextvars
 import dataclasses
 import functools
 import inspect
-import math
-import types
 import typing
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
-from jaxssl.config.checks import nearest
+from jaxssl.config import fields
+from jaxssl.config.checks import nearest, shown
 from jaxssl.errors import UserError
 
 T = TypeVar("T")
@@ -36,6 +35,8 @@ _record: contextvars.ContextVar[dict[str, Any] | None] = contextvars.ContextVar(
 @runtime_checkable
 class Section(Protocol):
     """Names with values: a dict, or an ``ml_collections.ConfigDict``."""
+
+    def get(self, key: str, default: Any = None, /) -> Any: ...  # noqa: D102
 
     def items(self) -> Iterable[tuple[str, Any]]: ...  # noqa: D102
 
@@ -96,10 +97,10 @@ def find(config: Section, path: str) -> dict[str, Any]:
     """
     here: Any = config
     for depth, name in enumerate(path.split(".")):
-        here = dict(here.items()).get(name, {})
+        here = here.get(name, {})
         if not isinstance(here, Section):
             part = ".".join(path.split(".")[: depth + 1])
-            raise UserError(f"config.{part} is {here!r}; it must be a section.")
+            raise UserError(f"config.{part} is {shown(here)}; it must be a section.")
     return dict(here.items())
 
 
@@ -125,48 +126,80 @@ def read(
       UserError: an unknown key, a missing key without default, a wrong type or an
         impossible value.
     """
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+    known = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
     given = {k: v for k, v in find(config, path).items() if k not in beside}
-    _check_names(given, fields, path)
+    _check_names(given, known, path)
     hints = typing.get_type_hints(cls)
-    values = {k: _convert(v, hints[k], f"{path}.{k}") for k, v in given.items()}
-    known = {}
-    for name, field in fields.items():
+    values = {k: fields.convert(v, hints[k], f"{path}.{k}") for k, v in given.items()}
+    defaults = {}
+    for name, field in known.items():
         if field.default is not dataclasses.MISSING:
-            known[name] = field.default
+            defaults[name] = field.default
         elif field.default_factory is not dataclasses.MISSING:
-            known[name] = field.default_factory()
+            defaults[name] = field.default_factory()
         elif name not in values:
             raise UserError(f"{path}.{name} is missing; it has no default.")
-    record(path, known)
+    record(path, defaults)
     try:
         return cls(**values)
     except UserError as error:
         raise UserError(f"{path}.{error}") from None
 
 
-def bind(
-    function: Callable[..., T], config: Section, path: str
-) -> "functools.partial[T]":
+def bind(function: Callable[..., T], config: Section, path: str) -> Callable[..., T]:
     """Return ``function`` with the settings of a section as its keyword options.
 
     Args:
       function: takes them, as ``models.alexnet.alexnet``. A parameter without a default
-        is no setting: the caller passes it, or `functools.partial` gives it one.
+        is no setting: the caller passes it, or `functools.partial` gives it one. The
+        annotations say what each may be (`jaxssl.config.fields.checked`).
       config: the root of the config.
       path: of the section, as ``model``; it may be missing.
 
     Returns:
-      The function, which takes what is left.
+      The function, which takes what is left. What it says about its settings when it is
+      called gets the section's name.
 
     Raises:
-      UserError: the function has no parameter of that name with a default.
+      UserError: the function has no parameter of that name with a default, or the value
+        is not allowed.
     """
     options = default_options(function)
-    given = find(config, path)
-    _check_names(given, options, path)
+    given = convert_options(function, find(config, path), path)
     record(path, options)
-    return functools.partial(function, **given)
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> T:
+        try:
+            return function(*args, **given, **kwargs)
+        except UserError as error:
+            raise UserError(f"{path}.{error}") from None
+
+    return call
+
+
+def convert_options(
+    function: Callable[..., Any], given: Mapping[str, Any], path: str
+) -> dict[str, Any]:
+    """Check the names and values of options by a function's annotations.
+
+    Args:
+      function: its parameters with a default are the options.
+      given: name to value.
+      path: of the section that they come from.
+
+    Returns:
+      Name to value; lists have become tuples where the annotation says so.
+
+    Raises:
+      UserError: an unknown name, a wrong type or a value that is not allowed.
+    """
+    _check_names(given, default_options(function), path)
+    hints = fields.hints(function)
+    return {
+        name: fields.convert(value, hints.get(name, Any), f"{path}.{name}")
+        for name, value in given.items()
+    }
 
 
 def default_options(function: Callable[..., Any]) -> dict[str, Any]:
@@ -184,29 +217,3 @@ def _check_names(given: Iterable[str], allowed: Iterable[str], path: str) -> Non
             raise UserError(
                 f"{path}.{name} is not a setting; allowed: {', '.join(allowed)}.{hint}"
             )
-
-
-def _convert(value: Any, hint: Any, path: str) -> Any:
-    origin, args = typing.get_origin(hint), typing.get_args(hint)
-    if origin in (typing.Union, types.UnionType):
-        if value is None and type(None) in args:
-            return None
-        kinds = [a for a in args if a is not type(None)]
-        return _convert(value, kinds[0], path)
-    if origin is tuple and isinstance(value, list | tuple):
-        kinds = [args[0]] * len(value) if args[-1] is Ellipsis else args
-        if len(kinds) != len(value):
-            raise UserError(f"{path} is {value!r}; it needs {len(kinds)} values.")
-        pairs = zip(value, kinds, strict=True)
-        return tuple(_convert(v, k, f"{path}[{i}]") for i, (v, k) in enumerate(pairs))
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    kind = origin or hint
-    if (isinstance(value, bool) and kind is not bool) or not isinstance(value, kind):
-        raise UserError(
-            f"{path} is {value!r} ({type(value).__name__}); "
-            f"it must be {getattr(kind, '__name__', kind)}."
-        )
-    if isinstance(value, float) and not math.isfinite(value):
-        raise UserError(f"{path} is {value}; it must be finite.")
-    return value

@@ -72,7 +72,7 @@ class NoiseConfig:
     replacement: str = fields.choice("other", REPLACEMENTS)
     count: str = fields.choice("exact", COUNTS)
     pairs: tuple[tuple[str, str], ...] = ()
-    seed: int = fields.number(123, at_least=0, below=2**32)
+    seed: int = fields.seed(123)
     file: str = ""
     permuted_pixels: bool = False
 
@@ -259,6 +259,8 @@ def _partners(
 
 
 def _predicted(source: Source, path: Path) -> Int[np.ndarray, " n"]:
+    if not path.is_file():
+        raise UserError(f"noise.file: there is no regular file {path}.")
     limit = 8 * len(source) + HEADER_BYTES
     labels = npz.read_array(path, PREDICTED, max_bytes=limit)
     if labels.shape != (len(source),) or labels.dtype.kind not in "iu":

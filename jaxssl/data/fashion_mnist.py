@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from jaxssl.config import fields
 from jaxssl.config.checks import choice
 from jaxssl.data import idx
 from jaxssl.data.order import epoch_order
@@ -26,7 +27,10 @@ SYSTEM = Path("/usr/share/datasets/fashion-mnist")
 
 
 def load(
-    *, split: str, data_dir: str | None = None, num_train: int | None = None
+    *,
+    split: str,
+    data_dir: str | None = None,
+    num_train: fields.Count | None = None,
 ) -> ArraySource:
     """Read the IDX files of one split; grey is repeated over three channels.
 

@@ -4,6 +4,7 @@ The garments of Fashion-on-Photos as they are, without photos. Small enough for 
 noise and overfitting on two cores; its numbers compare with no one's Fashion-MNIST.
 """
 
+from jaxssl.config import fields
 from jaxssl.config.checks import choice
 from jaxssl.data.fashion_mnist import CLASS_NAMES
 from jaxssl.data.fashion_on_photos import PHOTOS, PRESETS, asset, garments
@@ -12,7 +13,7 @@ from jaxssl.errors import UserError
 
 
 def load(
-    *, split: str, preset: str = "demo", num_train: int | None = None
+    *, split: str, preset: str = "demo", num_train: fields.Count | None = None
 ) -> ArraySource:
     """Decode one split; grey is repeated over three channels.
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from jaxssl.config import fields
 from jaxssl.config.checks import choice
 from jaxssl.data.fashion_mnist import CLASS_NAMES
 from jaxssl.data.source import ArraySource, digest, image_source
@@ -72,10 +73,10 @@ class Layout(NamedTuple):
 def load(
     *,
     split: str,
-    size: int = 40,
-    num_train: int | None = None,
-    num_test: int | None = None,
-    seed: int = 0,
+    size: fields.Pixels = 40,
+    num_train: fields.Count | None = None,
+    num_test: fields.Count | None = None,
+    seed: fields.Seed = 0,
     background: str = "photo",
     preset: str = "demo",
 ) -> ArraySource:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxssl.config import fields
 from jaxssl.data import fingerprint, images, listing
 from jaxssl.data.paths import show
 from jaxssl.data.source import NO_LABEL, image_spec
@@ -101,7 +102,10 @@ class FolderSource:
 
 
 def load(
-    *, split: str, data_dir: str | None = None, load_size: int | None = None
+    *,
+    split: str,
+    data_dir: str | None = None,
+    load_size: fields.Pixels | None = None,
 ) -> FolderSource:
     """Open a folder of images.
 
@@ -121,7 +125,7 @@ def load(
     """
     if data_dir is None:
         raise UserError("folder needs data_dir, the folder that holds the images.")
-    if load_size is not None and load_size < 1:
+    if load_size is not None and not load_size >= 1:
         raise UserError(f"load_size is {load_size}; it must be above 0.")
     given = root = Path(data_dir)
     if not root.is_dir():

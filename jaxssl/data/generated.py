@@ -5,11 +5,12 @@ its step need on a machine one does not own, is its resume exact. Nothing can be
 from these images, and their name says what they are.
 """
 
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import numpy as np
 
-from jaxssl.config.checks import at_least_one, choice
+from jaxssl.config import fields
+from jaxssl.config.checks import choice
 from jaxssl.data.source import Source, digest, image_spec
 from jaxssl.errors import UserError
 from jaxssl.types import Int, Record, UInt8
@@ -102,13 +103,14 @@ class GeneratedSource:
         return np.random.PCG64(np.random.SeedSequence(entropy))
 
 
+@fields.checked
 def load(
     name: str,
     *,
     split: str,
-    load_size: int | None = None,
+    load_size: fields.Pixels | None = None,
     label_key: str | None = None,
-    num_records: int = 16_384,
+    num_records: Annotated[int, fields.Range(at_least=1, at_most=10**8)] = 16_384,
 ) -> Source:
     """Stand in for one split of a TFDS data set.
 
@@ -129,9 +131,6 @@ def load(
     form = FORMS[name]
     if label_key is not None:
         choice("label_key", label_key, form.label_keys)
-    at_least_one(num_records=num_records)
-    if load_size is not None:
-        at_least_one(load_size=load_size)
     shape = (load_size, load_size) if load_size else form.shape
     if shape is None:
         raise UserError(f"{name} has images of many sizes; set load_size.")

@@ -195,7 +195,7 @@ def batches(
     if order is None:
         order = epochs(source, batch_size=batch_size, seed=seed)
     _check_share(batch_size, process_index, process_count)
-    if start_step < 0 or seed < 0 or num_workers < 0 or max_bad_records < 0:
+    if not min(start_step, seed, num_workers, max_bad_records) >= 0:
         raise UserError(
             "start_step, seed, num_workers and max_bad_records must not be negative; "
             f"got {start_step}, {seed}, {num_workers} and {max_bad_records}."
@@ -237,7 +237,7 @@ def _read_step(
 
 
 def _check_share(batch_size: int, process_index: int, process_count: int) -> None:
-    if batch_size < 1:
+    if not batch_size >= 1:
         raise UserError(f"batch_size is {batch_size}; it must be above 0.")
     if batch_size % process_count:
         raise UserError(
@@ -272,7 +272,7 @@ def epoch(
         batches cannot hold.
     """
     check_spec(source)
-    if batch_size < 1:
+    if not batch_size >= 1:
         raise UserError(f"batch_size is {batch_size}; it must be above 0.")
 
     def read(page: int) -> Rows:

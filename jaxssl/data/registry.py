@@ -8,6 +8,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from jaxssl.config import fields
 from jaxssl.config.checks import nearest
 from jaxssl.data.paths import check_split
 from jaxssl.data.source import Source
@@ -84,6 +85,11 @@ def load(
     """
     loader = find_loader(name)
     check_split(split)
+    hints = fields.hints(loader)
+    options = {
+        option: fields.convert(value, hints.get(option, Any), f"data.{option}")
+        for option, value in options.items()
+    }
     if data_dir is not None:
         options["data_dir"] = data_dir
     allowed = [p for p in inspect.signature(loader).parameters if p != "split"]

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow_datasets as tfds
 from array_record.python.array_record_module import ArrayRecordReader
 
+from jaxssl.config import fields
 from jaxssl.config.checks import nearest
 from jaxssl.data import fingerprint, images
 from jaxssl.data.listing import LeftOut
@@ -149,7 +150,7 @@ def load(
     *,
     split: str,
     data_dir: str | None = None,
-    load_size: int | None = None,
+    load_size: fields.Pixels | None = None,
     image_key: str = "image",
     label_key: str | None = None,
 ) -> Source:
@@ -330,7 +331,7 @@ def _image_shape(
     feature: Any, load_size: int | None, name: str
 ) -> tuple[int, int, int]:
     if load_size is not None:
-        if load_size < 1:
+        if not load_size >= 1:
             raise UserError(f"load_size is {load_size}; it must be above 0.")
         return load_size, load_size, 3
     h, w = feature.shape[:2]

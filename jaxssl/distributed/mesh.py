@@ -45,8 +45,8 @@ class MeshConfig:
         ``params``. Leaves of an optimizer and averaged weights follow their parameter.
     """
 
-    data: int = fields.number(-1, at_least=-1)
-    model: int = fields.number(1, at_least=1)
+    data: int = fields.number(-1, at_least=-1, at_most=fields.MAX_COUNT)
+    model: int = fields.count(1)
     params: str = fields.choice("replicated", ("replicated", "fsdp"))
     rules: tuple[tuple[str, tuple[str, ...]], ...] = ()
 

@@ -24,7 +24,7 @@ class CenterCrops:
       views: ``center``, ``five`` or ``ten``; see `VIEWS`.
     """
 
-    size: int = fields.number(at_least=1)
+    size: int = fields.pixels()
     views: str = fields.choice("center", VIEWS)
 
     __post_init__ = fields.validate

@@ -56,11 +56,11 @@ class FeatureConfig:
         in memory, 27 kB an image with five endpoints.
     """
 
-    crop_size: int = fields.number(at_least=1)
-    batch_size: int = fields.number(256, at_least=1)
-    max_cells: int = fields.number(4, at_least=1)
-    max_dims: int = fields.number(1536, at_least=1)
-    train_images: int = fields.number(0, at_least=0)
+    crop_size: int = fields.pixels()
+    batch_size: int = fields.count(256)
+    max_cells: int = fields.pixels(4)
+    max_dims: int = fields.count(1536)
+    train_images: int = fields.count(0, at_least=0)
 
     __post_init__ = fields.validate
 

@@ -29,10 +29,10 @@ class FewShotConfig:
       seed: of the draws.
     """
 
-    shots: int = fields.number(10, at_least=1)
-    num_draws: int = fields.number(5, at_least=1)
-    ridge: float = fields.number(1.0, above=0)
-    seed: int = 0
+    shots: int = fields.count(10)
+    num_draws: int = fields.number(5, at_least=1, at_most=100_000)
+    ridge: float = fields.number(1.0, above=0, at_most=1e12)
+    seed: int = fields.seed(0)
 
     __post_init__ = fields.validate
 

@@ -41,7 +41,7 @@ class KnnConfig:
         experiment gives `knn_eval` the function that cuts them.
     """
 
-    ks: tuple[int, ...] = fields.number((1, 5, 10, 20, 50), at_least=1)
+    ks: tuple[int, ...] = fields.count((1, 5, 10, 20, 50))
     endpoint: str = "conv5"
     views: str = fields.choice("center", ("center", "five"))
 

@@ -41,11 +41,11 @@ class LinearProbeConfig:
       seed: of the permutations. The weights start at zero.
     """
 
-    l2: float = fields.number(1e-2, at_least=0)
-    learning_rate: float = fields.number(2e-3, above=0)
-    num_epochs: int = fields.number(40, at_least=1)
-    batch_size: int = fields.number(256, at_least=1)
-    seed: int = 0
+    l2: float = fields.number(1e-2, at_least=0, at_most=1e6)
+    learning_rate: float = fields.number(2e-3, above=0, at_most=1e6)
+    num_epochs: int = fields.number(40, at_least=1, at_most=100_000)
+    batch_size: int = fields.count(256)
+    seed: int = fields.seed(0)
 
     __post_init__ = fields.validate
 

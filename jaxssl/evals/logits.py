@@ -27,8 +27,8 @@ class LogitsConfig:
       views: crops of an image whose softmax (or sigmoid) outputs are averaged.
     """
 
-    crop_size: int = fields.number(at_least=1)
-    batch_size: int = fields.number(256, at_least=1)
+    crop_size: int = fields.pixels()
+    batch_size: int = fields.count(256)
     views: str = fields.choice("center", VIEWS)
 
     __post_init__ = fields.validate

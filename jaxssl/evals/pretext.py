@@ -42,9 +42,9 @@ class PretextConfig:
       seed: of the transformations.
     """
 
-    batch_size: int = fields.number(100, at_least=1)
-    num_examples: int = fields.number(8, at_least=1)
-    seed: int = 0
+    batch_size: int = fields.count(100)
+    num_examples: int = fields.count(8)
+    seed: int = fields.seed(0)
 
     __post_init__ = fields.validate
 

@@ -42,9 +42,9 @@ class RetrievalConfig:
     """
 
     endpoint: str = "conv5"
-    num_queries: int = fields.number(8, at_least=1)
-    num_neighbors: int = fields.number(6, at_least=1)
-    seed: int = 0
+    num_queries: int = fields.count(8)
+    num_neighbors: int = fields.count(6)
+    seed: int = fields.seed(0)
     database: str = fields.choice("queries", ("queries", "train"))
 
     __post_init__ = fields.validate

@@ -78,9 +78,9 @@ class Learner:
     """
 
     name: str = fields.choice("sgd", ("sgd", "ghost", "bilevel"))
-    k: int = fields.number(8, at_least=2)
-    lam: float = fields.number(1.0, above=0)
-    mu: float = fields.number(0.01, above=0)
+    k: int = fields.number(8, at_least=2, at_most=4096)
+    lam: float = fields.number(1.0, above=0, at_most=1e9)
+    mu: float = fields.number(0.01, above=0, at_most=1e9)
     normalize: str = fields.choice("l1", ("l1", "none"))
     weights: str = fields.choice("network", ("network", "layer"))
     sampling: str = fields.choice("matched", ("matched", "random"))

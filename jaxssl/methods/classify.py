@@ -95,18 +95,18 @@ class Config:
       mixup: alpha of mixup, 0 for no mixup. The paper of mixup has 1.
     """
 
-    crop_size: int = fields.number(64, at_least=1)  # Sec. 4.4.1, as in pre-training.
+    crop_size: int = fields.pixels(64)  # Sec. 4.4.1, as in pre-training.
     flip: bool = True  # Sec. 4.4
-    padding: int = fields.number(0, at_least=0)
-    area: tuple[float, ...] = ()
-    brightness: float = fields.number(0.0, at_least=0)
-    contrast: float = fields.number(0.0, at_least=0)
+    padding: int = fields.pixels(0, at_least=0)
+    area: tuple[float, ...] = fields.number((), above=0, at_most=1)
+    brightness: float = fields.number(0.0, at_least=0, at_most=1000)
+    contrast: float = fields.number(0.0, at_least=0, at_most=1000)
     pixels: str = fields.choice("symmetric", PIXELS)
-    mean: tuple[float, ...] = ()
-    std: tuple[float, ...] = ()
+    mean: tuple[float, ...] = fields.number((), at_least=-1000, at_most=1000)
+    std: tuple[float, ...] = fields.number((), above=0, at_most=1000)
     labels: str = fields.choice("classes", ("classes", "attributes"))
     smoothing: float = fields.number(0.0, at_least=0, below=1)
-    mixup: float = fields.number(0.0, at_least=0)
+    mixup: float = fields.number(0.0, at_least=0, at_most=10_000)
 
     def __post_init__(self) -> None:
         """Raise UserError where no training is possible."""

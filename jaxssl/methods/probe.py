@@ -89,17 +89,21 @@ class Config:
       momentum: Nesterov's.
     """
 
-    num_classes: int = fields.number(at_least=1)
+    num_classes: int = fields.number(at_least=1, at_most=2**20)
     labels: str = fields.choice("classes", ("classes", "attributes"))
     endpoints: tuple[str, ...] = tuple(POOLS)
-    crop_size: int = fields.number(64, at_least=1)  # Sec. 4.4.1, Table 4.2
+    crop_size: int = fields.pixels(64)  # Sec. 4.4.1, Table 4.2
     flip: bool = True  # Sec. 4.4
     pooling: str = fields.choice("table", ("table", "none"))
-    l2: float = fields.number(5e-4, at_least=0)
+    l2: float = fields.number(5e-4, at_least=0, at_most=1e6)
     bn_momentum: float = fields.number(0.975, at_least=0, below=1)
-    bn_epsilon: float = fields.number(1e-3, above=0)
-    learning_rates: tuple[float, ...] = (0.1, 0.01, 2e-3, 4e-4, 8e-5)
-    boundaries: tuple[float, ...] = (0.08, 0.4, 0.7, 0.9)
+    bn_epsilon: float = fields.number(1e-3, above=0, at_most=1000)
+    learning_rates: tuple[float, ...] = fields.number(
+        (0.1, 0.01, 2e-3, 4e-4, 8e-5), above=0, at_most=1e6
+    )
+    boundaries: tuple[float, ...] = fields.number(
+        (0.08, 0.4, 0.7, 0.9), above=0, below=1
+    )
     momentum: float = fields.number(0.9, at_least=0, below=1)
 
     def __post_init__(self) -> None:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import optax
 
-from jaxssl.config import checks
+from jaxssl.config import fields
 from jaxssl.errors import UserError
 from jaxssl.optim import microbatch
 from jaxssl.types import (
@@ -63,7 +63,7 @@ def make_gradients(
       UserError: less than one micro-batch; at trace time, if they do not share the
         batch evenly.
     """
-    checks.at_least_one(**{"compute.micro_batches": micro_batches})
+    fields.convert(micro_batches, fields.Count, "compute.micro_batches")
 
     def gradients(state: TrainState, batch: Batch, key: Key[Array, ""]) -> Gradients:
         if micro_batches == 1:

@@ -116,21 +116,21 @@ class Config:
     """
 
     classes: tuple[str, ...] = fields.choice(TRANSFORMS, TRANSFORMS)
-    canvas_size: int = fields.number(80, at_least=1)
-    crop_size: int = fields.number(64, at_least=1)
-    patch_size: int = fields.number(48, at_least=1)
-    border: int = fields.number(3, at_least=1)
-    noise_std: float = fields.number(0.1, at_least=0)
+    canvas_size: int = fields.pixels(80)
+    crop_size: int = fields.pixels(64)
+    patch_size: int = fields.pixels(48)
+    border: int = fields.pixels(3)
+    noise_std: float = fields.number(0.1, at_least=0, at_most=1000)
     warp_points: str = fields.choice("grid", ("grid", "free"))
-    warp_grid: int = fields.number(4, at_least=2)
-    warp_magnitude: float = fields.number(0.1, at_least=0)
-    tilt: float = fields.number(0.07, at_least=0)
+    warp_grid: int = fields.number(4, at_least=2, at_most=64)
+    warp_magnitude: float = fields.number(0.1, at_least=0, at_most=10)
+    tilt: float = fields.number(0.07, at_least=0, at_most=2)
     tilted: str = fields.choice("random", ("alternate", "random"))
     patch_autoencoding: bool = True
-    lambda_border: float = fields.number(50.0, at_least=0)
-    lambda_autoencode: float = fields.number(50.0, at_least=0)
-    lambda_classifier: float = fields.number(1.0, at_least=0)
-    critic_patches: int = fields.number(2, at_least=1)
+    lambda_border: float = fields.number(50.0, at_least=0, at_most=1e6)
+    lambda_autoencode: float = fields.number(50.0, at_least=0, at_most=1e6)
+    lambda_classifier: float = fields.number(1.0, at_least=0, at_most=1e6)
+    critic_patches: int = fields.number(2, at_least=1, at_most=1024)
     inpainter: str = fields.choice("joint", ("joint", "frozen"))
 
     def __post_init__(self):

@@ -1,12 +1,13 @@
 """AlexNet: the variant of chapter 4 with batch norm, and the original of chapter 8."""
 
 import math
+from typing import Annotated
 
 import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxssl import ops
-from jaxssl.config import checks
+from jaxssl.config import fields
 from jaxssl.errors import UserError
 from jaxssl.models import layers
 from jaxssl.models.network import from_linen
@@ -92,19 +93,20 @@ def _centre(x: Array) -> Array:
     return ((x.astype(jnp.float32) + 1.0) * 127.5 - mean).astype(x.dtype)
 
 
+@fields.checked
 def alexnet(
-    num_classes: int | None,
+    num_classes: layers.Channels | None,
     *,
-    width: float = 1.0,
-    groups: int = 2,
-    stem_kernel: int = 11,
-    stem_stride: int = 4,
-    fc_features: int = 4096,
-    padding: str = "SAME",
+    width: layers.Width = 1.0,
+    groups: layers.Channels = 2,
+    stem_kernel: layers.Kernel = 11,
+    stem_stride: layers.Kernel = 4,
+    fc_features: layers.Channels = 4096,
+    padding: Annotated[str, fields.OneOf(("SAME", "VALID"))] = "SAME",
     pool5: bool = False,
-    init: str = "thesis",
-    bn_momentum: float = 0.975,
-    bn_epsilon: float = 1e-3,
+    init: Annotated[str, fields.OneOf(tuple(INITS))] = "thesis",
+    bn_momentum: fields.Fraction = 0.975,
+    bn_epsilon: layers.Epsilon = 1e-3,
 ) -> Network:
     """Make the transformation classifier of chapter 4.
 
@@ -143,14 +145,6 @@ def alexnet(
       Jenni, Jin, Favaro, "Steering Self-Supervised Feature Learning Beyond Local Pixel
       Statistics", CVPR 2020; thesis section 4.4.
     """
-    checks.choice("padding", padding, ("SAME", "VALID"))
-    checks.choice("init", init, INITS)
-    checks.at_least_one(
-        groups=groups,
-        stem_kernel=stem_kernel,
-        stem_stride=stem_stride,
-        fc_features=fc_features,
-    )
     channels = tuple(math.floor(width * c + 0.5) for c in CHANNELS)
     if min(channels) < 1 or any(c % groups for c in channels):
         raise UserError(
@@ -222,12 +216,13 @@ class OriginalAlexNet(nn.Module):
         )
 
 
+@fields.checked
 def original_alexnet(
-    num_classes: int,
+    num_classes: layers.Channels,
     *,
-    width: float = 1.0,
-    fc_features: int = 4096,
-    dropout: float = 0.5,
+    width: layers.Width = 1.0,
+    fc_features: layers.Channels = 4096,
+    dropout: fields.Fraction = 0.5,
 ) -> Network:
     """Make AlexNet as published, which chapter 8 trains on PASCAL VOC and ImageNet.
 
@@ -254,8 +249,6 @@ def original_alexnet(
       Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural
       Networks", 2012; thesis sections 8.4 and 8.4.4, which add no detail.
     """
-    checks.at_least_one(num_classes=num_classes, fc_features=fc_features)
-    checks.fraction(dropout=dropout)
     channels = tuple(math.floor(width * c + 0.5) for c in CHANNELS)
     if min(channels) < 1 or any(c % 2 for c in channels):
         raise UserError(

@@ -5,7 +5,8 @@ import math
 from flax import linen as nn
 
 from jaxssl import ops
-from jaxssl.config import checks
+from jaxssl.config import fields
+from jaxssl.errors import UserError
 from jaxssl.models import layers
 from jaxssl.models.network import from_linen
 from jaxssl.types import Array, Float, Network
@@ -69,7 +70,13 @@ class CifarNet(nn.Module):
         return nn.relu(x)
 
 
-def cifarnet(num_classes: int, *, width: float = 1.0, dropout: float = 0.5) -> Network:
+@fields.checked
+def cifarnet(
+    num_classes: layers.Channels,
+    *,
+    width: layers.Width = 1.0,
+    dropout: fields.Fraction = 0.5,
+) -> Network:
     """Make CifarNet, for images of about 32 pixels.
 
     Twice a 5x5 convolution of 64 channels, ReLU, 2x2 max pooling and local response
@@ -94,8 +101,8 @@ def cifarnet(num_classes: int, *, width: float = 1.0, dropout: float = 0.5) -> N
       generalization", 2017, whose small AlexNet differs in its pools and in having no
       dropout.
     """
-    checks.fraction(dropout=dropout)
     channels, *features = (math.floor(width * c + 0.5) for c in (CHANNELS, *FEATURES))
-    checks.at_least_one(num_classes=num_classes, channels=channels)
+    if channels < 1:
+        raise UserError(f"width is {width}, which leaves no channel; give more.")
     module = CifarNet(num_classes, channels, tuple(features), dropout)
     return from_linen(module, head=("fc1", "fc2", "logits"))

@@ -1,12 +1,11 @@
 """Three convolutions and a dense layer: the CPU-sized network of chapter 8."""
 
-from collections.abc import Sequence
 from typing import Any
 
 from flax import linen as nn
 
 from jaxssl import ops
-from jaxssl.config import checks
+from jaxssl.config import fields
 from jaxssl.models import layers
 from jaxssl.models.network import from_linen
 from jaxssl.types import Array, Float, Network
@@ -39,12 +38,13 @@ class ConvNet(nn.Module):
         return endpoints
 
 
+@fields.checked
 def convnet(
-    num_classes: int | None,
+    num_classes: layers.Channels | None,
     *,
-    channels: Sequence[int] = (16, 32, 64),
-    features: int = 256,
-    bn_momentum: float = 0.975,
+    channels: tuple[layers.Channels, ...] = (16, 32, 64),
+    features: layers.Channels = 256,
+    bn_momentum: fields.Fraction = 0.975,
 ) -> Network:
     """Make a small convolutional network with batch norm, for images of any size.
 
@@ -65,10 +65,5 @@ def convnet(
     Raises:
       UserError: a setting is not allowed.
     """
-    checks.fraction(bn_momentum=bn_momentum)
-    widths = {f"channels[{i}]": n for i, n in enumerate(channels)}
-    checks.at_least_one(**widths, features=features)
-    if num_classes is not None:
-        checks.at_least_one(num_classes=num_classes)
-    module = ConvNet(num_classes, tuple(channels), features, bn_momentum)
+    module = ConvNet(num_classes, channels, features, bn_momentum)
     return from_linen(module, head=("fc1", "logits"))

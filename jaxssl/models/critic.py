@@ -1,9 +1,11 @@
 """The patch critic D of chapter 4: spectrally normalised convolutions, sum pooling."""
 
+from typing import Annotated
+
 import jax.numpy as jnp
 from flax import linen as nn
 
-from jaxssl.config import checks
+from jaxssl.config import fields
 from jaxssl.models import layers
 from jaxssl.models.network import from_linen
 from jaxssl.types import Array, Float, Network
@@ -36,7 +38,12 @@ class Critic(nn.Module):
         return {"logits": x[:, 0]}
 
 
-def critic(*, num_stages: int = 3, depth: int = 64) -> Network:
+@fields.checked
+def critic(
+    *,
+    num_stages: Annotated[int, fields.Range(at_least=1, at_most=16)] = 3,
+    depth: layers.Channels = 64,
+) -> Network:
     """Make the network that tells inpainted patches from untouched ones.
 
     Each stage is a 3x3 convolution and, in all but the last, a 4x4 one of stride 2,
@@ -59,5 +66,4 @@ def critic(*, num_stages: int = 3, depth: int = 64) -> Network:
     References:
       Thesis section 4.2.1 and the STL-10 network of the released code.
     """
-    checks.at_least_one(num_stages=num_stages, depth=depth)
     return from_linen(Critic(num_stages, depth))

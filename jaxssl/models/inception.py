@@ -6,8 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxssl import ops
-from jaxssl.config import checks
-from jaxssl.errors import UserError
+from jaxssl.config import fields
 from jaxssl.models import layers
 from jaxssl.models.network import from_linen
 from jaxssl.types import Array, Float, Network
@@ -87,13 +86,14 @@ def scaled(features: int, width: float) -> int:
     return max(1, math.floor(width * features + 0.5))
 
 
+@fields.checked
 def inception(
-    num_classes: int | None,
+    num_classes: layers.Channels | None,
     *,
-    width: float = 1.0,
-    dropout: float = 0.5,
-    bn_momentum: float = 0.975,
-    bn_epsilon: float = 1e-3,
+    width: layers.Width = 1.0,
+    dropout: fields.Fraction = 0.5,
+    bn_momentum: fields.Fraction = 0.975,
+    bn_epsilon: layers.Epsilon = 1e-3,
 ) -> Network:
     """Make the small Inception network, for crops of about 29 pixels.
 
@@ -120,8 +120,5 @@ def inception(
       Thesis section 8.4 and the released code; Zhang et al., "Understanding deep
       learning requires rethinking generalization", 2017, figure 3.
     """
-    if not width > 0:
-        raise UserError(f"width is {width}; it must be above 0.")
-    checks.fraction(dropout=dropout)
     module = Inception(num_classes, width, dropout, bn_momentum, bn_epsilon)
     return from_linen(module, head=("logits",))

@@ -1,9 +1,12 @@
 """The patch inpainter F of chapter 4: a small convolutional autoencoder."""
 
+from typing import Annotated
+
 import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxssl import ops
+from jaxssl.config import fields
 from jaxssl.errors import UserError
 from jaxssl.models import layers
 from jaxssl.models.network import from_linen
@@ -61,12 +64,13 @@ class Inpainter(nn.Module):
         )
 
 
+@fields.checked
 def inpainter(
     *,
-    depth: int = 48,
-    num_layers: int = 4,
-    bn_momentum: float = 0.975,
-    bn_epsilon: float = 1e-3,
+    depth: layers.Channels = 48,
+    num_layers: Annotated[int, fields.Range(at_least=2, at_most=16)] = 4,
+    bn_momentum: fields.Fraction = 0.975,
+    bn_epsilon: layers.Epsilon = 1e-3,
 ) -> Network:
     """Make the network that fills the hole of a patch.
 
@@ -91,9 +95,4 @@ def inpainter(
     References:
       Thesis section 4.2.1 and the STL-10 network of the released code.
     """
-    if num_layers < 2 or depth < 1:
-        raise UserError(
-            f"num_layers is {num_layers} and depth is {depth}; num_layers must be at "
-            "least 2 (one down-scaling) and depth at least 1."
-        )
     return from_linen(Inpainter(depth, num_layers, bn_momentum, bn_epsilon))

@@ -6,7 +6,7 @@ singular values, in float32 whatever that is.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ from flax import linen as nn
 from jax import lax
 
 from jaxssl import ops
+from jaxssl.config import fields
 from jaxssl.errors import UserError
 from jaxssl.types import Array, Float
 
@@ -21,6 +22,11 @@ glorot = nn.initializers.glorot_uniform()
 he_normal = nn.initializers.he_normal()
 
 Padding = str | Sequence[tuple[int, int]]
+
+Channels = Annotated[int, fields.Range(at_least=1, at_most=2**20)]
+Width = Annotated[float, fields.Range(above=0, at_most=1024)]
+Kernel = Annotated[int, fields.Range(at_least=1, at_most=1024)]
+Epsilon = Annotated[float, fields.Range(above=0, at_most=1000)]
 
 
 def leaky_relu(x: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -1,10 +1,8 @@
 """Dense layers on pixels: the smallest network that can memorise labels."""
 
-from collections.abc import Sequence
-
 from flax import linen as nn
 
-from jaxssl.config import checks
+from jaxssl.config import fields
 from jaxssl.models import layers
 from jaxssl.models.network import from_linen
 from jaxssl.types import Array, Float, Network
@@ -40,13 +38,14 @@ class Mlp(nn.Module):
         return endpoints
 
 
+@fields.checked
 def mlp(
-    num_classes: int | None,
+    num_classes: layers.Channels | None,
     *,
-    features: Sequence[int] = (256, 256),
+    features: tuple[layers.Channels, ...] = (256, 256),
     norm: bool = True,
-    bn_momentum: float = 0.975,
-    dropout: float = 0.0,
+    bn_momentum: fields.Fraction = 0.975,
+    dropout: fields.Fraction = 0.0,
 ) -> Network:
     """Make dense layers with ReLU over all pixels of an image.
 
@@ -65,9 +64,5 @@ def mlp(
     Raises:
       UserError: a setting is not allowed.
     """
-    checks.fraction(dropout=dropout, bn_momentum=bn_momentum)
-    checks.at_least_one(**{f"features[{i}]": n for i, n in enumerate(features)})
-    if num_classes is not None:
-        checks.at_least_one(num_classes=num_classes)
-    module = Mlp(num_classes, tuple(features), norm, bn_momentum, dropout)
+    module = Mlp(num_classes, features, norm, bn_momentum, dropout)
     return from_linen(module, head=("logits",))

@@ -4,7 +4,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxssl import ops
-from jaxssl.config import checks
+from jaxssl.config import fields
 from jaxssl.models import layers
 from jaxssl.models.network import from_linen
 from jaxssl.types import Array, Float, Network
@@ -88,12 +88,13 @@ class PreActResNet(nn.Module):
         return endpoints | {"logits": logits}
 
 
+@fields.checked
 def preact_resnet18(
-    num_classes: int | None,
+    num_classes: layers.Channels | None,
     *,
-    width: int = 64,
-    bn_momentum: float = 0.9,
-    bn_epsilon: float = 1e-5,
+    width: layers.Channels = 64,
+    bn_momentum: fields.Fraction = 0.9,
+    bn_epsilon: layers.Epsilon = 1e-5,
 ) -> Network:
     """Make the PreAct-ResNet-18 of Table 8.3, for images of about 32 pixels.
 
@@ -118,6 +119,5 @@ def preact_resnet18(
       He et al., "Identity Mappings in Deep Residual Networks", 2016; Zhang et al.,
       "mixup: Beyond Empirical Risk Minimization", 2018; thesis section 8.4.
     """
-    checks.at_least_one(width=width)
     module = PreActResNet(num_classes, width, bn_momentum, bn_epsilon)
     return from_linen(module, head=("logits",))

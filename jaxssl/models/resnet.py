@@ -1,11 +1,12 @@
 """ResNet-18, -34 and -50 for classification, laid out as in torchvision."""
 
+from typing import Annotated
+
 import jax.numpy as jnp
 from flax import linen as nn
 
 from jaxssl import ops
-from jaxssl.config import checks
-from jaxssl.errors import UserError
+from jaxssl.config import fields
 from jaxssl.models import layers
 from jaxssl.models.network import from_linen
 from jaxssl.types import Array, Float, Network
@@ -117,14 +118,15 @@ class ResNet(nn.Module):
         return endpoints | {"logits": logits}
 
 
+@fields.checked
 def resnet(
-    depth: int,
-    num_classes: int | None,
+    depth: Annotated[int, fields.OneOf(tuple(BLOCKS))],
+    num_classes: layers.Channels | None,
     *,
-    stem: str = "imagenet",
-    width: int = 64,
-    bn_momentum: float = 0.975,
-    bn_epsilon: float = 1e-3,
+    stem: Annotated[str, fields.OneOf(STEMS)] = "imagenet",
+    width: layers.Channels = 64,
+    bn_momentum: fields.Fraction = 0.975,
+    bn_epsilon: layers.Epsilon = 1e-3,
 ) -> Network:
     """Make a ResNet v1; the stride of a bottleneck sits in its 3x3 convolution.
 
@@ -147,9 +149,5 @@ def resnet(
     References:
       He et al., "Deep Residual Learning for Image Recognition", 2016.
     """
-    if depth not in BLOCKS:
-        raise UserError(f"depth is {depth}; allowed: {', '.join(map(str, BLOCKS))}.")
-    checks.choice("stem", stem, STEMS)
-    checks.at_least_one(width=width)
     module = ResNet(depth, num_classes, stem, width, bn_momentum, bn_epsilon)
     return from_linen(module, head=("logits",))

@@ -29,11 +29,11 @@ class AdamWConfig:
         says "weight decay of 1e-4" and no more.
     """
 
-    learning_rate: float = fields.number(3e-4, above=0)
+    learning_rate: float = fields.number(3e-4, above=0, at_most=1e6)
     final_rate: float = fields.number(1e-3, at_least=0, at_most=1)
     b1: float = fields.number(0.5, at_least=0, below=1)
     b2: float = fields.number(0.99, at_least=0, below=1)
-    weight_decay: float = fields.number(1e-4, at_least=0)
+    weight_decay: float = fields.number(1e-4, at_least=0, at_most=1e6)
     decay_times_rate: bool = False
 
     __post_init__ = fields.validate
@@ -49,7 +49,7 @@ class AdamConfig:
       b2: decay of the second moment.
     """
 
-    learning_rate: float = fields.number(2e-4, above=0)
+    learning_rate: float = fields.number(2e-4, above=0, at_most=1e6)
     b1: float = fields.number(0.5, at_least=0, below=1)
     b2: float = fields.number(0.999, at_least=0, below=1)
 

@@ -18,10 +18,10 @@ class RMSPropConfig:
       eps: added to the mean of squared gradients before the root is taken.
     """
 
-    learning_rate: float = fields.number(2e-4, above=0)
+    learning_rate: float = fields.number(2e-4, above=0, at_most=1e6)
     decay: float = fields.number(0.9, at_least=0, below=1)
     momentum: float = fields.number(0.0, at_least=0, below=1)
-    eps: float = fields.number(1e-8, above=0)
+    eps: float = fields.number(1e-8, above=0, at_most=1000)
 
     __post_init__ = fields.validate
 

@@ -33,15 +33,15 @@ class SGDConfig:
         before the momentum. Released code: 5e-4; the thesis gives none.
     """
 
-    learning_rate: float = fields.number(0.1, above=0)
+    learning_rate: float = fields.number(0.1, above=0, at_most=1e6)
     schedule: str = fields.choice("staircase", SCHEDULES)
-    factor: float = fields.number(0.95, above=0)
-    interval: int = fields.number(781, at_least=1)
+    factor: float = fields.number(0.95, above=0, at_most=1e6)
+    interval: int = fields.count(781)
     boundaries: tuple[float, ...] = fields.number((0.5, 0.75), above=0, below=1)
     final_rate: float = fields.number(0.0, at_least=0, at_most=1)
     momentum: float = fields.number(0.9, at_least=0, below=1)
     nesterov: bool = False
-    weight_decay: float = fields.number(5e-4, at_least=0)
+    weight_decay: float = fields.number(5e-4, at_least=0, at_most=1e6)
 
     def __post_init__(self) -> None:
         """Raise UserError where no training is possible."""

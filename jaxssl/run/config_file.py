@@ -5,13 +5,16 @@ values and ``build(config)`` turns them into an ``Experiment``. The values pass 
 JSON before ``build`` sees them, so a run and its later evaluation build the same thing.
 """
 
+import contextlib
 import importlib.util
 import inspect
 import json
+import math
 import re
 import sys
+import traceback
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,9 +22,9 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from jaxssl import safe_files
-from jaxssl.config.checks import nearest
+from jaxssl.config.checks import nearest, shown
 from jaxssl.config.section import RENAMED
-from jaxssl.errors import UserError
+from jaxssl.errors import ExpectedError, UserError
 
 OVERRIDE = re.compile(r"--?(?:no)?config\.(?P<path>[^=]+)(?:=.*)?$", re.S)
 
@@ -57,12 +60,13 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Recipe:
       UserError: the file cannot be read or is no config, or an override names no field
         or has the wrong type.
     """
-    name, _, variant = spec.partition(":")
+    name, variant = _split_spec(spec)
     module = load_module(Path(name))
     parameters = inspect.signature(module.get_config).parameters
     if variant and not parameters:
         raise UserError(f"{name} has no variants, but {variant!r} was asked for.")
-    config = module.get_config(variant) if variant else module.get_config()
+    with _running(Path(name)):
+        config = module.get_config(variant) if variant else module.get_config()
     if not isinstance(config, ConfigDict):
         raise UserError(
             f"get_config() of {name} returned {type(config).__name__}; "
@@ -70,6 +74,57 @@ def load(spec: str, overrides: Sequence[str] = ()) -> Recipe:
         )
     values = to_plain(override(config, overrides))
     return Recipe(Path(name).absolute(), variant or None, from_plain(values))
+
+
+def _split_spec(spec: str) -> tuple[str, str]:
+    """Return the file of ``FILE:variant`` and the variant; a path may hold colons."""
+    ends = [match.start() for match in re.finditer(":", spec)] + [len(spec)]
+    files = [end for end in ends if Path(spec[:end]).is_file()]
+    named = [end for end in ends if spec[:end].endswith(".py")]
+    end = (files or named or ends)[0]
+    return spec[:end], spec[end + 1 :]
+
+
+@contextlib.contextmanager
+def _running(path: Path) -> Iterator[None]:
+    """Name the file and the line where the code of a config file fails.
+
+    Errors of the package's own code pass.
+
+    Raises:
+      UserError: the code of the file raised an error, or asked to end the process.
+    """
+    try:
+        yield
+    except ExpectedError:
+        raise
+    except SystemExit as error:
+        raise UserError(
+            f"--config: {path} ends the process with sys.exit({error.code!r}); a "
+            "config file raises an error, or returns its settings."
+        ) from error
+    except Exception as error:
+        line = _line_at_fault(error, path)
+        if line is None:
+            raise
+        raise UserError(
+            f"--config: {path}, line {line}: {type(error).__name__}: {error}"
+        ) from error
+
+
+def _line_at_fault(error: Exception, path: Path) -> int | None:
+    """Return the line of a config file that raised an error, or called what did.
+
+    Returns None for an error that the file did not raise, or that the package raised.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    package = Path(__file__).parents[1]
+    for frame in reversed(frames):
+        if Path(frame.filename).absolute() == path.absolute():
+            return frame.lineno
+        if Path(frame.filename).is_relative_to(package):
+            return None
+    return None
 
 
 def load_module(path: Path) -> types.ModuleType:
@@ -93,9 +148,13 @@ def load_module(path: Path) -> types.ModuleType:
     if spec is None or spec.loader is None:
         raise UserError(f"--config: {path} cannot be loaded.")
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # Dataclasses look their module up.
     try:
-        spec.loader.exec_module(module)
-    except (SyntaxError, ImportError, OSError) as error:
+        with _running(path):
+            spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"--config: {path} cannot be loaded: {error}") from error
     for name in ("get_config", "build"):
         if not callable(getattr(module, name, None)):
@@ -118,7 +177,9 @@ def build(recipe: Recipe) -> Any:
     Raises:
       UserError: whatever is wrong with the values.
     """
-    return load_module(recipe.file).build(recipe.config)
+    module = load_module(recipe.file)
+    with _running(recipe.file):
+        return module.build(recipe.config)
 
 
 def override(config: ConfigDict, words: Sequence[str]) -> ConfigDict:
@@ -197,20 +258,29 @@ def _explain(config: ConfigDict, words: Sequence[str], error: Exception) -> str:
     return str(error).splitlines()[0]
 
 
-def to_plain(value: Any) -> Any:
+def to_plain(value: Any, path: str = "config") -> Any:
     """Turn config values into what JSON can hold.
 
+    Args:
+      value: a section or a value.
+      path: what messages call the value.
+
     Raises:
-      UserError: a value is no number, string, boolean, None or sequence of these.
+      UserError: a value is no finite number of 64 bits, string, boolean, None or
+        sequence of these.
     """
     if isinstance(value, Mapping | ConfigDict):
-        return {str(key): to_plain(item) for key, item in value.items()}
+        return {str(key): to_plain(x, f"{path}.{key}") for key, x in value.items()}
     if isinstance(value, list | tuple):
-        return [to_plain(item) for item in value]
+        return [to_plain(item, f"{path}[{i}]") for i, item in enumerate(value)]
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        raise UserError(f"{path} is {shown(value)}; give a number of 64 bits at most.")
+    if isinstance(value, float) and not math.isfinite(value):
+        raise UserError(f"{path} is {value}; it must be finite.")
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise UserError(
-        f"a config holds {value!r} ({type(value).__name__}); only numbers, strings, "
+        f"{path} is {shown(value)} ({type(value).__name__}); only numbers, strings, "
         "booleans, None, tuples and sections of these are allowed."
     )
 

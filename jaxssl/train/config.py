@@ -4,6 +4,9 @@ import dataclasses
 
 from jaxssl.config import fields
 
+NEVER = 2**63 - 1
+"""More steps or records than any run has."""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TrainConfig:
@@ -22,13 +25,13 @@ class TrainConfig:
         from its start on, before the run stops.
     """
 
-    num_steps: int = fields.number(at_least=1)
-    batch_size: int = fields.number(at_least=1)
-    save_every: int = fields.number(1000, at_least=1)
-    log_every: int = fields.number(50, at_least=1)
-    eval_every: int = fields.number(1000, at_least=1)
-    keep_checkpoints: int = fields.number(3, at_least=2)
-    num_workers: int = fields.number(0, at_least=0)
-    max_bad_records: int = fields.number(10, at_least=0)
+    num_steps: int = fields.count()
+    batch_size: int = fields.count()
+    save_every: int = fields.number(1000, at_least=1, at_most=NEVER)
+    log_every: int = fields.number(50, at_least=1, at_most=NEVER)
+    eval_every: int = fields.number(1000, at_least=1, at_most=NEVER)
+    keep_checkpoints: int = fields.count(3, at_least=2)
+    num_workers: int = fields.number(0, at_least=0, at_most=1024)
+    max_bad_records: int = fields.number(10, at_least=0, at_most=NEVER)
 
     __post_init__ = fields.validate

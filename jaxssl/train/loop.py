@@ -22,7 +22,7 @@ from jaxssl.distributed import mesh as meshes
 from jaxssl.run import metrics, process_log
 from jaxssl.run import workdir as workdirs
 from jaxssl.run.config_file import Recipe
-from jaxssl.train import hooks, state_init
+from jaxssl.train import fits, hooks, state_init
 from jaxssl.train.config import TrainConfig
 from jaxssl.train.metric_sums import MetricSums, from_plain, renew
 from jaxssl.train.step import Program, make_program
@@ -91,6 +91,7 @@ def train(
     workdirs.check_all(workdir, recipe, known)
     if not known.has_checkpoint:
         coordination.decide("given", lambda: init_from_lib.check(init_from or {}))
+    fits.check_workers(config.num_workers)
     # The pipeline refuses a batch that is larger than the data set.
     batches(source, batch_size=config.batch_size, seed=seed).close()
 

@@ -1,17 +1,17 @@
 """From a recipe to something that can run: its settings checked, its objects built."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from jaxssl import trees
-from jaxssl.config import checks, section
+from jaxssl.config import checks, fields, section
 from jaxssl.data import listing, pipeline, registry
 from jaxssl.data.source import Source
 from jaxssl.distributed import mesh as meshes
 from jaxssl.errors import UserError
 from jaxssl.experiment import Experiment
-from jaxssl.run import config_file
+from jaxssl.run import config_file, watched
 from jaxssl.train import config as train_config
 from jaxssl.train import state_init
 from jaxssl.types import Batch
@@ -29,6 +29,7 @@ class Setup(NamedTuple):
       defaults: of the settings that were read, by their path. A stored run that lacks
         one of them was trained with its default.
       sources: the data sets that ``build`` opened by name, as ``folder train``.
+      unread: settings and sections of the config that nothing read.
     """
 
     seed: int
@@ -38,6 +39,7 @@ class Setup(NamedTuple):
     batches: pipeline.Pipeline
     defaults: Mapping[str, Any]
     sources: Mapping[str, Source]
+    unread: Sequence[str] = ()
 
     def fingerprints(self) -> dict[str, str]:
         """Return those of the data sets that are not the training set itself."""
@@ -77,22 +79,21 @@ def set_up(chosen: config_file.Recipe) -> Setup:
     Raises:
       UserError: a section is missing or wrong, or ``build`` refuses the values.
     """
-    config = chosen.config
-    seed = config.get("seed")
-    if not isinstance(seed, int) or not 0 <= seed < 2**32:
-        raise UserError(f"config.seed is {seed!r}; give an integer, 0 to 2**32 - 1.")
-    for name, value in trees.flatten(config.to_dict()).items():
-        path = name.startswith("init_from.") or name.endswith("data_dir")
+    config = watched.watch(chosen.config)
+    seed = fields.convert(config.get("seed"), fields.Seed, "config.seed")
+    for name, value in trees.flatten(chosen.config.to_dict()).items():
+        path = name.startswith("init_from.") or name.endswith(("data_dir", ".file"))
         if path and isinstance(value, str):
             checks.local_path(f"config.{name}", value)
     with section.recorded() as defaults, registry.opened() as sources:
         train = section.read(train_config.TrainConfig, config, "train")
         mesh = section.read(meshes.MeshConfig, config, "mesh")
-        built = config_file.build(chosen)
+        built = config_file.build(chosen._replace(config=config))
     if not isinstance(built, Experiment):
         raise UserError(
             f"build() of {chosen.file} returned {type(built).__name__}; "
             "it must return a jaxssl.experiment.Experiment."
         )
     batches = functools.partial(pipeline.batches, order=built.order)
-    return Setup(seed, train, mesh, built, batches, defaults, sources)
+    unread = watched.find_unread(config)
+    return Setup(seed, train, mesh, built, batches, defaults, sources, unread)

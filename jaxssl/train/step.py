@@ -10,7 +10,7 @@ from jax.sharding import Mesh
 from jaxssl import trees
 from jaxssl.distributed import mesh as meshes
 from jaxssl.distributed import partition
-from jaxssl.train import metric_sums, state_init
+from jaxssl.train import fits, metric_sums, state_init
 from jaxssl.train.metric_sums import MetricSums
 from jaxssl.types import Array, Batch, Bool, Key, Metrics, Task, TrainState
 
@@ -44,10 +44,12 @@ def make_program(task: Task, abstract: TrainState, spec: Batch, mesh: Mesh) -> P
       The program.
 
     Raises:
-      UserError: the task's settings do not fit the data.
+      UserError: the task's settings do not fit the data, or the step does not fit into
+        memory.
       TypeError: the step changes the shape or dtype of a leaf of the state.
     """
     traced, empty = trace(task, abstract, spec, mesh)
+    fits.check_step(traced.jaxpr, abstract, spec, mesh)
     return Program(traced.lower().compile, meshes.replicate(empty, mesh))
 
 

@@ -179,10 +179,12 @@ def square(size: Size, what: str) -> None:
 
 
 def non_negative(value: Any, name: str) -> None:
-    """Raise a ValueError if ``value`` is a known number below zero, or not one."""
+    """Raise a ValueError if ``value`` is known and no finite number from zero on."""
     number = known(value, name)
-    if number is not None and not number >= 0:
-        raise ValueError(f"{name} must be at least 0; got {value}. Use 0 for none.")
+    if number is not None and not 0 <= number < np.inf:
+        raise ValueError(
+            f"{name} must be at least 0; got {value}. Give a finite number, 0 for none."
+        )
 
 
 def probability(value: Any, name: str) -> None:
@@ -195,10 +197,12 @@ def probability(value: Any, name: str) -> None:
 
 
 def positive(value: Any, name: str) -> None:
-    """Raise a ValueError if ``value`` is a known number not above 0, or not one."""
+    """Raise a ValueError if ``value`` is known and no finite number above zero."""
     number = known(value, name)
-    if number is not None and not number > 0:
-        raise ValueError(f"{name} must be above 0; got {value}. Use 1 for none.")
+    if number is not None and not 0 < number < np.inf:
+        raise ValueError(
+            f"{name} must be above 0; got {value}. Give a finite number, 1 for none."
+        )
 
 
 def at_most(value: Any, limit: float | int, name: str) -> None:
@@ -223,10 +227,11 @@ def interval(pair: Any, name: str, *, strict: bool = False) -> None:
     low, high = (known(end, name) for end in pair)
     if low is None or high is None:
         return
-    if not (low < high or (low == high and not strict)):
+    ordered = low < high or (low == high and not strict)
+    if not (ordered and -np.inf < low and high < np.inf):
         raise ValueError(
             f"{name} must be (low, high) with low {'<' if strict else '<='} high; got "
-            f"{pair}. Swap or correct the two."
+            f"{pair}. Swap or correct the two; both must be finite."
         )
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -13,9 +14,13 @@ from typing import NamedTuple
 
 import jax
 
+from jaxssl.config import section
+from jaxssl.config.checks import shown
+from jaxssl.distributed import mesh as meshes
 from jaxssl.errors import ChildFailedError, ExitCode, UserError
 from jaxssl.run import config_file
 from jaxssl.text import Say
+from jaxssl.train.config import TrainConfig
 from jaxssl.train.process_settings import use_compilation_cache
 from jaxssl.train.setup import set_up
 from jaxssl.verify import device_equivalence
@@ -54,8 +59,10 @@ def read_counts(values: Sequence[str], flag: str) -> list[int]:
       UserError: a value is no number above 0.
     """
     for value in values:
-        if not value.isdecimal() or int(value) < 1:
-            raise UserError(f"--{flag} has {value!r}; give numbers, as in 1,2,4,8.")
+        if not re.fullmatch(r"0*[1-9]\d{0,8}", value, re.ASCII):
+            raise UserError(
+                f"--{flag} has {shown(value)}; give numbers, as in 1,2,4,8."
+            )
     return sorted({int(value) for value in values} - {1})
 
 
@@ -86,6 +93,7 @@ def verify(
       ChildFailedError: a process failed or took too long.
     """
     recipe = config_file.load(spec, overrides)  # Before jax looks for devices.
+    _check_counts(recipe, [*devices, *processes])
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_num_cpu_devices", max(devices, default=1))
     use_compilation_cache()
@@ -103,6 +111,18 @@ def verify(
         for count in processes:
             comparisons += _show(_run_processes(spec, overrides, count, folder), say)
     return _judge(comparisons, say)
+
+
+def _check_counts(recipe: config_file.Recipe, counts: Sequence[int]) -> None:
+    """Raise unless each device gets a row; simulated devices take memory, too."""
+    train = section.read(TrainConfig, recipe.config, "train")
+    mesh = section.read(meshes.MeshConfig, recipe.config, "mesh")
+    most = train.batch_size * mesh.model
+    if counts and max(counts) > most:
+        raise UserError(
+            f"--devices and --processes ask for {max(counts)}; with train.batch_size "
+            f"{train.batch_size} and mesh.model {mesh.model} give at most {most}."
+        )
 
 
 def _judge(comparisons: Sequence[Comparison], say: Say) -> int:

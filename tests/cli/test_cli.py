@@ -18,6 +18,8 @@ import pytest
 from jaxssl.checkpoint import store as checkpoints
 from jaxssl.cli import VERBS, evaluate, main
 from jaxssl.errors import ExitCode, UserError
+from jaxssl.evals.checked import CheckedEval
+from jaxssl.run import config_file
 from jaxssl.train import process_settings
 
 TINY = Path(__file__).parent.parent / "train" / "tiny.py"
@@ -59,6 +61,17 @@ def folder(tmp_path, monkeypatch):
             'config.init_from = ConfigDict({"net": "gs://b/run"})\n    config.eval =',
         ),
         "wrong_build.py": source.replace("return Experiment(", "return dict("),
+        "exit.py": f"{source}\nimport sys\nsys.exit(7)\n",
+        "exit_later.py": source.replace(
+            "    kind = Stalling", "    raise SystemExit(7)\n    kind = Stalling"
+        ),
+        "name_error.py": f"{source}\nlearning_rate\n",
+        "no_key.py": source.replace("config.data.count", "config.data.counts"),
+        "slip.py": source.replace(
+            "return config.lock()",
+            "config.evall = {'first': 1}\n    return config.lock()",
+        ),
+        "huge.py": source.replace("(0, 1, 2)", "(0, 1, 10**4000)"),
     }
     for name, text in files.items():
         Path(name).write_text(text)
@@ -141,6 +154,39 @@ MISTAKES = {
     "train --config=full --workdir=run": ["--config: full is a folder; give a file"],
     "train --config=tiny.py --workdir=full": ["full is not empty", "config.json"],
     "train --config=tiny.py --workdir=/proc/run": ["cannot write to /proc/run"],
+    "train --config=exit.py --workdir=run": ["exit.py ends the process", "exit(7)"],
+    "train --config=exit_later.py --workdir=run": ["ends the process with sys.exit("],
+    "train --config=name_error.py --workdir=run": ["line 2", "NameError: name 'learn"],
+    "train --config=no_key.py --workdir=run": ["no_key.py, line ", 'mean "count"'],
+    "train --config=slip.py --workdir=run": ["config.evall is read", "'eval'"],
+    "train --config=huge.py --workdir=run": [
+        "config.data.labels[2] is 1000",
+        "64 bits",
+    ],
+    "train --config=a:b/my.py --workdir=run": ["there is no file a:b/my.py"],
+    "train --config=/dev/zero --workdir=run": ["there is no file /dev/zero"],
+    f"{TRAIN} --config.model.noise=nan": ["config.model.noise is nan"],
+    f"{TRAIN} --config.train.num_workers={10**23}": ["config.train.num_workers"],
+    f"{TRAIN} --config.train.num_workers=100000": ["num_workers is 100000", "1024"],
+    f"{TRAIN} --config.train.batch_size=100000000": ["100000000", "24"],
+    f"{TRAIN} --config.mesh.data=100000000": ["mesh.data is 100000000", "8 cpu"],
+    f"{TRAIN} --hang_seconds={10**23}": ["hang_seconds", "range [1, "],
+    f"{TRAIN} --join_seconds=0": ["join_seconds"],
+    "verify devices --config=tiny.py --devices=100000000": ["ask for 100000000"],
+    f"verify devices --config=tiny.py --devices={'9' * 5000}": ["give numbers"],
+    "verify devices --config=tiny.py --kills=3": ["--kills is for verify resume"],
+    "verify resume --config=tiny.py --devices=2": ["--devices is for verify devices"],
+    f"verify resume --config=tiny.py --seed={10**23}": ["seed"],
+    "data list --config.data.count=3": ["changes a config; give --config=FILE"],
+    "data doctor folder --config.data.load_size=3": ["changes a config"],
+    "data list --config=tiny.py": ["--config is for data doctor"],
+    "data prepare tfds:stl10 --split=test": ["--split is for data doctor"],
+    "data doctor --config=tiny.py --split=test": ["--split is for doctor NAME"],
+    f"aot --config=tiny.py --topology=v5e:2x2 --mesh=data={'9' * 5000}": [
+        "--mesh: data"
+    ],
+    f"aot --config=tiny.py --topology=v5e:2x{'9' * 5000}": ["write it as one of"],
+    f"aot --config=tiny.py --topology=v5e:2x2 --slices={10**23}": ["slices"],
     "evaluate": ["--workdir is missing"],
     "evaluate --workdir=none": ["none holds no run", "jaxssl train"],
     "report --workdir=none": ["none"],
@@ -394,6 +440,56 @@ def test_the_table_of_exit_codes_is_that_of_the_code():
     assert [(int(code), name) for code, name in rows] == [
         (code.value, code.name) for code in ExitCode
     ]
+
+
+FUTURE = """from __future__ import annotations
+
+import dataclasses
+from jaxssl.config import fields, section
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Own:
+    width: int = fields.number(8, at_least=1, at_most=64)
+
+    __post_init__ = fields.validate
+
+"""
+
+
+def test_a_config_may_have_dataclasses_and_colons_in_its_path(folder, capsys):
+    text = TINY.read_text().partition("import os")[2]
+    text = text.replace("width=config.model.width", "width=own.width")
+    text = text.replace(
+        "    task = make_task(",
+        "    own = section.read(Own, {}, 'own')\n    task = make_task(",
+    )
+    Path("a:b").mkdir()
+    Path("a:b/my.py").write_text(f"{FUTURE}\nimport os{text}")
+    words = ["--config=a:b/my.py:wide", "--workdir=run", "--config.train.num_steps=1"]
+    assert main(["train", *words]) == 0
+    out = capsys.readouterr().out
+    assert "this run does not read: model.width\n" in out
+    assert json.loads(Path("run/config.json").read_text())["variant"] == "wide"
+    assert main(["evaluate", "--workdir=run", "--norandom_init"]) == 0
+
+
+def test_a_wrong_setting_is_found_before_any_evaluation_runs(copy, monkeypatch, capsys):
+    def refuse():
+        raise UserError("eval.last is wrong")
+
+    def run(state):
+        raise AssertionError("an evaluation ran")
+
+    build = config_file.build
+
+    def with_check(recipe):
+        evals = {"shades": run, "last": CheckedEval(run, refuse)}
+        return build(recipe)._replace(evals=evals)
+
+    monkeypatch.setattr(config_file, "build", with_check)
+    assert main(["evaluate", f"--workdir={copy}"]) == 2
+    assert capsys.readouterr().err == "jaxssl: eval.last is wrong\n"
 
 
 def test_data_verbs(capsys):

@@ -243,7 +243,7 @@ def test_maps_smaller_than_their_pool(backbone, batch):
         ({"momentum": -0.1}, "momentum is -0.1"),
         ({"learning_rates": (0.1,)}, "boundaries has 4 values"),
         ({"boundaries": (0.4, 0.2, 0.7, 0.9)}, "it must rise strictly"),
-        ({"boundaries": (0.0, 0.2, 0.7, 0.9)}, "it must rise strictly"),
+        ({"boundaries": (0.0, 0.2, 0.7, 0.9)}, "is 0.0; it must be above 0"),
     ],
 )
 def test_bad_settings_name_the_field(fields, message):

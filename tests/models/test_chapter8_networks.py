@@ -172,7 +172,7 @@ def test_settings_that_cannot_be_are_refused():
     for make in (cifarnet, inception, original_alexnet):
         with pytest.raises(UserError, match=r"dropout is 1\.0; it must be at least 0"):
             make(10, dropout=1.0)
-    with pytest.raises(UserError, match="channels is 0; it must be at least 1"):
+    with pytest.raises(UserError, match="which leaves no channel"):
         cifarnet(10, width=0.001)
     with pytest.raises(UserError, match=r"width is 0\.0; it must be above 0"):
         inception(10, width=0.0)

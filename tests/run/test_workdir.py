@@ -82,7 +82,7 @@ def test_booleans_and_placeholders_can_be_overridden():
 
 
 def test_a_config_holds_plain_values_only():
-    with pytest.raises(UserError, match=r"a config holds <object .*only numbers"):
+    with pytest.raises(UserError, match=r"config\.a\.b is <object .*only numbers"):
         config_file.to_plain({"a": {"b": object()}})
     assert trees.flatten({"a": {"b": 1, "c": {}}, "d": [2]}) == {
         "a.b": 1,
