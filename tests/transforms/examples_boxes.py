@@ -1,9 +1,7 @@
 """Law-suite examples: affine and perspective maps, padding, resizing, boxes."""
 
 import functools
-from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 
 from jaxssl import transforms as T  # noqa: N812
@@ -14,27 +12,14 @@ FLAT = T.PerspectiveParams(jnp.zeros((2, 2, 2)))
 NO_BOX = T.EraseParams(jnp.zeros(2), jnp.zeros(2))
 
 
-class Chained(NamedTuple):
-    """Parameters of the maps that are composed."""
-
-    affine: T.AffineParams
-    perspective: T.PerspectiveParams
-
-
-def _chained(image, params):
-    """A black and green border, which every dtype has."""
+def _cut_twice(image, _):
     maps = [
-        T.affine_coords(params.affine),
-        T.perspective_coords(params.perspective),
+        T.perspective_coords(FLAT),
+        T.affine_coords(STILL),
         T.center_crop_coords(CROP),
-        T.resize_coords(8, keep_ratio=True),
+        T.resize_coords(CROP, keep_ratio=True),
     ]
-    return T.geometric_chain(image, maps, border="constant", fill=(0, 1, 0))
-
-
-def _chained_params(key):
-    first, second = jax.random.split(key)
-    return Chained(T.affine_params(first), T.perspective_params(second))
+    return T.geometric_chain(T.center_crop(image, (SIDE - 1, SIDE)), maps)
 
 
 EXAMPLES = {
@@ -66,17 +51,6 @@ EXAMPLES = {
         identity=FLAT,
         smooth=True,
     ),
-    "projective_chain": Example(
-        {
-            "affine_coords",
-            "perspective_coords",
-            "center_crop_coords",
-            "resize_coords",
-        },
-        _chained,
-        _chained_params,
-        bounds=(0, 255),
-    ),
     "pad_and_crop": Example(
         {"pad_and_crop", "pad_and_crop_params", "random_pad_and_crop"},
         lambda image, params: T.pad_and_crop(
@@ -90,7 +64,14 @@ EXAMPLES = {
         identity=T.CropParams(jnp.array([2, 3])),
     ),
     "center_crop": Example(
-        {"center_crop"}, lambda image, params: T.center_crop(image, CROP)
+        {
+            "center_crop",
+            "affine_coords",
+            "perspective_coords",
+            "center_crop_coords",
+            "resize_coords",
+        },
+        _cut_twice,
     ),
     "resize": Example({"resize"}, lambda image, params: T.resize(image, (7, 13))),
     "erase": Example(
@@ -107,6 +88,8 @@ EXAMPLES = {
         lambda key: T.cutout_params(key, image_size=(47, 61), size=(9, 12)),
         functools.partial(T.random_cutout, size=(9, 12)),
         data=functools.partial(pixels, (47, 61, 1)),
+        dtypes=(),
+        shares=False,
     ),
     "cutmix": Example(
         {"cutmix", "cutmix_params", "random_cutmix", "CutmixParams"},
