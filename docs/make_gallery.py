@@ -385,7 +385,7 @@ def color() -> bytes:
 
 def tone() -> bytes:
     """Each change at several strengths."""
-    image, side = real(photo(FLOWER, 84)), 84
+    image, side = real(photo(FLOWER, 64)), 64
     flat = 0.35 + 0.3 * image
 
     def row(name, apply, values):
@@ -412,7 +412,7 @@ def tone() -> bytes:
 
 def policies() -> bytes:
     """Draws of the three policies, and each operation alone."""
-    image, side = real(photo(DOGS, 84)), 84
+    image, side = real(photo(DOGS, 64)), 64
     gray = {"border": "constant", "fill": 0.5}
 
     def draws(random, **options):

@@ -466,7 +466,7 @@ TONE = (
         "sharpness",
         "`f image + (1 - f) smooth`, 3x3 mean with weight 5 of 13 for the pixel, "
         "clipped; the border stays",
-        "AutoAugment, Cubuk et al. 2019; Pillow's `ImageEnhance.Sharpness`",
+        "AutoAugment, Cubuk et al. 2019; Pillow's ImageEnhance",
         on_image("factor", params=T.sharpness_params),
     ),
     Entry(
@@ -478,25 +478,25 @@ TONE = (
     Entry(
         "solarize",
         "inverts what is at or above `threshold`, 0 for black to 1 for white",
-        "AutoAugment; BYOL, Grill et al. 2020; Pillow's `ImageOps`",
+        "AutoAugment; BYOL, Grill et al. 2020; Pillow's ImageOps",
         on_image("threshold", params=T.solarize_params),
     ),
     Entry(
         "posterize",
         "keeps the highest `bits` of each of 256 levels",
-        "AutoAugment; Pillow's `ImageOps`",
+        "AutoAugment; Pillow's ImageOps",
         on_image("bits", params=T.posterize_params),
     ),
     Entry(
         "autocontrast",
         "stretches each channel from black to white",
-        "AutoAugment; Pillow's `ImageOps`, not rounded",
+        "AutoAugment; Pillow's ImageOps, not rounded",
         on_image("stretched", params=T.autocontrast_params),
     ),
     Entry(
         "equalize",
         "spreads the 256 levels of each channel by its histogram",
-        "AutoAugment; Pillow's `ImageOps`",
+        "AutoAugment; Pillow's ImageOps",
         on_image("equalized", params=T.equalize_params),
     ),
 )
