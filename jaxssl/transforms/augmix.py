@@ -95,8 +95,8 @@ def augmix(
     # Mapped: vmap would compute every operation for each place of a chain.
     chains = jax.lax.map(lambda one: in_order(image, one, REACH, look), params[:2])
     dtype = accumulator(image, weights)
-    parts = zip(weights.astype(dtype), chains.astype(dtype), strict=True)
-    mixed = sum(weight * chain for weight, chain in parts)
+    weights = jax.lax.expand_dims(weights.astype(dtype), range(1, chains.ndim))
+    mixed = (weights * chains.astype(dtype)).sum(axis=0)
     mixed = mixup(mixed.astype(image.dtype), image, params.share)
     return jnp.clip(mixed, *value_range)
 

@@ -6,7 +6,7 @@ of `jaxssl.transforms.affine`. One image alone, and each of a `jax.lax.map`, com
 its own operation only.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -101,11 +101,12 @@ class Look(NamedTuple):
     fill: PerChannel
 
 
-def in_order(image: Array, drawn: tuple[Array, Array], reach: Reach, look: Look):
+def in_order(image: Array, drawn: tuple[Array, ...], reach: Reach, look: Look) -> Array:
     """Apply operations ``drawn`` = (operation, magnitude) one after the other."""
 
     def step(image, one):
-        return _operate(image, *one, reach, look), None
+        operation, magnitude = one
+        return _operate(image, operation, magnitude, reach, look), None
 
     image = jax.lax.scan(step, jnp.asarray(image), drawn)[0]
     return jnp.clip(image, *look.value_range)
@@ -115,7 +116,7 @@ def _operate(
     image: Array, operation: IntScalar, magnitude: Scalar, reach: Reach, look: Look
 ) -> Array:
     """Apply one operation."""
-    values = {"value_range": look.value_range}
+    values: dict[str, Any] = {"value_range": look.value_range}
     strength, factor = jnp.abs(magnitude), 1 + reach.factor * magnitude
     threshold = 256 / 255 * (1 - strength)
     bits = jnp.ceil(reach.bits[0] - reach.bits[1] * strength).astype(jnp.int32)
@@ -160,7 +161,7 @@ def _move(
     params = AffineParams(
         angle=of("rotate", reach.angle * magnitude),
         translate=-jnp.stack([y, x]),
-        scale=1,
+        scale=jnp.ones(()),
         shear=-jnp.stack([down, across]),
     )
     return affine(image, params, border=look.border, fill=look.fill)

@@ -7,7 +7,7 @@ distances are not rounded to whole degrees and pixels. Images are those of
 """
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -146,7 +146,11 @@ def random_rand_augment(
     params = rand_augment_params(
         key, num_ops=num_ops, magnitude=magnitude, operations=operations
     )
-    look = {"value_range": value_range, "border": border, "fill": fill}
+    look: dict[str, Any] = {
+        "value_range": value_range,
+        "border": border,
+        "fill": fill,
+    }
     return rand_augment(image, params, **look), params
 
 
@@ -238,5 +242,9 @@ def random_trivial_augment(
       The image, and the operation with its magnitude.
     """
     params = trivial_augment_params(key, num_bins=num_bins, operations=operations)
-    look = {"value_range": value_range, "border": border, "fill": fill}
+    look: dict[str, Any] = {
+        "value_range": value_range,
+        "border": border,
+        "fill": fill,
+    }
     return trivial_augment(image, params, **look), params
