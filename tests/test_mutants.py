@@ -91,7 +91,7 @@ MUTANTS = {
         "tests/train/test_train_guard.py::test_a_first_state_without_numbers_is_never_saved",
     ),
     "two trainers share a folder": Mutant(
-        "run/workdir.py",
+        "run/lock.py",
         "fcntl.LOCK_EX",
         "fcntl.LOCK_SH",
         "tests/run/test_workdir.py::test_two_trainers_cannot_share_a_folder",

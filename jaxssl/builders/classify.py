@@ -95,9 +95,8 @@ def build_experiment(
         learner,
         micro_batches=compute.micro_batches,
     )
-    prediction = read_prediction(config, "eval.test", test, network=classifier)
-    crop_size = prediction["prepare"].size
-    _check_sizes(classifier, method.crop_size, crop_size, channels=3)
+    crops = read_prediction(config, "eval.test", test, network=classifier)["prepare"]
+    _check_sizes(classifier, method.crop_size, crops.size, channels=3)
     probe = functools.partial(_feature_evals, backbone)
     accuracies = functools.partial(_accuracy_evals, classifier, whole)
     make_evals = probe if probes_features else accuracies

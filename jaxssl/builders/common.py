@@ -152,8 +152,8 @@ def _compare_names(train: Source, test: Source) -> None:
     if more := theirs[len(ours) :]:
         raise UserError(
             f"{test.name} has classes that {train.name} lacks: "
-            f"{shorten([*map(repr, more)])}; nothing can be learnt of them. Add them to "
-            "the training set, or take them out of the test set."
+            f"{shorten([*map(repr, more)])}; nothing can be learnt of them. Add them "
+            "to the training set, or take them out of the test set."
         )
     if lacking := ours[len(theirs) :]:
         logger.warning(

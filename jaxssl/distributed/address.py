@@ -71,6 +71,13 @@ def find_bind_address(address: ProcessAddress) -> str | None:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
+def choose_bind_address(address: ProcessAddress) -> str | None:
+    """Return where process 0 listens; None leaves the choice to jax."""
+    if address.coordinator is None or "JAX_COORDINATOR_BIND_ADDRESS" in os.environ:
+        return None
+    return find_bind_address(address)
+
+
 def claim(address: ProcessAddress, seconds: int) -> int | None:
     """Raise if another process of this machine has the same number in the same run.
 
@@ -121,12 +128,12 @@ def check_port(address: ProcessAddress) -> None:
         socket.create_server((host, int(port)), family=family).close()
     except OSError as error:
         reason = os.strerror(error.errno or 0)
-        raise UserError(cannot_listen(address, reason)) from error
+        raise cannot_listen(address, reason) from error
 
 
-def cannot_listen(address: ProcessAddress, reason: str) -> str:
-    """Return the error line for a port that process 0 cannot use."""
-    return (
+def cannot_listen(address: ProcessAddress, reason: str) -> UserError:
+    """Return the error for a port that process 0 cannot use."""
+    return UserError(
         f"--coordinator: process 0 cannot listen at {address.coordinator} ({reason}); "
         "give another port, or another --process_id if this is not process 0."
     )

@@ -22,13 +22,7 @@ import jax
 from jax._src import distributed
 
 from jaxssl import errors
-from jaxssl.distributed.address import (
-    ProcessAddress,
-    cannot_listen,
-    check_port,
-    claim,
-    find_bind_address,
-)
+from jaxssl.distributed import address as addresses
 from jaxssl.text import first_line, printable, shorten
 
 AGAIN = "Repeat all commands; a run goes on from its newest checkpoint."
@@ -84,7 +78,7 @@ _numbers: defaultdict[str, Iterator[int]] = defaultdict(itertools.count)
 
 
 def join(
-    address: ProcessAddress,
+    address: addresses.ProcessAddress,
     join_seconds: int = Limits().join,
     peer_seconds: int = Limits().peer,
 ) -> None:
@@ -111,15 +105,15 @@ def join(
         f"; not all were there within {join_seconds} s. Start all of them, with the "
         "same --coordinator and --num_processes, and each with its own --process_id."
     )
-    check_port(address)
-    claim(address, LEAVE_SECONDS)
+    addresses.check_port(address)
+    addresses.claim(address, LEAVE_SECONDS)
     # jax waits in C++, where Python's handler of Ctrl-C runs only after the wait.
     handler = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         jax.distributed.initialize(
             *address,
             cluster_detection_method="deactivate" if address.coordinator else None,
-            coordinator_bind_address=_choose_bind_address(address),
+            coordinator_bind_address=addresses.choose_bind_address(address),
             initialization_timeout=join_seconds,
             heartbeat_timeout_seconds=peer_seconds,
             shutdown_timeout_seconds=LEAVE_SECONDS,
@@ -130,17 +124,10 @@ def join(
             "--num_processes and --process_id."
         ) from error
     except jax.errors.JaxRuntimeError as error:
-        raise errors.UserError(cannot_listen(address, first_line(error))) from error
+        raise addresses.cannot_listen(address, first_line(error)) from error
     finally:
         signal.signal(signal.SIGINT, handler)
     _state.abort_hint = f"; most often another process is lost. {AGAIN}"
-
-
-def _choose_bind_address(address: ProcessAddress) -> str | None:
-    """Return where process 0 listens; None leaves the choice to jax."""
-    if address.coordinator is None or "JAX_COORDINATOR_BIND_ADDRESS" in os.environ:
-        return None
-    return find_bind_address(address)
 
 
 def _end_on_abort() -> None:
@@ -172,9 +159,8 @@ def end(code: int, line: str) -> None:
     """
     for child in multiprocessing.active_children():
         child.kill()
-    message = f"jaxssl: {printable(' '.join(line.split()))}\n"
     with contextlib.suppress(OSError):  # Nobody may read it any more.
-        os.write(2, message.encode())
+        os.write(2, f"jaxssl: {printable(' '.join(line.split()))}\n".encode())
     os._exit(code)
 
 
@@ -300,8 +286,7 @@ def decide(what: str, choose: Callable[[], Any]) -> Any:
     try:
         value = choose()
     except tuple(SHARED_ERRORS.values()) as error:
-        kind = type(error).__name__
-        kind = kind if kind in SHARED_ERRORS else "UserError"  # A subclass of one.
+        kind = next(k for k, cls in SHARED_ERRORS.items() if isinstance(error, cls))
         put(key, {"error": kind, "message": str(error)})
         raise
     put(key, {"value": value})

@@ -1,52 +1,29 @@
-"""A run's folder: its ``config.json``, its ``run.json`` and its lock."""
+"""A run's folder: its ``config.json`` and ``run.json``, and who may use it."""
 
-import contextlib
-import datetime
-import fcntl
 import hashlib
-import importlib.metadata
 import json
 import os
-import platform
 import shutil
-import socket
-import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-
-import jax
 
 import jaxssl
 from jaxssl import atomic_write, errors, safe_files, text, trees
 from jaxssl.distributed import coordination
 from jaxssl.errors import UserError
 from jaxssl.run import compatibility, config_file, metrics, process_log
+from jaxssl.run import launch as launches
 from jaxssl.run.config_file import Recipe
+from jaxssl.run.lock import LOCK
 from jaxssl.safe_files import UnreadableFile
 
 CONFIG = "config.json"
 RUN = "run.json"
-LOCK = ".lock"
 
 # What messages call the data set of a run that mini-batches come from.
 TRAINING_SET = "the training set"
-
-# Seconds to wait for a file that another host wrote: a network disk shows it late.
-SHARED_SECONDS = 30
-
-# Packages that decide what a step computes and how a checkpoint is stored.
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy", "orbax-checkpoint")
-
-# Parts of ``run.json`` whose changes are reported, with the meaning of a change.
-COMPARED = {
-    "versions": compatibility.SOFTWARE,
-    "git": compatibility.SOFTWARE,
-    "devices": compatibility.ROUNDING,
-}
-
 
 # Names that a run writes after its config.json.
 _WRITTEN = (
@@ -169,16 +146,12 @@ def _describe_setup(
     """Return all that must be the same on all processes, by name."""
     code = _hash_files(Path(jaxssl.__file__).parent.rglob("*.py"))
     setup: dict[str, Any] = {"data": fingerprint, "code": code}
-    setup |= {**others, **_read_versions()}
+    setup |= {**others, **launches.read_versions()}
     if wanted is not None:
         setup["variant"] = wanted.variant
         setup["config file"] = _hash_files(_find_config_files(wanted.file))
         setup |= trees.flatten(config_file.to_plain(wanted.config))
     return setup
-
-
-def _read_versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def _find_config_files(config: Path) -> Iterator[Path]:
@@ -195,45 +168,6 @@ def _hash_files(paths: Iterable[Path]) -> str:
     for path in sorted(paths):
         digest.update(f"{path.parent.name}/{path.name}\n".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
-
-
-def check_shared(workdir: Path) -> None:
-    """Raise on every process unless all see the folder that process 0 has locked.
-
-    Raises:
-      UserError: names the first process that sees another folder.
-    """
-    if coordination.count() == 1:
-        return
-    holder = coordination.decide("holder", lambda: _read_lock(workdir))
-
-    def check(folders: list[tuple[str, bool]]) -> None:
-        apart = [i for i, (_, shared) in enumerate(folders) if not shared]
-        if apart:
-            first = f"process {apart[0]}" + " and others" * (len(apart) > 1)
-            raise UserError(
-                f"--workdir: {folders[apart[0]][0]} on {first} is another folder than "
-                f"{folders[0][0]} on process 0; give one on a disk that all of them "
-                "share."
-            )
-
-    folder = str(workdir.absolute()), _wait_for_holder(workdir, holder)
-    coordination.gather("shared", folder, check)
-
-
-def _wait_for_holder(workdir: Path, holder: str) -> bool:
-    """Return whether the lock names this holder within `SHARED_SECONDS`."""
-    for _ in range(SHARED_SECONDS):
-        with contextlib.suppress(FileNotFoundError, UnreadableFile):
-            if _read_lock(workdir) == holder:
-                return True
-        time.sleep(1.0)
-    return False
-
-
-def _read_lock(workdir: Path) -> str:
-    data = safe_files.read_bytes(workdir / LOCK, safe_files.JSON_BYTES)
-    return data.decode(errors="replace")
 
 
 def _read_launch(workdir: Path) -> dict[str, Any]:
@@ -373,113 +307,16 @@ def write(
     """
     changes = check(workdir, wanted, known)
     launch = {
-        **describe_launch(command),
+        **launches.describe(command),
         "data_fingerprint": known.fingerprint,
         "other_data": dict(known.others),
     }
     if last := _read_launch(workdir):
         if known.has_checkpoint:
-            changes += _compare_launches(last, launch)
+            changes += launches.compare(last, launch)
         earlier = last.pop("earlier", [])
         launch["earlier"] = [*(earlier if isinstance(earlier, list) else []), last]
     atomic_write.write(workdir / CONFIG, config_file.dumps(wanted))
     data = (json.dumps(launch, indent=2) + "\n").encode()
     atomic_write.write(workdir / RUN, data)
     return changes
-
-
-def _compare_launches(last: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return a line for each change of software or hardware; all are allowed."""
-    before, after = (
-        trees.flatten({part: launch.get(part) for part in COMPARED})
-        for launch in (last, now)
-    )
-    lines = compatibility.differ(before, after)
-    return [f"{line} ({COMPARED[name.split('.')[0]]})" for name, line in lines.items()]
-
-
-def describe_launch(command: Sequence[str]) -> dict[str, Any]:
-    """Return the software and the hardware with which this process runs."""
-    devices = jax.devices()
-    return {
-        "command": list(command),
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "versions": {
-            "jaxssl": jaxssl.__version__,
-            "python": platform.python_version(),
-            **_read_versions(),
-        },
-        "git": describe_git(),
-        "devices": {
-            "platform": devices[0].platform,
-            "kind": devices[0].device_kind,
-            "count": len(devices),
-            "processes": jax.process_count(),
-            "cpus": os.cpu_count(),
-        },
-        "host": socket.gethostname(),
-        "earlier": [],
-    }
-
-
-def describe_git() -> Mapping[str, Any] | None:
-    """Return the commit of the package's source, and whether the source was edited.
-
-    Returns:
-      None if the source is not under version control, as in an installed package.
-    """
-    folder = Path(jaxssl.__file__).parent
-
-    def git(*arguments: str) -> str:
-        command = ["git", "-C", str(folder), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        return done.stdout.strip()
-
-    try:
-        git("ls-files", "--error-unmatch", "__init__.py")
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changed)}
-    except (OSError, subprocess.CalledProcessError):
-        return None
-
-
-@contextlib.contextmanager
-def lock(workdir: Path) -> Iterator[None]:
-    """Make and lock the run's folder; the system removes the lock of a dead process.
-
-    Raises:
-      UserError: the folder cannot be made, or another process trains in it.
-      OSError: the disk is full, or cannot be written.
-    """
-    path = workdir / LOCK
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        file = safe_files.open_regular(path, write=True)
-    except UnreadableFile as error:
-        raise UserError(f"--workdir: {path} {error}; remove it.") from error
-    except OSError as error:
-        if error.errno in errors.DISK_ADVICE:
-            raise
-        raise UserError(f"--workdir: cannot write to {workdir}: {error}") from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read(100).decode(errors="replace").strip()
-            raise UserError(
-                f"--workdir: {workdir} is being trained by "
-                f"{holder or 'another process'}; wait for it, stop it, or give another "
-                "--workdir."
-            ) from None
-        except OSError as error:
-            if error.errno in errors.DISK_ADVICE:
-                raise
-            raise UserError(
-                f"--workdir: the disk of {workdir} has no locks ({error.strerror}); "
-                "mount it with them (docs/pods.md), or give a folder on another disk."
-            ) from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {socket.gethostname()}".encode())
-        file.flush()
-        yield

@@ -19,6 +19,7 @@ from jaxssl.data import labelled, pipeline
 from jaxssl.data.source import Source
 from jaxssl.distributed import coordination, partition, peers, preemption, watchdog
 from jaxssl.distributed import mesh as meshes
+from jaxssl.run import lock as locks
 from jaxssl.run import metrics, process_log
 from jaxssl.run import workdir as workdirs
 from jaxssl.run.config_file import Recipe
@@ -107,8 +108,8 @@ def train(
         # --- Guards: errors of the disk and of other processes, lock, watchdog, signals
         stack.enter_context(disk_errors.watch(workdir))
         stack.enter_context(peers.guard())
-        coordination.decide("lock", lambda: stack.enter_context(workdirs.lock(workdir)))
-        workdirs.check_shared(workdir)
+        coordination.decide("lock", lambda: stack.enter_context(locks.hold(workdir)))
+        locks.check_shared(workdir)
         dog = stack.enter_context(watchdog.watch(workdir, hang_seconds))
         out = stack.enter_context(process_log.open_log(workdir, stream or sys.stdout))
         say = functools.partial(metrics.tell, out)

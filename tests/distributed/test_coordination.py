@@ -27,7 +27,7 @@ THREE = ("--coordinator=localhost:1", "--num_processes=2", "--process_id=0")
         ((*THREE[1:], "--coordinator=here"), "--coordinator is 'here'; give HOST:PORT"),
         ((*THREE[1:], "--coordinator=here:70000"), "a port from 1 to 65535"),
         ((*THREE[:2], "--process_id=2"), "--process_id is 2; allowed: 0 to 1"),
-        ((*THREE[::2], "--num_processes=0"), "--num_processes is 0"),
+        ((*THREE[::2], "--num_processes=0"), "--num_processes=0: 0 is not an integer"),
         ((*THREE, "--distributed"), "--distributed finds the other processes by"),
         (("--hang_seconds=0",), "hang_seconds"),
         (("--distributed",), "jax found no cluster here"),

@@ -16,7 +16,8 @@ from ml_collections import ConfigDict, config_dict
 from jaxssl import errors, text, trees
 from jaxssl.checkpoint import store as checkpoints
 from jaxssl.errors import UserError
-from jaxssl.run import compatibility, config_file
+from jaxssl.run import compatibility, config_file, launch
+from jaxssl.run import lock as locks
 from jaxssl.run import workdir as workdirs
 from jaxssl.train.setup import set_up
 
@@ -96,7 +97,7 @@ def test_check_then_write_then_check(tmp_path):
     workdir = tmp_path / "deep" / "run"
     assert check(workdir, wanted) == []
     assert not workdir.parent.exists()
-    with workdirs.lock(workdir):
+    with locks.hold(workdir):
         assert check(workdir, wanted) == []
         write(workdir, wanted, ["first"])
         write(workdir, wanted, ["second"])
@@ -309,17 +310,17 @@ def test_a_run_without_checkpoint_may_become_another(tmp_path):
 
 
 def test_other_software_and_hardware_are_told(tmp_path, monkeypatch, faults):
-    real = workdirs.describe_launch
+    real = launch.describe
     _begin(tmp_path, _load())
     assert _begin(tmp_path, _load()) == []
 
     def change(command):
-        launch = real(command)
-        launch["versions"]["jax"] = "9.9"
-        launch["devices"]["count"] = 99
-        return launch
+        described = real(command)
+        described["versions"]["jax"] = "9.9"
+        described["devices"]["count"] = 99
+        return described
 
-    monkeypatch.setattr(workdirs, "describe_launch", change)
+    monkeypatch.setattr(launch, "describe", change)
     assert write(tmp_path, _load(), []) == [
         f"versions.jax was {jax.__version__!r}, now '9.9' ({compatibility.SOFTWARE})",
         f"devices.count was 8, now 99 ({compatibility.ROUNDING})",
@@ -366,7 +367,7 @@ def test_folders_that_are_no_runs_are_refused(tmp_path):
         check(tmp_path, _load())
     with pytest.raises(UserError, match="holds no run"):
         workdirs.read(tmp_path)
-    with pytest.raises(UserError, match="cannot write to"), workdirs.lock(file / "x"):
+    with pytest.raises(UserError, match="cannot write to"), locks.hold(file / "x"):
         pass
 
 
@@ -379,7 +380,7 @@ def test_a_damaged_config_is_named(tmp_path, text):
 
 def _try_lock(workdir, answers):
     try:
-        with workdirs.lock(workdir):
+        with locks.hold(workdir):
             answers.put("locked")
     except UserError as error:
         answers.put(str(error))
@@ -388,20 +389,20 @@ def _try_lock(workdir, answers):
 def test_two_trainers_cannot_share_a_folder(tmp_path, faults):
     context = multiprocessing.get_context("spawn")
     answers = context.Queue()
-    with workdirs.lock(tmp_path):
+    with locks.hold(tmp_path):
         other = context.Process(target=_try_lock, args=(tmp_path, answers))
         other.start()
         message = answers.get(timeout=60)
         other.join()
     assert "is being trained by process" in message
-    with workdirs.lock(tmp_path):  # It ends with the block.
+    with locks.hold(tmp_path):  # It ends with the block.
         pass
     faults.record("F16", injected=1, survived=1)
 
 
 def test_a_lock_of_a_process_that_was_killed_holds_nobody_up(tmp_path, faults):
     (tmp_path / ".lock").write_text("process 1 on another machine")
-    with workdirs.lock(tmp_path):
+    with locks.hold(tmp_path):
         assert f"process {os.getpid()} " in (tmp_path / ".lock").read_text()
     faults.record("F16", injected=1, survived=1)
 
@@ -415,7 +416,7 @@ def test_a_disk_without_locks_is_told(tmp_path, monkeypatch, number):
     kind, message = UserError, "has no locks"
     if number == errno.EIO:
         kind, message = OSError, "Input/output"
-    with pytest.raises(kind, match=message), workdirs.lock(tmp_path):
+    with pytest.raises(kind, match=message), locks.hold(tmp_path):
         pass
 
 
@@ -447,14 +448,14 @@ def test_a_link_leads_to_the_same_lock(tmp_path, monkeypatch, faults):
     link.symlink_to(run)
     monkeypatch.chdir(tmp_path)
     for other in (link, Path("run"), Path("link/../run")):
-        with workdirs.lock(run), pytest.raises(UserError, match="is being trained by"):
-            with workdirs.lock(other):
+        with locks.hold(run), pytest.raises(UserError, match="is being trained by"):
+            with locks.hold(other):
                 pass
     faults.record("F16", injected=3, survived=3)
 
 
 def test_git_state_is_that_of_the_package():
-    state = workdirs.describe_git()
+    state = launch.describe_git()
     folder = Path(workdirs.__file__).parent
     head = subprocess.run(
         ["git", "-C", folder, "rev-parse", "HEAD"], capture_output=True, text=True
