@@ -229,7 +229,7 @@ def _has_labels(train: Source, test: Source) -> bool:
     Raises:
       UserError: they have, but training records have none, or of another kind.
     """
-    if "label" not in test.spec:
+    if "label" not in test.spec or not labelled_lib.any_labelled(test):
         return False
     kinds = require(train, "label").shape, test.spec["label"].shape
     if kinds[0] != kinds[1]:
@@ -237,8 +237,6 @@ def _has_labels(train: Source, test: Source) -> bool:
             f"{train.name} has labels of the shape {kinds[0]} a record, {test.name} of "
             f"{kinds[1]}; both need one class, or the same attributes."
         )
-    if not labelled_lib.any_labelled(test):
-        return False
     if not labelled_lib.any_labelled(train):
         raise UserError(
             f"{train.name} has no labels, but {test.name} has; evaluations learn from "

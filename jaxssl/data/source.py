@@ -329,7 +329,7 @@ def known_labels(source: Source) -> Int[np.ndarray, " n"] | None:
     """Return all labels where no file has to be read for them, else None.
 
     Raises:
-      UserError: a label is not allowed.
+      UserError: a label is none of those that have names.
     """
     if not has_classes(source):
         return None
@@ -339,8 +339,8 @@ def known_labels(source: Source) -> Int[np.ndarray, " n"] | None:
         labels = getattr(source, "labels", None)
     if not isinstance(labels, np.ndarray) or labels.shape != (len(source),):
         return None
-    num_classes = labels_lib.count_classes(source.class_names, len(source))
-    labels_lib.check(labels, source.record_name, num_classes=num_classes)
+    if names := source.class_names:
+        labels_lib.check(labels, source.record_name, num_classes=len(names))
     return labels
 
 

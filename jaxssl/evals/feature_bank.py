@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxssl.config import checks, fields
 from jaxssl.data.labelled import check_taught
-from jaxssl.data.labels import NO_LABEL, check
+from jaxssl.data.labels import NO_LABEL, check, count_classes
 from jaxssl.data.source import Source
 from jaxssl.errors import UserError
 from jaxssl.evals.extract import Forward, Prepare, check_rows, extract, over_views
@@ -192,7 +192,11 @@ def class_labels(features: Features, evaluation: str) -> Int[np.ndarray, " n"]:
             "the evaluation out, or use attributes for several 0/1 labels a record."
         )
     checks.class_dtype(labels)
-    check(labels, lambda row: f"record {features.ids[row]}", num_classes=2**31)
+    check(
+        labels,
+        lambda row: f"record {features.ids[row]}",
+        num_classes=count_classes((), len(labels)),
+    )
     return labels
 
 

@@ -95,6 +95,7 @@ def train(
     fits.check_workers(config.num_workers)
     # The pipeline refuses a batch that is larger than the data set.
     batches(source, batch_size=config.batch_size, seed=seed).close()
+    unlabelled = labelled.describe_unlabelled(source)
 
     # --- Shapes and shardings, then the traced step
     spec = state_init.make_spec(
@@ -151,6 +152,8 @@ def train(
             )
         )
         _introduce(source, state, mesh, config, say)
+        if unlabelled:
+            say(f"{unlabelled}; they are used where no label is needed")
         say(f"{'going on after' if restored else 'starting at'} step {first}")
 
         # --- The compiled step and the input
@@ -226,13 +229,10 @@ def _introduce(
         for player, params in state.params.items()
     )
     kind = mesh.devices.flat[0].device_kind
-    unlabelled = labelled.describe_unlabelled(source)
     say(
         f"{source.name}: {len(source):,} records, batches of {config.batch_size} on "
         f"{mesh.size} x {kind}; parameters: {players}"
     )
-    if unlabelled:
-        say(f"{unlabelled}; they are used where no label is needed")
     if mesh.size > 1:
         say(partition.describe(state, mesh))
 

@@ -91,6 +91,7 @@ def test_records_without_a_label_change_nothing(name, faults):
             r"class 3: 1 in the test set, none",
         ),
         (lambda y: np.where(np.arange(30) == 4, -2, y), r"record 4 has the label -2"),
+        (lambda y: y + (y > 1) * 2**30, r"has the label 1073741826, and 10 more"),
         (lambda y: y[:, None], r"needs one class a record; .* shape \(30, 1\)"),
     ],
 )
