@@ -170,7 +170,7 @@ def labelled_parts(train: Source, test: Source) -> tuple[Source, Source]:
     """
     for source in (train, test):
         require(source, "label")
-        tell_unlabelled(source)
+    tell_unlabelled(train, test)
     return labelled(train), labelled(test)
 
 

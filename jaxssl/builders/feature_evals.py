@@ -107,11 +107,10 @@ def feature_evals(
     check_forward("eval.features", rows, crops.crop_size, network)
     bank = _make_bank(task, crops)
     filters = _filters(network, player, crops.crop_size)
-    for source in (train, test):
-        labelled_lib.tell_unlabelled(source)
+    labelled_lib.tell_unlabelled(train, test)
     if not _has_labels(train, test):
         return filters
-    train, test = (labelled_lib.labelled(source) for source in (train, test))
+    train, test = map(labelled_lib.labelled, (train, test))
     if crops.train_images:
         train = Part(train, crops.train_images)
     if test.spec["label"].shape:

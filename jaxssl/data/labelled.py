@@ -93,10 +93,12 @@ def describe_unlabelled(source: Source) -> str:
     )
 
 
-def tell_unlabelled(source: Source) -> None:
-    """Log how many records have no label, if there are any."""
-    if text := describe_unlabelled(source):
-        logger.warning("%s: %s; what needs labels leaves them out", source.name, text)
+def tell_unlabelled(*sources: Source) -> None:
+    """Log how many records of each source have no label, if there are any."""
+    for source in sources:
+        if text := describe_unlabelled(source):
+            message = "%s: %s; what needs labels leaves them out"
+            logger.warning(message, source.name, text)
 
 
 def labels_of(source: Source) -> Int[np.ndarray, " n"]:

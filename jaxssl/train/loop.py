@@ -132,13 +132,8 @@ def train(
             return state
 
         # --- The workdir: config and launch, checkpoints, metrics
-        for line in coordination.decide(
-            "unusable", lambda: workdirs.set_unusable_aside(workdir, anew=not restored)
-        ):
+        for line in _write_launch(workdir, recipe, known, command, anew=not restored):
             say(line)
-        if recipe is not None:
-            for change in _write_launch(workdir, recipe, known, command):
-                say(f"changed since the last start: {change}")
         store = stack.enter_context(
             checkpoints.open_store(workdir, keep=config.keep_checkpoints)
         )
@@ -212,12 +207,27 @@ def train(
 
 
 def _write_launch(
-    workdir: Path, recipe: Recipe, known: workdirs.Known, command: Sequence[str]
+    workdir: Path,
+    recipe: Recipe | None,
+    known: workdirs.Known,
+    command: Sequence[str],
+    *,
+    anew: bool,
 ) -> list[str]:
-    """Write config and launch; return what changed since the last start."""
-    known = known._replace(has_checkpoint=checkpoints.exists(workdir))
-    write = functools.partial(workdirs.write, workdir, recipe, known, command)
-    return coordination.decide("write", write)
+    """Write what is trained, on process 0; return lines for a person.
+
+    Files that cannot be used are set aside before.
+    """
+
+    def write() -> list[str]:
+        lines = workdirs.set_unusable_aside(workdir, anew=anew)
+        if recipe is not None:
+            now = known._replace(has_checkpoint=checkpoints.exists(workdir))
+            changes = workdirs.write(workdir, recipe, now, command)
+            lines += [f"changed since the last start: {change}" for change in changes]
+        return lines
+
+    return coordination.decide("config", write)
 
 
 def _introduce(
