@@ -32,6 +32,12 @@ ARCHIVE_SHARE = 0.25
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
+# What zipfile raises for damage; the last three for absurd offsets and encryption.
+_ARCHIVE_ERRORS = (
+    *(zipfile.BadZipFile, zlib.error, EOFError),
+    *(RuntimeError, OverflowError, ValueError),
+)
+
 # What NumPy's parser of a header, which is Python's own, raises for other texts.
 _HEADER_ERRORS = (
     *(ValueError, KeyError, TypeError, SyntaxError, MemoryError),
@@ -150,8 +156,9 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
       UnreadableFile: the archive is damaged, or larger than the limit.
     """
     limit = int(ARCHIVE_SHARE * _memory_bytes())
+    data = read_bytes(path, limit)
     try:
-        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
             entries = archive.infolist()
             if sum(entry.file_size for entry in entries) > limit:
                 raise UnreadableFile(f"unpacks to more than {limit:,} bytes")
@@ -161,9 +168,10 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
                 entry.filename.removesuffix(".npy"): _parse_npy(archive.read(entry))
                 for entry in entries
             }
-    # zipfile raises the last two for encryption, unknown methods and absurd offsets.
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OverflowError) as e:
-        raise UnreadableFile("is a damaged archive") from e
+    except UnreadableFile:
+        raise
+    except _ARCHIVE_ERRORS as error:
+        raise UnreadableFile("is a damaged archive") from error
 
 
 def _parse_npy(data: bytes) -> np.ndarray:

@@ -50,6 +50,7 @@ OUTSIDE = (
     "configs/my_photos.py",
     "configs/my_labels.py",
     "params/",  # Leaves of a state.
+    "data/bad_records",  # A metric.
     "train.npz",
     "test.npz",
 )

@@ -38,8 +38,8 @@ MUTANTS = {
     ),
     "the manifest is not checked itself": Mutant(
         "checkpoint/manifest.py",
-        "if digest is None or digest != _digest(body):",
-        "if digest is None:",
+        'if body.pop("sha256", None) != _digest(body):',
+        'if body.pop("sha256", None) is None:',
         "tests/checkpoint/test_checkpoint_store.py::test_a_manifest_with_other_words",
     ),
     "damaged checkpoints stay where they are": Mutant(

@@ -2,7 +2,6 @@
 
 import io
 import os
-import random
 import zipfile
 
 import numpy as np
@@ -111,8 +110,8 @@ def test_every_flipped_bit_of_an_archive_is_seen_or_changes_no_array(tmp_path, f
     """Bits that nothing reads, such as the dates of an archive, may flip."""
     np.savez_compressed(tmp_path / "file.npz", **ARRAYS)
     whole = (tmp_path / "file.npz").read_bytes()
-    rng, tried = random.Random(2), 1500
-    for bit in rng.sample(range(8 * len(whole)), tried):
+    tried = 8 * len(whole)
+    for bit in range(tried):
         data = bytearray(whole)
         data[bit // 8] ^= 1 << bit % 8
         (tmp_path / "file.npz").write_bytes(data)

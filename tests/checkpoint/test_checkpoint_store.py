@@ -571,3 +571,107 @@ def test_the_manifest_lists_every_leaf_and_file(run):
     assert body["leaves"]["params/classifier/conv/kernel"] == ["float32", [300, 7]]
     assert len(body["leaves"]) == len(jax.tree.leaves(states[3]))
     assert os.stat(folder / manifest.NAME).st_mode & 0o777 == 0o644
+
+
+def _forget_step(folder):
+    """Write the manifest as versions did whose manifests held no step."""
+    body = json.loads((folder / manifest.NAME).read_text())
+    del body["sha256"], body["step"]
+    signed = {**body, "sha256": manifest._digest(body)}
+    (folder / manifest.NAME).write_text(json.dumps(signed))
+
+
+@pytest.mark.parametrize("old", [False, True])
+def test_steps_that_were_swapped_are_found_and_training_goes_on(copy, bits, run, old):
+    for step in (1, 2, 3):
+        if old:
+            _forget_step(_folder(copy, step))
+    assert checkpoints.find_newest(copy) == (3, {})
+    _folder(copy, 3).rename(copy / "aside")
+    _folder(copy, 2).rename(_folder(copy, 3))
+    (copy / "aside").rename(_folder(copy, 2))
+    text, good = listing.verify_text(copy)
+    assert not good
+    assert [line.split(maxsplit=1)[1] for line in text.splitlines()] == [
+        "good", "DAMAGED: it is step 3", "DAMAGED: it is step 2",
+    ]  # fmt: skip
+    lines = []
+    abstract = _abstract(run[1][1])
+    state = checkpoints.restore_newest(copy, abstract, lines.append)
+    assert bits(state) == bits(run[1][1])
+    assert len(lines) == 2
+    with checkpoints.open_store(copy, keep=3) as store:
+        checkpoints.save(store, run[1][2])
+    assert checkpoints.steps(copy) == [1, 2]
+    assert checkpoints.set_aside(copy) == ["2.corrupt", "3.corrupt"]
+
+
+@pytest.mark.parametrize(
+    "name", ["\N{ARABIC-INDIC DIGIT THREE}", "003", "\u00b2", "x_9"]
+)
+def test_a_folder_that_only_orbax_takes_for_a_step_is_set_aside(copy, run, name):
+    shutil.copytree(_folder(copy, 2), copy / "checkpoints" / name)
+    assert checkpoints.steps(copy) == [1, 2, 3]
+    text, good = listing.verify_text(copy)
+    assert good
+    assert f"{name}  no step has this name" in text
+    lines = []
+    checkpoints.restore_newest(copy, _abstract(run[1][3]), lines.append)
+    assert lines == [
+        f"CHECKPOINT {name} IS DAMAGED: no step has this name. Set aside as "
+        f"{name}.corrupt; going on from step 3."
+    ]
+    with checkpoints.open_store(copy, keep=4) as store:
+        checkpoints.save(store, _state(4))
+    assert checkpoints.steps(copy) == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "3\0", "\udcff", "../..", "3" * 5000, "\N{ARABIC-INDIC DIGIT THREE}"],
+)
+def test_a_damaged_note_of_a_save_is_no_obstacle(copy, run, content):
+    note = copy / "checkpoints" / "saving"
+    note.write_bytes(content.encode("utf-8", "surrogateescape"))
+    assert checkpoints.find_newest(copy) == (3, {})
+    assert "3" in listing.list_text(copy)
+    assert listing.verify_text(copy)[1]
+    checkpoints.restore_newest(copy, _abstract(run[1][3]), _quiet)
+    assert not note.exists()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda p: os.symlink(p, p)])
+def test_a_note_of_a_save_that_is_no_file_is_no_obstacle(copy, run, make):
+    note = copy / "checkpoints" / "saving"
+    make(note)
+    assert listing.verify_text(copy)[1]
+    checkpoints.restore_newest(copy, _abstract(run[1][3]), _quiet)
+    assert not os.path.lexists(note)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir, lambda p: os.symlink(p, p)])
+@pytest.mark.parametrize("name", [manifest.NAME, "default/_METADATA", "default/more"])
+def test_what_is_no_file_in_a_checkpoint_is_damage(copy, make, name):
+    path = _folder(copy, 3) / name
+    path.unlink(missing_ok=True)
+    make(path)
+    newest, damage = checkpoints.find_newest(copy)
+    assert (newest, list(damage)) in [(2, [3]), (3, [])]
+    assert newest == 2 or (make is os.mkdir and name.endswith("more"))
+
+
+def test_a_manifest_that_is_nested_too_deep_is_damaged(copy):
+    (_folder(copy, 3) / manifest.NAME).write_text("[" * 200_000)
+    assert checkpoints.find_newest(copy) == (2, {3: f"{manifest.NAME} is damaged"})
+
+
+def test_a_file_in_place_of_the_checkpoints_is_named(tmp_path):
+    (tmp_path / "checkpoints").write_text("")
+    with pytest.raises(UserError, match="checkpoints is no folder"):
+        checkpoints.exists(tmp_path)
+
+
+def test_the_run_that_gives_first_arrays_is_looked_for_first(copy, tmp_path):
+    init_from_lib.check({"classifier": str(copy)})
+    with pytest.raises(UserError, match="init_from: .*none has no checkpoint"):
+        init_from_lib.check({"classifier": str(copy), "critic": str(tmp_path / "none")})

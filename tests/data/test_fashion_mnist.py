@@ -50,8 +50,8 @@ def test_a_part_of_the_train_split_is_random_and_fixed(folder):
     np.testing.assert_array_equal(train.arrays["label"], LABELS[order[:12]])
     assert train.name == "fashion_mnist/train[12]"
     assert len(load("fashion_mnist", split="test", **options)) == 10
-    for num in (0, 31):
-        with pytest.raises(UserError, match=f"num_train is {num}; allowed: 1 to 30"):
+    for num, allowed in ((0, "it must be at least 1"), (31, "allowed: 1 to 30")):
+        with pytest.raises(UserError, match=f"num_train is {num}; {allowed}"):
             load("fashion_mnist", split="train", **(options | {"num_train": num}))
 
 

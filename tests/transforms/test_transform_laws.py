@@ -61,29 +61,39 @@ OTHERS = {
 }
 """What transforms no data but functions."""
 
-LONG = {
+BATCHES = {
     "temporal_batch",
     "temporal_params",
     "transformation_batch",
     "transformation_views",
     "view_pair_batch",
 }
-"""Batches of several transforms, whose parts are examples, too.
+"""Batches of several transforms, whose parts are examples, too."""
 
-The default suite holds one law of these, that of vmap; the slow suite holds all.
-"""
+ALIKE = {
+    *("color_jitter_exact", "contrast_of_one_channel", "cutout", "wide_range"),
+    *("free_warp_coarse", "free_warp_coords", "free_warp_flow", "warp_coords"),
+    *("warp_flow", "crop_coords", "hflip_coords", "vflip_coords", "rot90_coords"),
+    *("rotate_coords", "resized_crop_coords", "resized_crop_same_size"),
+    *("bilinear_sample_reflect", "label_noise_bernoulli", "view_pair_params"),
+    "transformation_views_whole",
+}
+"""Other settings, or a part, of another example."""
 
 EXACT = {"color_jitter_exact", "hue_exact"}
 """Gradients that are NaN in unoptimised code of XLA's older generator."""
 
 POLICIES = set(examples_policies.EXAMPLES)
-"""Ten branches to compile: of these laws one is checked by default, for one policy."""
+"""Ten branches to compile."""
+
+LONG = BATCHES | ALIKE | POLICIES
+"""The default suite holds one law of these, that of vmap; the slow suite holds all."""
 
 
 def _pick(
     condition: Callable[[Example], bool] = lambda example: True,
     *,
-    slow: set[str] = LONG | POLICIES,
+    slow: set[str] = LONG,
     **marks: set[str],
 ):
     """Choose examples; ``marks`` maps a mark to the examples that it is for."""

@@ -82,10 +82,9 @@ same("pairs", lambda x: T.view_pair_batch(key, x), np.stack([video, video])[None
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("calls", "count"),
-    [(SINGLE, 45), pytest.param(BATCHES, 3, marks=pytest.mark.slow)],
-    ids=["single", "batches"],
+    ("calls", "count"), [(SINGLE, 45), (BATCHES, 3)], ids=["single", "batches"]
 )
 def test_numpy_arrays_need_no_conversion(calls: str, count: int) -> None:
     """In a process of its own, where annotations are not checked."""
