@@ -44,8 +44,8 @@ MUTANTS = {
     ),
     "damaged checkpoints stay where they are": Mutant(
         "checkpoint/store.py",
-        "folder.rename(aside)",
-        "pass",
+        "safe_files.set_aside(workdir / FOLDER / x).name for x, _ in damage",
+        "x for x, _ in damage",
         "tests/checkpoint/test_checkpoint_store.py::test_damaged_checkpoints_are_set_aside",
     ),
     "a save under way is not marked": Mutant(
@@ -98,8 +98,8 @@ MUTANTS = {
     ),
     "records of repeated steps stay": Mutant(
         "run/metrics.py",
-        "step <= last_step",
-        "step <= 2**62",
+        'record["step"] <= last_step',
+        'record["step"] <= 2**62',
         "tests/run/test_metrics.py::test_records_after_a_step_are_cut_off",
     ),
     "the data begin anew after a restart": Mutant(

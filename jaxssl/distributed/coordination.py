@@ -33,10 +33,10 @@ LEAVE_SECONDS = 10
 # Seconds between two notes of a process, and between two looks at the notes of others.
 TICK = 1.0
 
-# Errors of process 0 that all other processes raise as well, by name.
+# Errors of process 0 that all others raise as well, by name; a subclass comes first.
 SHARED_ERRORS = {
     kind.__name__: kind
-    for kind in (errors.UserError, errors.DriftError, errors.NoValidCheckpointError)
+    for kind in (errors.DriftError, errors.UserError, errors.NoValidCheckpointError)
 }
 
 

@@ -143,10 +143,7 @@ def repair(path: Path, last_step: int) -> int:
         lines = _read_lines(path)
     except FileNotFoundError:
         return 0
-    records = {line: parse_record(line) for line in lines}
-    kept = [
-        x for x in lines if (r := records[x]) is not None and r["step"] <= last_step
-    ]
+    kept = [line for line in lines if _is_kept(parse_record(line), last_step)]
     if len(kept) < len(lines):
         atomic_write.write(path, b"".join(kept))
     return len(lines) - len(kept)

@@ -673,5 +673,5 @@ def test_a_file_in_place_of_the_checkpoints_is_named(tmp_path):
 
 def test_the_run_that_gives_first_arrays_is_looked_for_first(copy, tmp_path):
     init_from_lib.check({"classifier": str(copy)})
-    with pytest.raises(UserError, match="init_from: .*none has no checkpoint"):
+    with pytest.raises(UserError, match=r"init_from: .*none has no checkpoint"):
         init_from_lib.check({"classifier": str(copy), "critic": str(tmp_path / "none")})
