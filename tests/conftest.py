@@ -1,7 +1,6 @@
 """Test-wide settings: eight fake devices, strict ranks, no warning unseen."""
 
 import os
-from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 # Most tests compile more than they compute; the marker ``optimised`` is for the others.
@@ -36,7 +35,8 @@ def pytest_addoption(parser):
 def faults(request):
     """Record injected faults and fail unless all of them were survived."""
     path = request.config.getoption("--fault-table")
-    return Ledger(request.node.nodeid, Path(path) if path else None)
+    folder = request.config.invocation_params.dir
+    return Ledger(request.node.nodeid, folder / path if path else None)
 
 
 @pytest.fixture(autouse=True, scope="module")
