@@ -20,14 +20,13 @@ from typing import Any, BinaryIO, TypeGuard
 
 import numpy as np
 
-from jaxssl import errors
+from jaxssl import errors, memory
 
 # Largest JSON file and largest log in bytes; those of the largest runs are far smaller.
 JSON_BYTES = 1 << 26
 LOG_BYTES = 1 << 30
 
-# Largest sum of the unpacked arrays of an archive, as a fraction of the machine's
-# memory.
+# Largest sum of the unpacked arrays of an archive, as a fraction of the memory at hand.
 ARCHIVE_SHARE = 0.25
 
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -155,7 +154,7 @@ def read_npz(path: Path) -> dict[str, np.ndarray]:
       FileNotFoundError, OSError: see `open_regular`.
       UnreadableFile: the archive is damaged, or larger than the limit.
     """
-    limit = int(ARCHIVE_SHARE * _memory_bytes())
+    limit = int(ARCHIVE_SHARE * memory.available())
     data = read_bytes(path, limit)
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -196,10 +195,6 @@ def _parse_npy(data: bytes) -> np.ndarray:
         return array.reshape(shape, order="F" if fortran else "C")
     except _HEADER_ERRORS as error:
         raise UnreadableFile("has an array without a readable header") from error
-
-
-def _memory_bytes() -> int:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def set_aside(path: Path) -> Path:

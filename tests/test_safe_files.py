@@ -160,7 +160,7 @@ def test_an_array_that_does_not_fit_its_header_is_refused(tmp_path, member):
 def test_an_archive_that_unpacks_to_too_much_is_not_unpacked(tmp_path, monkeypatch):
     np.savez_compressed(tmp_path / "file.npz", x=np.zeros(1 << 20, np.uint8))
     assert safe_files.read_npz(tmp_path / "file.npz")["x"].size == 1 << 20
-    monkeypatch.setattr(safe_files, "_memory_bytes", lambda: 1 << 20)
+    monkeypatch.setattr(safe_files.memory, "available", lambda: 1 << 20)
     with pytest.raises(UnreadableFile, match="unpacks to more than 262,144 bytes"):
         safe_files.read_npz(tmp_path / "file.npz")
 

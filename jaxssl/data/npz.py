@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxssl import memory
 from jaxssl.config.checks import nearest
 from jaxssl.data import labels as labels_lib
-from jaxssl.data import memory
 from jaxssl.data.labels import NO_LABEL
 from jaxssl.data.paths import show
 from jaxssl.data.source import ArraySource, image_source

@@ -13,7 +13,7 @@ import jax
 from jax.extend import core
 from jax.sharding import Mesh
 
-from jaxssl.data import memory
+from jaxssl import memory
 from jaxssl.errors import UserError
 from jaxssl.ops.primitive import convolution_p
 from jaxssl.types import Batch, TrainState

@@ -1,4 +1,4 @@
-"""How much memory is at hand, for data that is read into it whole."""
+"""How much memory is at hand."""
 
 import os
 import resource
