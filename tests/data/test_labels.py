@@ -8,7 +8,8 @@ import jax
 import numpy as np
 import pytest
 
-from jaxssl.data import ArraySource, image_source, load, memory, npz, pipeline
+from jaxssl import memory
+from jaxssl.data import ArraySource, image_source, load, npz, pipeline
 from jaxssl.data.labelled import (
     any_labelled,
     describe_unlabelled,
