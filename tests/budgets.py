@@ -12,37 +12,36 @@ import pytest
 
 ROOT = Path(__file__).parent
 BUDGETS = {
-    "transforms": 95,
-    "test_tasks_contract.py": 70,
+    "transforms": 230,
+    "optim": 70,
+    "models": 60,
+    "test_tasks_contract.py": 55,
     "methods": 55,
-    "ops": 55,
-    "optim": 55,
-    "train": 50,
-    "verify": 50,
-    "distributed": 45,
-    "models": 45,
+    "train": 55,
+    "distributed": 55,
+    "ops": 50,
+    "test_docs.py": 50,
     "data": 45,
-    "test_networks_contract.py": 45,
-    "test_docs.py": 40,
-    "test_demo_accuracy.py": 40,
-    "test_experiments.py": 30,
-    "checkpoint": 30,
-    "test_benchmarks.py": 30,
-    "run": 25,
-    "cli": 15,
-    "test_builders.py": 15,
-    "test_docs_tables.py": 15,
-    "test_noise_accuracy.py": 15,
-    "evals": 15,
-    "test_full_size.py": 15,
-    "test_docs_transforms.py": 10,
+    "verify": 40,
+    "test_networks_contract.py": 35,
+    "run": 30,
+    "cli": 30,
+    "test_toys.py": 25,
+    "checkpoint": 25,
+    "test_experiments.py": 20,
+    "test_builders.py": 20,
+    "test_docs_transforms.py": 20,
     "config": 20,
-    "report": 10,
-    "test_toys.py": 10,
+    "test_full_size.py": 20,
+    "evals": 15,
+    "test_benchmarks.py": 15,
+    "report": 12,
+    "test_docs_tables.py": 7,
+    "test_safe_files.py": 7,
 }
 """Of each directory, and of each file in none; any other part has 5 seconds.
 
-Together they let two idle cores end in eight minutes.
+Together they are nine minutes of two idle cores.
 """
 
 

@@ -23,6 +23,7 @@ def run(monkeypatch, capsys):
     return run
 
 
+@pytest.mark.slow  # It compiles steps of two sizes.
 def test_train_step_compares_with_pytorch_or_says_that_it_is_missing(run):
     printed = run("train_step.py", "--size=tiny", "--rounds=1", "--seconds=0.01")
     assert "| jaxssl |" in printed
@@ -35,6 +36,7 @@ def test_train_step_compares_with_pytorch_or_says_that_it_is_missing(run):
         assert "times as fast as PyTorch" in printed
 
 
+@pytest.mark.slow
 def test_input_compares_the_loader_with_the_step(run):
     printed = run("input.py", "--size=tiny", "--rounds=1")
     rows = [line.split("|") for line in printed.splitlines() if line.startswith("|")]
@@ -56,6 +58,7 @@ def test_bilevel_compares_the_strategies_with_plain_sgd(run):
     assert all(float(row[4]) > 0 for row in rows[2:])
 
 
+@pytest.mark.slow
 def test_ops_compares_both_forms_in_and_out_of_loops(run):
     printed = run("ops.py", "--only=max pool 2x2, 32", "--rounds=1", "--seconds=0.01")
     rows = [line.split("|") for line in printed.splitlines() if line.startswith("|")]

@@ -140,7 +140,13 @@ def predicted(tmp_path_factory):
     return path
 
 
-@pytest.mark.parametrize("table", ["baselines", "table_4_1", "table_4_2", *CHAPTER_8])
+@pytest.mark.parametrize(
+    "table",
+    [
+        *("baselines", "table_4_1", "table_4_2", "table_8_1"),
+        *(pytest.param(table, marks=pytest.mark.slow) for table in CHAPTER_8[1:]),
+    ],
+)
 def test_every_row_of_cpu_size_builds_and_has_its_evaluations(
     table, predicted, monkeypatch
 ):

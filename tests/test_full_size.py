@@ -145,7 +145,11 @@ def test_learners_take_a_step_and_an_evaluation(name, monkeypatch):
         assert 0 <= metric.value <= 1, key
 
 
-ALIKE = ("transformations_celeb_a", "transformations_imagenet2012")
+ALIKE = (
+    *("transformations_celeb_a", "transformations_imagenet2012"),
+    *("transformations_resnet34_stl10", "classify_resnet34_stl10"),
+    "classify_imagenet2012",
+)
 """Their programs are that of ``transformations_stl10`` on images of another size."""
 
 

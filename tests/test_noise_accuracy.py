@@ -43,9 +43,8 @@ def test_bilevel_learning_resists_wrong_labels(network, over_sgd, over_ghost, tm
         assert sgd_fit >= 0.88
 
 
-@pytest.mark.parametrize(
-    "learner", [pytest.param("ghost", marks=pytest.mark.slow), "bilevel"]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("learner", ["ghost", "bilevel"])
 def test_a_short_run_learns_something(learner, tmp_path):
     """The quick one: an epoch on the small preset."""
     cut = ["num_steps=60", "log_every=30", "eval_every=60", "save_every=60"]

@@ -21,6 +21,7 @@ COVERED = (
     "transformations/lci_plain",
     "transformations/rotations",
     "transformations/lci_frozen_whole",
+    "transformations/warp",
 )
 """Other tasks have their parts: ``all`` each class, ``lci_frozen`` the settings."""
 
